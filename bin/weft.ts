@@ -1,0 +1,43 @@
+/**
+ * The root of the command line: collects the commands, each in a file of its own, and turns errors into
+ * exit codes. Heavy modules load inside a command's action, so that `--help` answers at once.
+ */
+import { readFileSync } from 'node:fs'
+import { Command } from 'commander'
+import { ConfigError, KernelError } from '../src/model/errors.ts'
+import { register as agent } from './agent.ts'
+import { register as lab } from './lab.ts'
+
+const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string }
+
+const program = new Command('weft')
+  .description('A Kubernetes pod network: one agent that speaks every mode, and shows what it does.')
+  .version(version)
+  .showHelpAfterError('(run with --help for the options)')
+  .addHelpText(
+    'after',
+    `
+Examples:
+  weft lab up                 a three-node cluster on this machine, in its own namespaces
+  weft lab demo               the same, with demo pods and a packet followed hop by hop
+  weft lab switch host-gw     move the running cluster to another data path
+  weft agent --help           what runs on every node
+
+Exit codes: 0 done, 1 failed, 2 wrong use or wrong configuration.`,
+  )
+
+for (const register of [agent, lab]) register(program)
+
+try {
+  await program.parseAsync()
+} catch (error) {
+  const known = error instanceof ConfigError || error instanceof KernelError
+  console.error(known || !process.env.WEFT_STACK ? `weft: ${messagesOf(error)}` : error)
+  process.exitCode = error instanceof ConfigError ? 2 : 1
+}
+
+/** The message and those of its causes, outermost first. Set WEFT_STACK=1 for the stack. */
+function messagesOf(error: unknown): string {
+  if (!(error instanceof Error)) return String(error)
+  return error.cause === undefined ? error.message : `${error.message}: ${messagesOf(error.cause)}`
+}

@@ -1,0 +1,75 @@
+#!/usr/bin/env bash
+# Sets up what a fresh Debian machine with Node and root misses: Debian packages, npm modules, the native
+# build and the bundle. Runs again in well under a second when nothing changed: everything is cached by content.
+#
+#   scripts/setup.sh           what the lab needs
+#   scripts/setup.sh --tests   also what the tests and benches compare with
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+with_tests=no
+case "${1:-}" in
+  '') ;;
+  --tests) with_tests=yes ;;
+  *) echo "usage: scripts/setup.sh [--tests]" >&2; exit 2 ;;
+esac
+
+say() { printf 'setup: %s\n' "$*"; }
+fail() { printf 'setup: %s\n' "$*" >&2; exit 1; }
+
+[ "$(id -u)" = 0 ] || fail "the lab makes network namespaces and needs root; run it with sudo"
+command -v node >/dev/null || fail "Node 20 or newer is missing; install Debian's nodejs and npm, or Node's own build"
+node -e 'process.exit(Number(process.versions.node.split(".")[0]) >= 20 ? 0 : 1)' \
+  || fail "Node $(node --version) is too old; weft needs 20 or newer"
+
+# --- Debian packages: a command or file that must exist, and the package that brings it ---
+wanted="ip:iproute2 nft:nftables tcpdump:tcpdump ping:iputils-ping openssl:openssl nsenter:util-linux kubectl:kubernetes-client"
+command -v cargo >/dev/null || wanted="$wanted cargo:cargo rustc:rustc"
+command -v cc >/dev/null || wanted="$wanted cc:gcc"
+if [ $with_tests = yes ]; then
+  wanted="$wanted etcd:etcd-server etcdctl:etcd-client iperf3:iperf3 tshark:tshark ethtool:ethtool conntrack:conntrack"
+  wanted="$wanted bird:bird2 jq:jq socat:socat curl:curl strace:strace /usr/lib/cni/bridge:containernetworking-plugins"
+fi
+missing=""
+for entry in $wanted; do
+  what=${entry%%:*}
+  PATH="$PATH:/usr/sbin:/sbin" command -v "$what" >/dev/null 2>&1 || [ -e "$what" ] || missing="$missing ${entry#*:}"
+done
+if [ -n "$missing" ]; then
+  command -v apt-get >/dev/null || fail "missing, and this is no Debian:$missing"
+  say "installing Debian packages:$missing"
+  # The tests start daemons of their own; a package that starts its service on install must not.
+  policy=/usr/sbin/policy-rc.d
+  if [ ! -e $policy ]; then
+    printf '#!/bin/sh\nexit 101\n' >$policy
+    chmod +x $policy
+    trap 'rm -f $policy' EXIT
+  fi
+  export DEBIAN_FRONTEND=noninteractive
+  log=$(mktemp)
+  # shellcheck disable=SC2086
+  { apt-get install -y --no-install-recommends $missing || { apt-get update && apt-get install -y --no-install-recommends $missing; }; } \
+    >"$log" 2>&1 || { tail -n 20 "$log" >&2; fail "apt-get could not install:$missing"; }
+  rm -f "$log"
+fi
+
+# --- npm modules: the lock file, the Node ABI and the machine decide ---
+digest() { sha256sum "$@" | sha256sum | cut -c1-32; }
+stamp=node_modules/.weft-stamp
+key="$(digest package-lock.json)-$(node -p 'process.versions.modules + process.arch')"
+if [ "$(cat $stamp 2>/dev/null)" != "$key" ]; then
+  say "installing npm modules"
+  log=$(mktemp)
+  npm ci --ignore-scripts --no-audit --no-fund >"$log" 2>&1 || { tail -n 20 "$log" >&2; fail "npm ci failed"; }
+  rm -f "$log"
+  echo "$key" >$stamp
+fi
+
+# --- native binaries and the bundle ---
+bash scripts/build-native.sh
+key="$(find bin src scripts/build.ts package-lock.json -type f ! -name '*.test.ts' -print0 | sort -z | xargs -0 sha256sum | sha256sum | cut -c1-32)"
+if [ "$(cat dist/.bundle-stamp 2>/dev/null)" != "$key" ]; then
+  say "$(node_modules/.bin/tsx scripts/build.ts)"
+  echo "$key" >dist/.bundle-stamp
+fi
+say "ready"
