@@ -1,0 +1,98 @@
+//! The CNI plugin that a container runtime executes, a static binary without logic: it carries the CNI environment and
+//! the network configuration to the weft agent of its node and the agent's answer back, so that a pod costs no
+//! interpreter start. When the agent cannot answer, it prints the error that the specification has for that.
+//!
+//! The agent is found by a link beside the binary, `.weft.sock`, so that several agents, each with a plugin directory of
+//! its own, can share a machine; then by `WEFT_CNI_SOCKET`; then at `/run/weft/cni.sock`.
+//!
+//! Sources: CNI specification 1.1.0, sections "Parameters", "Error" and "STATUS"; unix(7).
+
+mod agent;
+mod request;
+
+use agent::AgentError;
+use request::{error_json, scan_version, Request, RequestError, NEWEST_VERSION, STDIN_LIMIT_BYTES};
+use std::ffi::OsStr;
+use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
+
+/// Codes of the CNI specification.
+const CODE_IO_FAILURE: u32 = 5;
+const CODE_DECODE_FAILURE: u32 = 6;
+const CODE_TRY_AGAIN_LATER: u32 = 11;
+const CODE_NOT_AVAILABLE: u32 = 50;
+
+const SUPPORTED_VERSIONS: [&str; 7] = ["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", NEWEST_VERSION];
+
+fn main() {
+    let entries = environment();
+    let command = entries.iter().find_map(|entry| entry.strip_prefix(b"CNI_COMMAND=")).unwrap_or(b"");
+    if command.is_empty() {
+        eprintln!("CNI plugin weft. It is executed by a container runtime, with CNI_COMMAND set.");
+        eprintln!("CNI protocol versions supported: {}", SUPPORTED_VERSIONS.join(", "));
+        exit(0);
+    }
+    let request = match Request::read(entries.iter().map(Vec::as_slice), &mut io::stdin().lock()) {
+        Ok(request) => request,
+        Err(RequestError::StdinTooLong) => {
+            let details = format!("standard input is longer than {STDIN_LIMIT_BYTES} bytes");
+            fail(NEWEST_VERSION, CODE_DECODE_FAILURE, "network configuration is too long", &details)
+        }
+        Err(RequestError::Stdin(error)) => {
+            fail(NEWEST_VERSION, CODE_IO_FAILURE, "cannot read the network configuration", &error.to_string())
+        }
+    };
+    match agent::exchange(request.bytes()) {
+        Ok(reply) => {
+            let written = print(&reply.stdout);
+            exit(if written { i32::from(reply.exit_code) } else { 1 })
+        }
+        Err(error) => answer_alone(command, &request, &error),
+    }
+}
+
+/// The agent is not there. What does not need it is answered; everything else is to be tried again.
+fn answer_alone(command: &[u8], request: &Request, error: &AgentError) -> ! {
+    let version = scan_version(request.stdin()).unwrap_or(NEWEST_VERSION);
+    if command == b"VERSION" {
+        let quoted: Vec<String> = SUPPORTED_VERSIONS.iter().map(|v| format!("\"{v}\"")).collect();
+        let json = format!("{{\"cniVersion\": \"{version}\", \"supportedVersions\": [{}]}}\n", quoted.join(", "));
+        exit(if print(json.as_bytes()) { 0 } else { 1 })
+    }
+    let code = if command == b"STATUS" { CODE_NOT_AVAILABLE } else { CODE_TRY_AGAIN_LATER };
+    fail(version, code, "the weft agent of this node does not answer", &error.to_string())
+}
+
+fn fail(version: &str, code: u32, message: &str, details: &str) -> ! {
+    print(error_json(version, code, message, details).as_bytes());
+    exit(1)
+}
+
+fn print(bytes: &[u8]) -> bool {
+    // Not io::stdout(): it is line buffered and would split the answer into many writes.
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let written = unsafe { libc::write(1, rest.as_ptr().cast(), rest.len()) };
+        if written > 0 {
+            rest = &rest[written as usize..];
+        } else if io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
+            let _ = io::stderr().write_all(b"weft: cannot write the answer to standard output\n");
+            return false;
+        }
+    }
+    true
+}
+
+/// Leaves at once: nothing is buffered and nothing needs to be released.
+fn exit(code: i32) -> ! {
+    unsafe { libc::_exit(code) }
+}
+
+/// The `CNI_*` entries of the environment, as they are.
+fn environment() -> Vec<Vec<u8>> {
+    let entry = |(key, value): (std::ffi::OsString, std::ffi::OsString)| {
+        let is_cni = |key: &OsStr| key.as_bytes().starts_with(b"CNI_");
+        is_cni(&key).then(|| [key.as_bytes(), b"=", value.as_bytes()].concat())
+    };
+    std::env::vars_os().filter_map(entry).collect()
+}
