@@ -4,7 +4,7 @@
  * side by side, and a change under one key is a `set`, not a delete and an add.
  */
 import type { Address, FdbEntry, ForeignLink, Link, Neighbour, Offload, Sysctl, Tunnel, TunnelPeer } from './link.ts'
-import type { NftChain, NftElement, NftSet, NftTable } from './nft.ts'
+import type { NftChain, NftCounter, NftElement, NftSet, NftTable } from './nft.ts'
 import type { Route, Rule } from './route.ts'
 import type { Filter, Qdisc } from './traffic.ts'
 
@@ -24,6 +24,7 @@ export type KernelObject =
   | TunnelPeer
   | NftTable
   | NftSet
+  | NftCounter
   | NftChain
   | NftElement
 
@@ -63,6 +64,8 @@ export function keyOf(object: KernelObject): KernelKey {
       return `nft-table ${object.family} ${object.name}`
     case 'nft-set':
       return `nft-set ${object.family} ${object.table} ${object.name}`
+    case 'nft-counter':
+      return `nft-counter ${object.family} ${object.table} ${object.name}`
     case 'nft-chain':
       return `nft-chain ${object.family} ${object.table} ${object.name}`
     case 'nft-element':

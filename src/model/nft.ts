@@ -1,10 +1,21 @@
 /**
  * nftables objects. A chain is wanted whole, with its rules in order; a set's elements are wanted one by
  * one, so that a pod or a node costs an element and never a rule. Statements form a small tree that prints as
- * the nft line an operator would type and compiles to the kernel's expressions.
+ * the line that nft itself lists (nft-format.ts) and compiles to the kernel's expressions.
+ *
+ * Text inside these objects (keys, values, right sides) is canonical, as `nft list` prints it, because text is identity:
+ *
+ *   ipv4_addr, ipv6_addr   10.244.1.7   fd00::7   in interval sets also 10.244.1.0/24, 10.0.0.5-10.0.0.9 (never /32, /128)
+ *   ether_addr             0a:58:0a:f4:01:07
+ *   inet_proto             tcp udp sctp icmp ipv6-icmp …, else the number      inet_service   80   30000-32767
+ *   mark                   0x00004000          ifname   "cni0", in matches also "veth*"
+ *   verdict                accept   drop   return   continue   jump chain   goto chain
+ *   concatenation          tcp . 8080 . 10.0.0.1
  *
  * Sources: include/uapi/linux/netfilter/nf_tables.h; nft(8).
  */
+import type { Family } from '../net/ip.ts'
+
 export type NftFamily = 'ip' | 'ip6' | 'inet' | 'bridge' | 'netdev'
 
 export interface NftTable {
@@ -14,7 +25,7 @@ export interface NftTable {
   readonly comment?: string
 }
 
-/** Element types by nft's names; a concatenation is an array in order. */
+/** Types of set keys and map data, by nft's names; a concatenation is an array in order. */
 export type NftType =
   | 'ipv4_addr'
   | 'ipv6_addr'
@@ -34,6 +45,7 @@ export interface NftSet {
   /** Present for a map: what an element leads to. */
   readonly data?: readonly NftType[]
   readonly flags?: readonly ('interval' | 'timeout' | 'constant' | 'dynamic')[]
+  readonly comment?: string
 }
 
 export interface NftElement {
@@ -41,11 +53,41 @@ export interface NftElement {
   readonly family: NftFamily
   readonly table: string
   readonly set: string
-  /** As nft prints it: `10.244.1.0/24`, `tcp . 8080`, `"cni0"`. Canonical, for identity. */
+  /** Canonical text, for identity. */
   readonly key: string
-  /** For maps: `10.244.1.7 . 80`, `goto pod-x`, … */
+  /** For maps, canonical text: `10.244.1.7 . 80`, `goto pod-x`, … */
   readonly value?: string
   readonly comment?: string
+}
+
+/** A named counter. Its readings are not part of what is wanted: see NftCounterReading. */
+export interface NftCounter {
+  readonly kind: 'nft-counter'
+  readonly family: NftFamily
+  readonly table: string
+  readonly name: string
+  readonly comment?: string
+}
+
+/** What a named counter has counted. */
+export interface NftCounterReading {
+  readonly family: NftFamily
+  readonly table: string
+  readonly name: string
+  readonly packets: bigint
+  readonly bytes: bigint
+}
+
+export type NftHook = 'prerouting' | 'input' | 'forward' | 'output' | 'postrouting' | 'ingress'
+
+export interface NftBase {
+  readonly type: 'filter' | 'nat' | 'route'
+  readonly hook: NftHook
+  readonly priority: number
+  /** Absent means accept. */
+  readonly policy?: 'accept' | 'drop'
+  /** For family netdev. */
+  readonly device?: string
 }
 
 export interface NftChain {
@@ -54,19 +96,14 @@ export interface NftChain {
   readonly table: string
   readonly name: string
   /** Present for a base chain. */
-  readonly base?: {
-    readonly type: 'filter' | 'nat' | 'route'
-    readonly hook: 'prerouting' | 'input' | 'forward' | 'output' | 'postrouting' | 'ingress'
-    readonly priority: number
-    readonly policy?: 'accept' | 'drop'
-    readonly device?: string
-  }
+  readonly base?: NftBase
   readonly rules: readonly NftRule[]
 }
 
 /** A rule: statements left to right. Its text (formatNftRule) is its identity; the kernel keeps a digest of it as userdata. */
 export interface NftRule {
   readonly statements: readonly NftStatement[]
+  /** At most 127 bytes. Shown by `nft list`. */
   readonly comment?: string
 }
 
@@ -74,8 +111,10 @@ export interface NftRule {
 export type NftSelector =
   | 'ip saddr'
   | 'ip daddr'
+  | 'ip protocol'
   | 'ip6 saddr'
   | 'ip6 daddr'
+  | 'ip6 nexthdr'
   | 'ether saddr'
   | 'meta iifname'
   | 'meta oifname'
@@ -87,8 +126,11 @@ export type NftSelector =
   | 'tcp sport'
   | 'udp dport'
   | 'udp sport'
+  | 'sctp dport'
   | 'th dport'
   | 'th sport'
+  | 'icmp type'
+  | 'icmpv6 type'
   | 'ct state'
   | 'ct status'
   | 'ct mark'
@@ -107,15 +149,31 @@ export type NftStatement =
   /** `selector & mask op value`, numbers for marks. */
   | { readonly masked: NftSelector; readonly mask: number; readonly op?: '==' | '!='; readonly value: number }
   | { readonly vmap: readonly NftSelector[]; readonly map: string }
+  /** Anonymous, or the name of an NftCounter of the same table. */
   | { readonly counter: string | true }
+  /** mark = (mark & keepMask) | setMark; without keepMask the whole mark is replaced. */
   | { readonly setMark: number; readonly keepMask?: number }
   | { readonly masquerade: { readonly fullyRandom?: boolean } }
   | { readonly snat: { readonly to: string } }
-  /** Destination NAT to a literal `address[:port]`, or to what a map says about a concatenation. */
-  | { readonly dnat: { readonly to: string } | { readonly map: string; readonly by: readonly NftSelector[] } }
+  /**
+   * Destination NAT to a literal `address`, `address:port` or `[v6]:port`, or to what a map says about a concatenation:
+   * the map's data is an address of `family`, followed by a port when `port` is set.
+   */
+  | {
+      readonly dnat:
+        | { readonly to: string }
+        | {
+            readonly family: Family
+            readonly map: string
+            readonly by: readonly NftSelector[]
+            readonly port?: boolean
+          }
+    }
   | { readonly limit: { readonly perSecond: number; readonly burst?: number } }
   | { readonly log: { readonly group?: number; readonly prefix?: string } }
   | { readonly verdict: 'accept' | 'drop' | 'return' | 'continue' }
   | { readonly jump: string }
   | { readonly goto: string }
   | { readonly reject: 'icmp-port-unreachable' | 'tcp-reset' | 'icmp-admin-prohibited' }
+  /** Read from the kernel only: an expression that weft does not write, by its kernel name. Such a rule equals none of ours. */
+  | { readonly foreign: string }
