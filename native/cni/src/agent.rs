@@ -10,6 +10,7 @@ use std::os::unix::io::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+use weft_sys as sys;
 
 const DEFAULT_SOCKET: &str = "/run/weft/cni.sock";
 const LINK_NAME: &str = ".weft.sock";
@@ -124,28 +125,14 @@ fn connect(path: &Path) -> io::Result<UnixStream> {
 /// Not UnixStream::connect: a connect that meets a full queue must give up, and the timeout has to be set before it.
 fn connect_short(path: &Path) -> io::Result<UnixStream> {
     let bytes = path.as_os_str().as_bytes();
-    let mut address: libc::sockaddr_un = unsafe { std::mem::zeroed() };
-    address.sun_family = libc::AF_UNIX as libc::sa_family_t;
     if bytes.len() > SUN_PATH_LIMIT || bytes.contains(&0) {
         return Err(io::Error::from(io::ErrorKind::InvalidInput));
     }
-    for (to, from) in address.sun_path.iter_mut().zip(bytes) {
-        *to = *from as libc::c_char;
-    }
-    let fd = unsafe { libc::socket(libc::AF_UNIX, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    let stream: UnixStream = unsafe { std::os::unix::io::FromRawFd::from_raw_fd(fd) };
+    let mut address = sys::sockaddr_un { sun_family: sys::AF_UNIX as u16, sun_path: [0; SUN_PATH_LIMIT + 1] };
+    address.sun_path[..bytes.len()].copy_from_slice(bytes);
+    let stream = UnixStream::from(sys::open_socket(sys::AF_UNIX, sys::SOCK_STREAM, 0)?);
     stream.set_write_timeout(Some(SEND_TIMEOUT))?;
-    loop {
-        let size = std::mem::size_of::<libc::sockaddr_un>() as libc::socklen_t;
-        if unsafe { libc::connect(fd, (&address as *const libc::sockaddr_un).cast(), size) } == 0 {
-            return Ok(stream);
-        }
-        let error = io::Error::last_os_error();
-        if error.kind() != io::ErrorKind::Interrupted {
-            return Err(error);
-        }
-    }
+    let size = std::mem::size_of::<sys::sockaddr_un>() as sys::socklen_t;
+    sys::retry(|| unsafe { sys::connect(stream.as_raw_fd(), (&address as *const sys::sockaddr_un).cast(), size) })?;
+    Ok(stream)
 }

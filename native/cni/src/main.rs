@@ -13,7 +13,7 @@ mod request;
 use agent::AgentError;
 use request::{error_json, scan_version, Request, RequestError, NEWEST_VERSION, STDIN_LIMIT_BYTES};
 use std::ffi::OsStr;
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 
 /// Codes of the CNI specification.
@@ -68,24 +68,18 @@ fn fail(version: &str, code: u32, message: &str, details: &str) -> ! {
     exit(1)
 }
 
+/// Not io::stdout(): it is line buffered and would split the answer into many writes.
 fn print(bytes: &[u8]) -> bool {
-    // Not io::stdout(): it is line buffered and would split the answer into many writes.
-    let mut rest = bytes;
-    while !rest.is_empty() {
-        let written = unsafe { libc::write(1, rest.as_ptr().cast(), rest.len()) };
-        if written > 0 {
-            rest = &rest[written as usize..];
-        } else if io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
-            let _ = io::stderr().write_all(b"weft: cannot write the answer to standard output\n");
-            return false;
-        }
+    let written = weft_sys::write_all(1, bytes);
+    if let Err(problem) = &written {
+        eprintln!("weft: cannot write the answer to standard output: {problem}");
     }
-    true
+    written.is_ok()
 }
 
 /// Leaves at once: nothing is buffered and nothing needs to be released.
 fn exit(code: i32) -> ! {
-    unsafe { libc::_exit(code) }
+    unsafe { weft_sys::_exit(code) }
 }
 
 /// The `CNI_*` entries of the environment, as they are.
