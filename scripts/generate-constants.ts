@@ -1,0 +1,78 @@
+/**
+ * Writes the kernel's numbers that weft speaks as TypeScript constants, read out of the uapi headers of this machine
+ * (package linux-libc-dev) with the C compiler, so that no number is retyped. The output is committed; run this again
+ * when a header gains what is needed.
+ *
+ *   tsx scripts/generate-constants.ts
+ */
+import { execFileSync } from 'node:child_process'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+
+interface Target {
+  readonly output: string
+  readonly headers: readonly string[]
+  /** Names wanted: whole words in the headers that match. */
+  readonly names: RegExp
+}
+
+const targets: readonly Target[] = [
+  {
+    output: 'src/wire/netlink/constants.gen.ts',
+    headers: ['linux/netlink.h'],
+    names: /^(NETLINK_(ROUTE|NETFILTER|GENERIC)|NLM_F_\w+|NLMSG_(NOOP|ERROR|DONE|OVERRUN|MIN_TYPE)|NLMSGERR_ATTR_\w+|NLA_F_\w+|NLA_TYPE_MASK|NETLINK_(ADD_MEMBERSHIP|DROP_MEMBERSHIP|NO_ENOBUFS|CAP_ACK|EXT_ACK|GET_STRICT_CHK|BROADCAST_ERROR))$/,
+  },
+  {
+    output: 'src/wire/rtnetlink/constants.gen.ts',
+    headers: [
+      'linux/rtnetlink.h',
+      'linux/if_link.h',
+      'linux/if_addr.h',
+      'linux/if.h',
+      'linux/if_bridge.h',
+      'linux/if_tunnel.h',
+      'linux/if_arp.h',
+      'linux/neighbour.h',
+      'linux/fib_rules.h',
+      'linux/veth.h',
+    ],
+    names: /^(RTM_(NEW|DEL|GET|SET)(LINK|ADDR|ROUTE|NEIGH|RULE|QDISC|TCLASS|TFILTER|NETCONF|NSID)|RTA_(DST|SRC|IIF|OIF|GATEWAY|PRIORITY|PREFSRC|METRICS|MULTIPATH|FLOW|CACHEINFO|TABLE|MARK|VIA|PREF|ENCAP_TYPE|ENCAP|EXPIRES|NH_ID)|RTAX_(LOCK|MTU|WINDOW|ADVMSS|HOPLIMIT|INITCWND)|RTN_(UNICAST|LOCAL|BROADCAST|ANYCAST|MULTICAST|BLACKHOLE|UNREACHABLE|PROHIBIT|THROW)|RTPROT_(UNSPEC|REDIRECT|KERNEL|BOOT|STATIC)|RT_SCOPE_\w+|RT_TABLE_(UNSPEC|DEFAULT|MAIN|LOCAL|COMPAT)|RTNH_F_\w+|RTM_F_CLONED|RTNLGRP_(LINK|NEIGH|TC|IPV4_IFADDR|IPV4_ROUTE|IPV4_RULE|IPV6_IFADDR|IPV6_ROUTE|IPV6_RULE|IPV4_NETCONF|IPV6_NETCONF|NSID)|RTEXT_FILTER_(VF|BRVLAN|SKIP_STATS)|IFLA_(ADDRESS|BROADCAST|IFNAME|MTU|LINK|QDISC|MASTER|PROTINFO|TXQLEN|OPERSTATE|LINKINFO|NET_NS_PID|IFALIAS|NET_NS_FD|AF_SPEC|GROUP|EXT_MASK|LINK_NETNSID|GSO_MAX_SIZE|GSO_MAX_SEGS|ALT_IFNAME|NUM_TX_QUEUES|NUM_RX_QUEUES|INFO_\w+|INET6_ADDR_GEN_MODE|BR_(STP_STATE|VLAN_FILTERING|MCAST_SNOOPING|FORWARD_DELAY|AGEING_TIME)|BRPORT_(STATE|MODE|GUARD|LEARNING|UNICAST_FLOOD|ISOLATED|NEIGH_SUPPRESS)|VXLAN_\w+|GENEVE_\w+|IPTUN_\w+|GRE_\w+|TUN_\w+|VLAN_(ID|PROTOCOL)|MACVLAN_MODE|IPVLAN_MODE|VRF_TABLE)|IN6_ADDR_GEN_MODE_\w+|MACVLAN_MODE_\w+|IPVLAN_MODE_\w+|IFA_(ADDRESS|LOCAL|LABEL|BROADCAST|CACHEINFO|FLAGS|RT_PRIORITY|PROTO)|IFA_F_(NODAD|PERMANENT|NOPREFIXROUTE|TENTATIVE|DADFAILED|SECONDARY|MANAGETEMPADDR|DEPRECATED|OPTIMISTIC)|IFF_(UP|BROADCAST|LOOPBACK|POINTOPOINT|RUNNING|NOARP|PROMISC|MULTICAST|LOWER_UP)|VETH_INFO_PEER|NDA_(DST|LLADDR|CACHEINFO|PROBES|VLAN|PORT|VNI|IFINDEX|MASTER|LINK_NETNSID|SRC_VNI|PROTOCOL|FLAGS_EXT|NH_ID)|NUD_\w+|NTF_(USE|SELF|MASTER|PROXY|EXT_LEARNED|OFFLOADED|STICKY|ROUTER)|FRA_(DST|SRC|IIFNAME|GOTO|PRIORITY|FWMARK|FWMASK|TABLE|OIFNAME|SUPPRESS_PREFIXLEN|SUPPRESS_IFGROUP|PROTOCOL|L3MDEV|IP_PROTO|SPORT_RANGE|DPORT_RANGE|UID_RANGE|FLOW|TUN_ID)|FR_ACT_\w+|TCA_(KIND|OPTIONS|STATS|RATE|STATS2|CHAIN|INGRESS_BLOCK|EGRESS_BLOCK)|ARPHRD_(ETHER|LOOPBACK|NONE|TUNNEL|IPGRE|SIT|TUNNEL6))$/,
+  },
+  {
+    output: 'src/wire/rtnetlink/traffic-constants.gen.ts',
+    headers: ['linux/pkt_sched.h', 'linux/pkt_cls.h', 'linux/tc_act/tc_mirred.h'],
+    names: /^(TC_H_(UNSPEC|ROOT|INGRESS|CLSACT|MIN_INGRESS|MIN_EGRESS)|TCA_TBF_\w+|TCA_HTB_\w+|TC_HTB_PROTOVER|TCA_U32_(SEL|ACT|CLASSID)|TC_U32_TERMINAL|TCA_MATCHALL_(ACT|FLAGS|CLASSID)|TCA_BPF_(FD|NAME|FLAGS|ID|TAG|FLAG_ACT_DIRECT)|TCA_MIRRED_PARMS|TCA_EGRESS_REDIR|TCA_EGRESS_MIRROR|TCA_INGRESS_REDIR|TCA_ACT_(KIND|OPTIONS|INDEX|STATS)|TC_ACT_(OK|STOLEN|SHOT|PIPE|UNSPEC))$/,
+  },
+]
+
+const root = fileURLToPath(new URL('..', import.meta.url))
+const scratch = mkdtempSync(join(tmpdir(), 'weft-constants-'))
+
+function generate(target: Target): void {
+  const texts = target.headers.map((header) => readFileSync(`/usr/include/${header}`, 'utf8').replace(/\/\*.*?\*\//gs, ' '))
+  const defined = new Set(texts.flatMap((text) => text.match(/\b[A-Z][A-Za-z0-9_]+\b/g) ?? []).filter((name) => target.names.test(name)))
+  const names = [...defined].filter((name) => !/_MAX$|^__/.test(name))
+  const source = [
+    '#include <stdio.h>',
+    ...target.headers.map((header) => `#include <${header}>`),
+    'int main(void) {',
+    ...names.map((name) => `  printf("%s %llu\\n", "${name}", (unsigned long long)(${name}) & 0xffffffffull);`),
+    '}',
+  ].join('\n')
+  const file = join(scratch, 'constants.c')
+  writeFileSync(file, source)
+  execFileSync('cc', ['-o', join(scratch, 'constants'), file], { stdio: ['ignore', 'inherit', 'inherit'] })
+  const printed = execFileSync(join(scratch, 'constants'), { encoding: 'utf8' }).trim().split('\n')
+  const lines = printed.map((line) => line.replace(/^(\S+) (\d+)$/, 'export const $1 = $2'))
+  const head = `/**\n * Generated by scripts/generate-constants.ts; do not edit.\n *\n * Sources: ${target.headers.map((header) => `include/uapi/${header}`).join(', ')}.\n */\n`
+  writeFileSync(join(root, target.output), `${head}${lines.join('\n')}\n`)
+  console.log(`${target.output}: ${lines.length} constants`)
+}
+
+try {
+  for (const target of targets) generate(target)
+} finally {
+  rmSync(scratch, { recursive: true, force: true })
+}

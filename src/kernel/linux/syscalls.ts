@@ -1,0 +1,129 @@
+/**
+ * The system calls that Node does not have, typed: the one place that loads koffi. Every call returns the kernel's
+ * answer, or minus errno; nothing throws. Buffers are passed by address, never copied: a Uint8Array handed to an
+ * async call must stay untouched until it is answered.
+ *
+ * Network namespaces belong to a thread. Synchronous calls run on the calling JavaScript thread; `Async` ones on a
+ * libuv worker, whose namespace is nobody's business: only calls on sockets that exist already may go there.
+ *
+ * Sources: the manual pages socket(2), netlink(7), setns(2), mount(2), umount2(2), netdevice(7).
+ */
+import koffi from 'koffi'
+
+const libc = koffi.load('libc.so.6')
+const c = {
+  socket: libc.func('int socket(int domain, int type, int protocol)'),
+  bind: libc.func('int bind(int fd, const void *address, uint32_t length)'),
+  sendto: libc.func('long sendto(int fd, const void *buffer, unsigned long length, int flags, void *to, uint32_t size)'),
+  recv: libc.func('long recv(int fd, void *buffer, unsigned long length, int flags)'),
+  setsockopt: libc.func('int setsockopt(int fd, int level, int name, const void *value, uint32_t length)'),
+  getsockname: libc.func('int getsockname(int fd, void *address, void *length)'),
+  poll: libc.func('int poll(void *fds, unsigned long count, int timeout)'),
+  ioctl: libc.func('int ioctl(int fd, unsigned long request, void *argument)'),
+  dup3: libc.func('int dup3(int from, int to, int flags)'),
+  open: libc.func('int open(const char *path, int flags, uint32_t mode)'),
+  close: libc.func('int close(int fd)'),
+  setns: libc.func('int setns(int fd, int type)'),
+  unshare: libc.func('int unshare(int flags)'),
+  mount: libc.func('int mount(const char *from, const char *to, const char *type, unsigned long flags, const char *data)'),
+  umount2: libc.func('int umount2(const char *path, int flags)'),
+}
+
+const answer = (result: number): number => (result < 0 ? -koffi.errno() : result)
+
+export const AF_UNIX = 1
+export const AF_INET = 2
+export const AF_NETLINK = 16
+export const SOCK_DGRAM = 2
+export const SOCK_RAW = 3
+export const SOCK_NONBLOCK = 0o4000
+export const SOCK_CLOEXEC = 0o2000000
+export const SOL_SOCKET = 1
+export const SO_RCVBUF = 8
+export const SO_RCVBUFFORCE = 33
+export const SO_SNDBUFFORCE = 32
+export const SOL_NETLINK = 270
+export const MSG_TRUNC = 0x20
+export const MSG_DONTWAIT = 0x40
+export const O_RDONLY = 0
+export const O_CLOEXEC = 0o2000000
+export const CLONE_NEWNET = 0x40000000
+export const MS_BIND = 4096
+export const MS_REC = 16384
+export const MS_SHARED = 1 << 20
+export const MNT_DETACH = 2
+export const POLLIN = 1
+
+/** File descriptor or -errno. */
+export const socket = (domain: number, type: number, protocol: number): number =>
+  answer(c.socket(domain, type, protocol))
+
+export const close = (fd: number): number => answer(c.close(fd))
+
+/** Binds a netlink socket: port number by the kernel when 0, groups 1..32 as a mask. */
+export function bindNetlink(fd: number, port = 0, groupMask = 0): number {
+  const address = new DataView(new ArrayBuffer(12))
+  address.setUint16(0, AF_NETLINK, true)
+  address.setUint32(4, port, true)
+  address.setUint32(8, groupMask, true)
+  return answer(c.bind(fd, new Uint8Array(address.buffer), 12))
+}
+
+/** The port number that the kernel gave a bound netlink socket, or -errno. */
+export function netlinkPort(fd: number): number {
+  const address = new Uint8Array(12)
+  const length = new Uint32Array([12])
+  const result = answer(c.getsockname(fd, address, length))
+  return result < 0 ? result : new DataView(address.buffer).getUint32(4, true)
+}
+
+/** Count of bytes sent, or -errno. Sends to the kernel, or to where the socket is connected. */
+export const send = (fd: number, bytes: Uint8Array, flags = 0): number =>
+  answer(c.sendto(fd, bytes, bytes.length, flags, null, 0))
+
+/**
+ * `send` on a worker thread, for messages that the kernel answers late (deleting a link). Resolves with the count
+ * sent or -1: errno is the worker's own and is lost, so a failed send is to be repeated with `send`.
+ */
+export const sendAsync = (fd: number, bytes: Uint8Array): Promise<number> =>
+  new Promise((resolve, reject) => {
+    c.sendto.async(fd, bytes, bytes.length, 0, null, 0, (error: unknown, result: number) => {
+      if (error) reject(error)
+      else resolve(result)
+    })
+  })
+
+/** Count of bytes received (more than the buffer holds with MSG_TRUNC), or -errno. */
+export const recv = (fd: number, buffer: Uint8Array, flags: number): number =>
+  answer(c.recv(fd, buffer, buffer.length, flags))
+
+/** Sets a 32-bit socket option. */
+export const setsockoptInt = (fd: number, level: number, name: number, value: number): number =>
+  answer(c.setsockopt(fd, level, name, new Int32Array([value]), 4))
+
+/** Waits until `fd` can be read; 1, 0 after the timeout, or -errno. Blocks the thread. */
+export function pollReadable(fd: number, timeoutMilliseconds: number): number {
+  const entry = new DataView(new ArrayBuffer(8))
+  entry.setInt32(0, fd, true)
+  entry.setInt16(4, POLLIN, true)
+  return answer(c.poll(new Uint8Array(entry.buffer), 1, timeoutMilliseconds))
+}
+
+export const ioctl = (fd: number, request: number, argument: Uint8Array): number =>
+  answer(c.ioctl(fd, request, argument))
+
+/** Makes `to` mean what `from` means, close-on-exec. */
+export const dup3 = (from: number, to: number): number => answer(c.dup3(from, to, O_CLOEXEC))
+
+/** File descriptor or -errno; always close-on-exec. */
+export const open = (path: string, flags: number, mode = 0): number => answer(c.open(path, flags | O_CLOEXEC, mode))
+
+/** Moves the calling thread into the namespace of `fd`. */
+export const setns = (fd: number, type: number): number => answer(c.setns(fd, type))
+
+export const unshare = (flags: number): number => answer(c.unshare(flags))
+
+export const mount = (from: string, to: string, type: string, flags: number): number =>
+  answer(c.mount(from, to, type, flags, null))
+
+export const unmount = (path: string, flags: number): number => answer(c.umount2(path, flags))
