@@ -31,6 +31,11 @@ export interface Kernel {
    * not stop the others, except that consecutive nft ops are one transaction: all of them happen or none.
    */
   execute(ops: readonly KernelOp[]): Promise<readonly OpResult[]>
+  /**
+   * Deletes every device of a group (IFLA_GROUP, never 0) with one message (`ip link delete group N`), without stopping the
+   * event loop while the kernel waits. A group without devices is fine.
+   */
+  deleteGroup(group: number): Promise<OpResult>
   /** Calls back for every change to objects of the kinds asked for, whoever made it. */
   watch(kinds: readonly ObjectKind[], listener: (event: KernelEvent) => void): Watch
   /** The same kernel seen from another namespace, by path of its nsfs file. Throws KernelError (ENOENT, EINVAL, …). */
