@@ -111,6 +111,8 @@ pub struct sigset_t {
     pub bits: [c_ulong; 16],
 }
 
+pub const EINPROGRESS: c_int = 115;
+
 pub const AF_UNIX: c_int = 1;
 pub const AF_INET: c_int = 2;
 pub const AF_INET6: c_int = 10;
