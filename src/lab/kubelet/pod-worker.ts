@@ -1,0 +1,544 @@
+/**
+ * Brings one pod to what the API says, and the API to what the pod is. One worker per pod; its steps never overlap.
+ *
+ *   none ─► creating ─► ready ─────────► down        sandbox: namespace + CNI attachment
+ *              │ ADD fails: DEL, wait, again
+ *   ready: init containers one after the other, then the containers; an ended one again as restartPolicy says
+ *   deletion: SIGTERM, grace, SIGKILL ─► CNI DEL ─► namespace gone ─► object removed
+ *
+ * Before anything is made the record on disk says so; a daemon that was killed in between finds it and goes on.
+ */
+import { createHash } from 'node:crypto'
+import { join } from 'node:path'
+import type { Logger } from 'pino'
+import { createNetns, deleteNetns } from '../../kernel/linux/netns.ts'
+import type { LocalClient } from '../api/interfaces.ts'
+import { isNotFound, nameOf } from '../informer.ts'
+import { netnsPath as netnsPathOf } from '../layout.ts'
+import { type Attachment, CNI_TRY_AGAIN, CniError, type CniRuntime } from './cni.ts'
+import { ContainerProcess, type ExitReport, START_FAILED_CODE } from './container.ts'
+import { type JoinTarget, runJoined } from './exec.ts'
+import { argvOf } from './image.ts'
+import { loopbackUp, netnsExists } from './netns.ts'
+import { type ContainerSpec, environmentOf, type Pod } from './pod-spec.ts'
+import { Prober } from './probe.ts'
+import type { ContainerRecord, PodRecord, PodRecords } from './record.ts'
+import { isRunning, phaseOf, podStatus } from './status.ts'
+
+/** What the workers of one node share. */
+export interface WorkerContext {
+  readonly lab: string
+  readonly nodeName: string
+  readonly nodeNetns: string
+  readonly hostIps: readonly string[]
+  readonly logFolder: string
+  readonly client: LocalClient
+  readonly cni: CniRuntime
+  readonly records: PodRecords
+  readonly log: Logger
+  /** Environment of everything that runs on the node. */
+  readonly env: NodeJS.ProcessEnv
+  /** Lets few ADDs run at once. */
+  limit<T>(task: () => Promise<T>): Promise<T>
+  recordEvent(pod: Pod, type: 'Normal' | 'Warning', reason: string, message: string): void
+}
+
+const BACK_OFF_FIRST_MS = 10_000
+const BACK_OFF_LAST_MS = 300_000
+/** A run longer than this clears the back-off. */
+const BACK_OFF_RESET_MS = 600_000
+const SANDBOX_RETRY_LAST_MS = 5_000
+
+interface Live {
+  process: ContainerProcess
+  readiness?: Prober
+  liveness?: Prober
+  startup?: Prober
+  ready: boolean
+  started: boolean
+}
+
+const nowText = (): string => `${new Date().toISOString().slice(0, 19)}Z`
+
+export class PodWorker {
+  readonly record: PodRecord
+  #pod: Pod
+  #gone = false
+  #running = false
+  #dirty = false
+  #removed = false
+  #timer: NodeJS.Timeout | undefined
+  #sandboxFailures = 0
+  #lastStatus = ''
+  readonly #context: WorkerContext
+  readonly #live = new Map<string, Live>()
+  readonly #waiting = new Map<string, { reason: string; message?: string }>()
+  readonly #onRemoved: () => void
+
+  constructor(context: WorkerContext, pod: Pod, record: PodRecord | undefined, onRemoved: () => void) {
+    this.#context = context
+    this.#pod = pod
+    this.#onRemoved = onRemoved
+    this.record = record ?? {
+      uid: pod.metadata.uid!,
+      namespace: pod.metadata.namespace ?? 'default',
+      name: pod.metadata.name!,
+      sandbox: 'none',
+      attempt: 0,
+      hostNetwork: pod.spec.hostNetwork === true,
+      ips: [],
+      startedAt: nowText(),
+      containers: {},
+    }
+    if (record) this.#adopt()
+    this.wake()
+  }
+
+  get pod(): Pod {
+    return this.#pod
+  }
+
+  update(pod: Pod): void {
+    this.#pod = pod
+    this.wake()
+  }
+
+  /** The running process of a container, and what programs beside it start with. Throws when it does not run. */
+  containerOf(name: string): Omit<JoinTarget, 'argv'> {
+    const live = this.#live.get(name)
+    const spec = this.#specOf(name)
+    if (!live || !spec) throw new Error(`container ${name} in pod ${this.record.name} is not running`)
+    return { pid: live.process.identity.pid, env: this.#environment(spec), netnsPath: this.record.netnsPath! }
+  }
+
+  /** The object is gone from the API: end what is left, without grace. */
+  vanish(): void {
+    this.#gone = true
+    this.wake()
+  }
+
+  /** Stops looking after the pod without ending it. */
+  abandon(): void {
+    this.#removed = true
+    clearTimeout(this.#timer)
+    for (const name of [...this.#live.keys()]) this.#closeProbes(name)
+  }
+
+  wake(): void {
+    this.#dirty = true
+    if (!this.#running && !this.#removed) void this.#run()
+  }
+
+  async #run(): Promise<void> {
+    this.#running = true
+    while (this.#dirty && !this.#removed) {
+      this.#dirty = false
+      try {
+        await this.#step()
+      } catch (error) {
+        this.#context.log.error({ err: error, pod: this.record.name }, 'pod step failed')
+        this.#wakeAfter(1000)
+      }
+    }
+    this.#running = false
+  }
+
+  #wakeAfter(ms: number): void {
+    clearTimeout(this.#timer)
+    this.#timer = setTimeout(() => this.wake(), ms)
+  }
+
+  #save(): void {
+    this.#context.records.write(this.record)
+  }
+
+  async #step(): Promise<void> {
+    if (this.#gone || this.#pod.metadata.deletionTimestamp) return this.#terminate()
+    const phase = phaseOf(this.#pod, this.record)
+    if (phase === 'Succeeded' || phase === 'Failed') {
+      if (this.record.sandbox !== 'down') await this.#removeSandbox('down')
+    } else if (await this.#ensureSandbox()) {
+      await this.#ensureContainers()
+    }
+    await this.#pushStatus()
+  }
+
+  // ── sandbox ────────────────────────────────────────────────────────────────────────────────────────────
+
+  async #ensureSandbox(): Promise<boolean> {
+    const { record } = this
+    if (record.sandbox === 'ready' && netnsExists(record.netnsPath!)) return true
+    if (record.sandbox !== 'none') await this.#removeSandbox('none')
+    if (record.hostNetwork) {
+      record.netnsPath = this.#context.nodeNetns
+      record.ips = [...this.#context.hostIps]
+      record.sandbox = 'ready'
+      this.#save()
+      return true
+    }
+    record.attempt++
+    const containerId = createHash('sha256')
+      .update(`${this.#context.lab}/${record.uid}/${record.attempt}`)
+      .digest('hex')
+    record.netnsPath = netnsPathOf(this.#context.lab, `pod-${containerId.slice(0, 12)}`)
+    record.attachment = this.#attachmentFor(containerId, record.netnsPath)
+    record.sandbox = 'creating'
+    this.#save()
+    try {
+      const { attachment } = record
+      const result = await this.#context.limit(async () => {
+        createNetns(attachment.netnsPath)
+        loopbackUp(attachment.netnsPath)
+        return this.#context.cni.add(attachment)
+      })
+      record.ips = (result.ips ?? []).map(({ address }) => address.replace(/\/\d+$/, ''))
+      record.sandbox = 'ready'
+      this.#sandboxFailures = 0
+      this.#save()
+      return true
+    } catch (error) {
+      await this.#sandboxFailed(error)
+      return false
+    }
+  }
+
+  async #sandboxFailed(error: unknown): Promise<void> {
+    const message = error instanceof Error ? error.message : String(error)
+    const again = error instanceof CniError && error.code === CNI_TRY_AGAIN
+    const wait = Math.min((again ? 100 : 500) * 2 ** this.#sandboxFailures++, SANDBOX_RETRY_LAST_MS)
+    for (const { name } of this.#pod.spec.containers) this.#waiting.set(name, { reason: 'ContainerCreating' })
+    if (!again || this.#sandboxFailures > 3)
+      this.#context.recordEvent(
+        this.#pod,
+        'Warning',
+        'FailedCreatePodSandBox',
+        `Failed to create pod sandbox: ${message}`,
+      )
+    this.#context.log.warn({ pod: this.record.name, again, wait }, message)
+    try {
+      await this.#removeSandbox('none')
+    } catch (cleanup) {
+      this.#context.log.warn({ pod: this.record.name, err: cleanup }, 'cannot undo a failed attachment yet')
+    }
+    this.#wakeAfter(wait)
+  }
+
+  /** Ends the attachment and the namespace. Throws when the plugin cannot; the caller comes again. */
+  async #removeSandbox(next: 'none' | 'down'): Promise<void> {
+    const { record } = this
+    if (!record.hostNetwork && record.attachment) {
+      await this.#context.cni.del(record.attachment)
+      deleteNetns(record.attachment.netnsPath)
+    }
+    record.sandbox = next
+    delete record.attachment
+    if (next === 'none') record.ips = []
+    this.#save()
+  }
+
+  #attachmentFor(containerId: string, netnsPath: string): Attachment {
+    const { record } = this
+    const ports = this.#pod.spec.containers
+      .flatMap((container) => container.ports ?? [])
+      .filter((port) => port.hostPort)
+      .map(({ hostPort, containerPort, protocol, hostIP }) => ({
+        hostPort,
+        containerPort,
+        protocol: (protocol ?? 'TCP').toLowerCase(),
+        ...(hostIP ? { hostIP } : {}),
+      }))
+    const bandwidth = bandwidthOf(this.#pod.metadata.annotations ?? {})
+    return {
+      containerId,
+      netnsPath,
+      ifName: 'eth0',
+      args: [
+        ['IgnoreUnknown', '1'],
+        ['K8S_POD_NAMESPACE', record.namespace],
+        ['K8S_POD_NAME', record.name],
+        ['K8S_POD_INFRA_CONTAINER_ID', containerId],
+        ['K8S_POD_UID', record.uid],
+      ],
+      runtimeConfig: {
+        ...(ports.length > 0 ? { portMappings: ports } : {}),
+        ...(bandwidth ? { bandwidth } : {}),
+      },
+    }
+  }
+
+  // ── containers ─────────────────────────────────────────────────────────────────────────────────────────
+
+  #adopt(): void {
+    for (const [name, record] of Object.entries(this.record.containers)) {
+      if (!record.process || record.ended) continue
+      const spec = this.#specOf(name)
+      const process = ContainerProcess.adopt(record.process)
+      if (process && spec) this.#follow(spec, record, process)
+      else
+        this.#markEnded(record, {
+          exitCode: 137,
+          reason: 'ContainerStatusUnknown',
+          message: 'The container ended while no one waited for it',
+        })
+    }
+  }
+
+  #specOf(name: string): ContainerSpec | undefined {
+    return [...(this.#pod.spec.initContainers ?? []), ...this.#pod.spec.containers].find((c) => c.name === name)
+  }
+
+  async #ensureContainers(): Promise<void> {
+    for (const init of this.#pod.spec.initContainers ?? []) {
+      const record = this.record.containers[init.name]
+      if (record?.ended?.exitCode === 0) continue
+      if (!isRunning(record))
+        await this.#maybeStart(init, this.#pod.spec.restartPolicy === 'Never' ? 'Never' : 'OnFailure')
+      if (this.record.containers[init.name]?.ended?.exitCode !== 0) {
+        for (const { name } of this.#pod.spec.containers) this.#waiting.set(name, { reason: 'PodInitializing' })
+        return
+      }
+    }
+    await Promise.all(
+      this.#pod.spec.containers.map((container) =>
+        isRunning(this.record.containers[container.name])
+          ? undefined
+          : this.#maybeStart(container, this.#pod.spec.restartPolicy ?? 'Always'),
+      ),
+    )
+  }
+
+  async #maybeStart(container: ContainerSpec, policy: string): Promise<void> {
+    const record = (this.record.containers[container.name] ??= { restartCount: 0 })
+    if (record.ended) {
+      if (policy === 'Never' || (policy === 'OnFailure' && record.ended.exitCode === 0)) {
+        this.#waiting.delete(container.name)
+        return
+      }
+      const wait = (record.notBeforeMs ?? 0) - Date.now()
+      if (wait > 0) {
+        const message = `back-off ${Math.ceil((record.backOffMs ?? 0) / 1000)}s restarting failed container=${container.name}`
+        this.#waiting.set(container.name, { reason: 'CrashLoopBackOff', message })
+        this.#wakeAfter(wait + 1)
+        return
+      }
+      record.restartCount++
+    }
+    await this.#start(container, record)
+  }
+
+  async #start(container: ContainerSpec, record: ContainerRecord): Promise<void> {
+    const containerId = `weft://${createHash('sha256').update(`${this.record.uid}/${container.name}/${record.restartCount}`).digest('hex')}`
+    if (record.ended) record.last = record.ended
+    if (record.logPath) record.lastLogPath = record.logPath
+    delete record.ended
+    record.containerId = containerId
+    record.startedAt = nowText()
+    record.logPath = join(this.#logFolder, container.name, `${record.restartCount}.log`)
+    try {
+      const env = this.#environment(container)
+      const process = await ContainerProcess.start({
+        argv: argvOf(container, env, this.record.netnsPath!, this.#pod),
+        env,
+        logPath: record.logPath,
+      })
+      record.process = process.identity
+      this.#waiting.delete(container.name)
+      this.#follow(container, record, process)
+    } catch (error) {
+      const message = error instanceof Error ? error.message : String(error)
+      record.process = { pid: 0, startTicks: 0 }
+      this.#markEnded(record, { exitCode: START_FAILED_CODE, reason: 'StartError', message })
+      this.#context.recordEvent(this.#pod, 'Warning', 'Failed', `Error: ${message}`)
+    }
+    this.#save()
+  }
+
+  get #logFolder(): string {
+    return join(this.#context.logFolder, `${this.record.namespace}_${this.record.name}_${this.record.uid}`)
+  }
+
+  #environment(container: ContainerSpec): Record<string, string> {
+    const base = Object.fromEntries(
+      Object.entries(this.#context.env).filter((e): e is [string, string] => e[1] !== undefined),
+    )
+    const hostname = this.record.hostNetwork ? this.#context.nodeName : (this.#pod.spec.hostname ?? this.record.name)
+    return { ...base, HOSTNAME: hostname, ...environmentOf(this.#pod, container, this.record.ips) }
+  }
+
+  #follow(container: ContainerSpec, record: ContainerRecord, process: ContainerProcess): void {
+    const { name } = container
+    const isMain = this.#pod.spec.containers.some((c) => c.name === name)
+    const live: Live = { process, ready: false, started: !container.startupProbe }
+    this.#live.set(name, live)
+    const probe = (
+      spec: NonNullable<ContainerSpec['readinessProbe']>,
+      eager: boolean,
+      tell: (good: boolean, why: string) => void,
+    ) =>
+      new Prober(
+        spec,
+        {
+          fromNetns: this.#context.nodeNetns,
+          podIp: this.record.ips[0] ?? '127.0.0.1',
+          container,
+          exec: (command, timeoutMs) => runJoined({ argv: command, ...this.containerOf(name) }, timeoutMs),
+        },
+        eager,
+        tell,
+      )
+    const failed = (kind: string) => (good: boolean, why: string) => {
+      if (good) return
+      this.#context.recordEvent(this.#pod, 'Warning', 'Unhealthy', `${kind} probe failed: ${why}`)
+      this.#context.recordEvent(
+        this.#pod,
+        'Normal',
+        'Killing',
+        `Container ${name} failed ${kind.toLowerCase()} probe, will be restarted`,
+      )
+      void process.terminate((this.#pod.spec.terminationGracePeriodSeconds ?? 30) * 1000)
+    }
+    const begin = () => {
+      live.started = true
+      if (isMain && container.readinessProbe)
+        live.readiness = probe(container.readinessProbe, true, (good, why) => {
+          live.ready = good
+          if (!good) this.#context.recordEvent(this.#pod, 'Warning', 'Unhealthy', `Readiness probe failed: ${why}`)
+          this.wake()
+        })
+      else live.ready = isMain
+      if (container.livenessProbe) live.liveness = probe(container.livenessProbe, false, failed('Liveness'))
+      this.wake()
+    }
+    if (container.startupProbe) {
+      live.startup = probe(container.startupProbe, true, (good, why) => {
+        live.startup?.close()
+        if (good) begin()
+        else failed('Startup')(false, why)
+      })
+    } else begin()
+    void process.exited.then((report) => {
+      if (this.#live.get(name) !== live) return
+      this.#closeProbes(name)
+      this.#live.delete(name)
+      this.#markEnded(record, report)
+      this.#save()
+      this.wake()
+    })
+  }
+
+  #markEnded(record: ContainerRecord, report: ExitReport): void {
+    const ran = record.startedAt ? Date.now() - Date.parse(record.startedAt) : 0
+    if (ran > BACK_OFF_RESET_MS) delete record.backOffMs
+    record.ended = {
+      ...report,
+      containerId: record.containerId ?? '',
+      startedAt: record.startedAt ?? nowText(),
+      finishedAt: nowText(),
+    }
+    // The first restart is at once; from the second on the wait doubles.
+    record.notBeforeMs =
+      record.restartCount === 0 && report.reason !== 'StartError'
+        ? 0
+        : Date.now() + (record.backOffMs ?? BACK_OFF_FIRST_MS)
+    if (record.notBeforeMs > 0)
+      record.backOffMs = Math.min((record.backOffMs ?? BACK_OFF_FIRST_MS / 2) * 2, BACK_OFF_LAST_MS)
+  }
+
+  #closeProbes(name: string): void {
+    const live = this.#live.get(name)
+    live?.readiness?.close()
+    live?.liveness?.close()
+    live?.startup?.close()
+  }
+
+  // ── end and status ─────────────────────────────────────────────────────────────────────────────────────
+
+  async #terminate(): Promise<void> {
+    const grace = this.#gone ? 0 : (this.#pod.metadata.deletionGracePeriodSeconds ?? 30)
+    for (const live of this.#live.values()) live.ready = false
+    for (const name of this.#live.keys()) this.#closeProbes(name)
+    if (!this.#gone && this.#live.size > 0) await this.#pushStatus()
+    await Promise.all([...this.#live.values()].map((live) => live.process.terminate(grace * 1000)))
+    if (this.record.sandbox !== 'down' && this.record.sandbox !== 'none') {
+      try {
+        await this.#removeSandbox('down')
+      } catch (error) {
+        const message = error instanceof Error ? error.message : String(error)
+        this.#context.recordEvent(this.#pod, 'Warning', 'FailedKillPod', `error killing pod: ${message}`)
+        this.#wakeAfter(Math.min(200 * 2 ** this.#sandboxFailures++, SANDBOX_RETRY_LAST_MS))
+        return
+      }
+    }
+    if (!this.#gone) {
+      try {
+        await this.#context.client.delete('pods', nameOf(this.#pod), {
+          gracePeriodSeconds: 0,
+          preconditions: { uid: this.record.uid },
+        })
+      } catch (error) {
+        if (!isNotFound(error) && (error as { code?: number }).code !== 409) throw error
+      }
+    }
+    this.#context.records.remove(this.record.uid)
+    this.abandon()
+    this.#onRemoved()
+  }
+
+  async #pushStatus(): Promise<void> {
+    const ready = new Set<string>()
+    const started = new Set<string>()
+    for (const [name, live] of this.#live) {
+      if (live.ready) ready.add(name)
+      if (live.started) started.add(name)
+    }
+    const status = podStatus(
+      this.#pod,
+      this.record,
+      {
+        hostIps: this.#context.hostIps,
+        ready,
+        started,
+        waiting: this.#waiting,
+        terminating: this.#pod.metadata.deletionTimestamp !== undefined,
+      },
+      nowText(),
+    )
+    const text = JSON.stringify(status)
+    if (text === this.#lastStatus) return
+    try {
+      await this.#context.client.patch('pods', nameOf(this.#pod), { status }, { subresource: 'status' })
+      this.#lastStatus = text
+    } catch (error) {
+      if (!isNotFound(error)) throw error
+    }
+  }
+}
+
+/** Bits per second of the two well-known annotations, with bursts as kubelets give them. */
+function bandwidthOf(annotations: Readonly<Record<string, string>>): Record<string, number> | undefined {
+  const ingressRate = quantityBits(annotations['kubernetes.io/ingress-bandwidth'])
+  const egressRate = quantityBits(annotations['kubernetes.io/egress-bandwidth'])
+  if (ingressRate === undefined && egressRate === undefined) return undefined
+  const burst = 2 ** 31 - 1
+  return {
+    ...(ingressRate === undefined ? {} : { ingressRate, ingressBurst: burst }),
+    ...(egressRate === undefined ? {} : { egressRate, egressBurst: burst }),
+  }
+}
+
+const SUFFIXES: Readonly<Record<string, number>> = {
+  '': 1,
+  k: 1e3,
+  M: 1e6,
+  G: 1e9,
+  T: 1e12,
+  Ki: 2 ** 10,
+  Mi: 2 ** 20,
+  Gi: 2 ** 30,
+  Ti: 2 ** 40,
+}
+
+function quantityBits(text: string | undefined): number | undefined {
+  const match = /^(\d+(?:\.\d+)?)(k|M|G|T|Ki|Mi|Gi|Ti)?$/.exec(text ?? '')
+  return match ? Math.round(Number(match[1]) * SUFFIXES[match[2] ?? '']!) : undefined
+}
