@@ -6,11 +6,12 @@ import { CniCode, CniError } from './error.ts'
 
 export class FieldReader {
   readonly path: string
-  readonly #object: Readonly<Record<string, unknown>>
+  /** The object itself, unchecked. */
+  readonly raw: Readonly<Record<string, unknown>>
 
   private constructor(path: string, object: Readonly<Record<string, unknown>>) {
     this.path = path
-    this.#object = object
+    this.raw = object
   }
 
   /** `path` is how errors call the object; empty for the root. Throws CniError 6 when the value is no object. */
@@ -30,7 +31,7 @@ export class FieldReader {
   }
 
   keys(): readonly string[] {
-    return Object.keys(this.#object)
+    return Object.keys(this.raw)
   }
 
   optionalText(key: string, maxLength: number): string | undefined {
@@ -113,6 +114,6 @@ export class FieldReader {
   }
 
   #value(key: string): unknown {
-    return Object.hasOwn(this.#object, key) ? (this.#object[key] ?? undefined) : undefined
+    return Object.hasOwn(this.raw, key) ? (this.raw[key] ?? undefined) : undefined
   }
 }
