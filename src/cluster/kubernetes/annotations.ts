@@ -1,0 +1,221 @@
+/**
+ * flannel's words on a Node object, and weft's one beside them, read and written.
+ *
+ *   <prefix>/kube-subnet-manager "true"   backend-type "vxlan"   backend-data {"VNI":1,"VtepMAC":"…"}   backend-v6-data
+ *   <prefix>/public-ip, public-ipv6       written by the node;   node-public-ip(v6), public-ip(v6)-overwrite are wishes
+ *   weft.dev/node-status                  {"accepts":["vxlan"],"sends":["host-gw"],"endpoints":{…}}
+ *
+ * Anybody who may write Node objects wrote these: every length is bounded, and what cannot be read becomes a problem of
+ * that node alone.
+ *
+ * Sources: flannel Documentation/kubernetes.md "Annotations", pkg/subnet/kube/annotations.go (names).
+ */
+import type { FlannelLease, NodeInfo, WeftNodeStatus } from '../../model/cluster.ts'
+import { ConfigError } from '../../model/errors.ts'
+import { Cidr } from '../../net/cidr.ts'
+import { type Family, Ip } from '../../net/ip.ts'
+import type { Announcement, NodeWishes } from '../cluster.ts'
+import type { RawObject } from './informer.ts'
+
+export const DEFAULT_PREFIX = 'flannel.alpha.coreos.com'
+export const STATUS_ANNOTATION = 'weft.dev/node-status'
+
+const MAX_TEXT = 4096
+const MAX_ADDRESSES = 32
+const MAX_CIDRS = 8
+
+const leaseKeys = [
+  'kube-subnet-manager',
+  'backend-type',
+  'backend-data',
+  'backend-v6-data',
+  'public-ip',
+  'public-ipv6',
+  'node-public-ip',
+  'node-public-ipv6',
+  'public-ip-overwrite',
+  'public-ipv6-overwrite',
+] as const
+type LeaseKey = (typeof leaseKeys)[number]
+
+/** All that is kept of a Node object. */
+export interface ProjectedNode {
+  readonly name: string
+  readonly uid?: string
+  readonly addresses: readonly string[]
+  readonly podCidrs: readonly string[]
+  /** Annotations under the prefix by their short name, and the status under its whole name. */
+  readonly annotations: Readonly<Record<string, string>>
+}
+
+type Json = Readonly<Record<string, unknown>>
+const asJson = (value: unknown): Json => (typeof value === 'object' && value !== null ? (value as Json) : {})
+const asList = (value: unknown): readonly unknown[] => (Array.isArray(value) ? value : [])
+
+/** The prefix as keys are written: flannel adds a slash, or a dash to a prefix that holds one already. */
+export function annotationKey(prefix: string, key: string): string {
+  if (prefix.endsWith('/') || prefix.endsWith('-')) return `${prefix}${key}`
+  return prefix.includes('/') ? `${prefix}-${key}` : `${prefix}/${key}`
+}
+
+/** Cuts a Node object down. Never throws. */
+export function projectNode(object: RawObject, prefix: string): ProjectedNode {
+  const metadata = asJson(object.metadata)
+  const spec = asJson(object.spec)
+  const given = asJson(metadata.annotations)
+  const annotations: Record<string, string> = {}
+  const keep = (name: string, key: string) => {
+    const value = given[key]
+    if (typeof value === 'string') annotations[name] = value.slice(0, MAX_TEXT + 1)
+  }
+  for (const key of leaseKeys) keep(key, annotationKey(prefix, key))
+  keep(STATUS_ANNOTATION, STATUS_ANNOTATION)
+  const cidrs = asList(spec.podCIDRs).length ? asList(spec.podCIDRs) : [spec.podCIDR]
+  return {
+    name: String(metadata.name),
+    ...(typeof metadata.uid === 'string' ? { uid: metadata.uid.slice(0, 64) } : {}),
+    addresses: asList(asJson(object.status).addresses)
+      .map(asJson)
+      .filter((entry) => entry.type === 'InternalIP' && typeof entry.address === 'string')
+      .slice(0, MAX_ADDRESSES)
+      .map((entry) => String(entry.address).slice(0, 64)),
+    podCidrs: cidrs
+      .filter((text) => typeof text === 'string' && text !== '')
+      .slice(0, MAX_CIDRS)
+      .map((text) => String(text).slice(0, 64)),
+    annotations,
+  }
+}
+
+export interface ParsedNode {
+  readonly node: NodeInfo
+  readonly wishes: NodeWishes
+  readonly problems: readonly ConfigError[]
+}
+
+/** Reads what was kept. A part that is wrong is left out and named in `problems`; a lease with a wrong part is left out whole. */
+export function parseNode(projected: ProjectedNode, prefix: string): ParsedNode {
+  const object = `Node ${projected.name}`
+  const problems: ConfigError[] = []
+  const attempt = <T>(key: string, read: () => T): T | undefined => {
+    try {
+      return read()
+    } catch (cause) {
+      problems.push(new ConfigError(object, key, (cause as Error).message, { cause }))
+      return undefined
+    }
+  }
+  const { annotations } = projected
+  const value = <T>(key: LeaseKey, read: (text: string) => T): T | undefined => {
+    const text = annotations[key]
+    if (text === undefined || text === '') return undefined
+    return attempt(annotationKey(prefix, key), () => {
+      if (text.length > MAX_TEXT) throw new Error(`is longer than ${MAX_TEXT} characters`)
+      return read(text)
+    })
+  }
+  const address = (key: LeaseKey, family: Family) => value(key, (text) => parseAddress(text, family))
+  const lease = parseLease(annotations, value, address, problems)
+  const status = annotations[STATUS_ANNOTATION]
+  const weft = status === undefined ? undefined : attempt(STATUS_ANNOTATION, () => parseStatus(status))
+  const wishes = {
+    publicIp: address('node-public-ip', 4),
+    publicIpv6: address('node-public-ipv6', 6),
+    publicIpOverwrite: address('public-ip-overwrite', 4),
+    publicIpv6Overwrite: address('public-ipv6-overwrite', 6),
+  }
+  const podCidrs = projected.podCidrs.map((text) => attempt('spec.podCIDRs', () => Cidr.parse(text)))
+  const addresses = projected.addresses.map((text) => attempt('status.addresses', () => Ip.parse(text)))
+  return {
+    node: {
+      name: projected.name,
+      ...(projected.uid === undefined ? {} : { uid: projected.uid }),
+      addresses: addresses.filter((ip) => ip !== undefined),
+      podCidrs: podCidrs.filter((cidr) => cidr !== undefined),
+      ...(lease ? { lease } : {}),
+      ...(weft ? { weft } : {}),
+    },
+    wishes: defined(wishes),
+    problems,
+  }
+}
+
+function parseLease(
+  annotations: Readonly<Record<string, string>>,
+  value: <T>(key: LeaseKey, read: (text: string) => T) => T | undefined,
+  address: (key: LeaseKey, family: Family) => Ip | undefined,
+  problems: readonly ConfigError[],
+): FlannelLease | undefined {
+  if (annotations['kube-subnet-manager'] !== 'true') return undefined
+  const before = problems.length
+  const backendType = value('backend-type', (text) => {
+    if (!/^[a-z0-9-]{1,32}$/.test(text))
+      throw new Error(`${JSON.stringify(text.slice(0, 64))} is not the name of a backend`)
+    return text
+  })
+  const publicIp = address('public-ip', 4)
+  const publicIpv6 = address('public-ipv6', 6)
+  const backendData = value('backend-data', (text) => JSON.parse(text) as unknown)
+  const backendV6Data = value('backend-v6-data', (text) => JSON.parse(text) as unknown)
+  if (problems.length > before || backendType === undefined) return undefined
+  return {
+    backendType,
+    ...defined({ publicIp, publicIpv6 }),
+    ...(backendData === undefined || backendData === null ? {} : { backendData }),
+    ...(backendV6Data === undefined || backendV6Data === null ? {} : { backendV6Data }),
+  }
+}
+
+/** Reads weft's own annotation. Throws with what is wrong. */
+export function parseStatus(text: string): WeftNodeStatus {
+  if (text.length > MAX_TEXT) throw new Error(`is longer than ${MAX_TEXT} characters`)
+  const fields = asJson(JSON.parse(text))
+  const names = (key: string): string[] => {
+    const list = asList(fields[key])
+    if (list.length > 16 || !list.every((name) => typeof name === 'string' && /^[a-z0-9-]{1,32}$/.test(name)))
+      throw new Error(`${key} is not a list of at most 16 data path names`)
+    return list as string[]
+  }
+  const endpoints = fields.endpoints
+  if (endpoints !== undefined && (typeof endpoints !== 'object' || endpoints === null || Array.isArray(endpoints)))
+    throw new Error('endpoints is not an object')
+  return {
+    accepts: names('accepts'),
+    sends: names('sends'),
+    ...(endpoints === undefined ? {} : { endpoints: endpoints as Readonly<Record<string, unknown>> }),
+  }
+}
+
+/** The annotations that an announcement is, named as ProjectedNode names them; null removes one that does not hold. */
+export function formatAnnouncement(announcement: Announcement): Record<string, string | null> {
+  const { lease, weft } = announcement
+  return {
+    'kube-subnet-manager': 'true',
+    'backend-type': lease.backendType,
+    'backend-data': lease.publicIp || !lease.publicIpv6 ? JSON.stringify(lease.backendData ?? null) : null,
+    'backend-v6-data': lease.publicIpv6 ? JSON.stringify(lease.backendV6Data ?? null) : null,
+    'public-ip': lease.publicIp ? `${lease.publicIp}` : null,
+    'public-ipv6': lease.publicIpv6 ? `${lease.publicIpv6}` : null,
+    [STATUS_ANNOTATION]: JSON.stringify(weft),
+  }
+}
+
+/** The same under the names that the Node object has them by. */
+export const annotationsByKey = (short: Record<string, string | null>, prefix: string): Record<string, string | null> =>
+  Object.fromEntries(
+    Object.entries(short).map(([key, text]) => [key === STATUS_ANNOTATION ? key : annotationKey(prefix, key), text]),
+  )
+
+function parseAddress(text: string, family: Family): Ip {
+  const ip = Ip.parse(text)
+  if (ip.family !== family) throw new Error(`${text} is not an IPv${family} address`)
+  if (ip.isAny || ip.isMulticast || ip.isLoopback) throw new Error(`${text} cannot be a node's address`)
+  return ip
+}
+
+/** The object without its undefined values. */
+function defined<T extends Record<string, unknown>>(fields: T): { [K in keyof T]?: NonNullable<T[K]> } {
+  return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined)) as {
+    [K in keyof T]?: NonNullable<T[K]>
+  }
+}

@@ -1,0 +1,194 @@
+/**
+ * The few HTTP requests that an agent makes of a Kubernetes API server: JSON in and out, and a watch as lines. On Node's own
+ * http client with kept connections: no packages, no objects of kinds that nobody reads.
+ *
+ * A peer that vanished without a word is noticed by TCP keepalive: after 15 s of silence the kernel asks every second and
+ * gives up after ten unanswered probes.
+ *
+ * Sources: Kubernetes API Concepts ("Efficient detection of changes", "Status"), RFC 9110 section 10.2.3 (Retry-After).
+ */
+import { Agent as HttpAgent, request as httpRequest, type IncomingMessage } from 'node:http'
+import { Agent as HttpsAgent, request as httpsRequest } from 'node:https'
+import { text as readText } from 'node:stream/consumers'
+import type { Connection, Credentials } from './kubeconfig.ts'
+
+const REQUEST_TIMEOUT_MS = 30_000
+const KEEPALIVE_MS = 15_000
+/** A list page or a watch line larger than this is refused. */
+const MAX_BODY_BYTES = 64 << 20
+
+/** The server answered, and not with success. */
+export class KubeApiError extends Error {
+  override readonly name = 'KubeApiError'
+  /** HTTP status, or the code of a Status object in a watch. */
+  readonly status: number
+  /** `Expired`, `Conflict`, `NotFound`, … */
+  readonly reason: string
+  readonly retryAfterSeconds: number | undefined
+
+  constructor(what: string, status: number, reason: string, message: string, retryAfterSeconds?: number) {
+    super(`${what}: ${message || reason || 'no reason given'} (${status})`)
+    this.status = status
+    this.reason = reason
+    this.retryAfterSeconds = retryAfterSeconds
+  }
+}
+
+export interface KubeRequest {
+  readonly method: 'GET' | 'POST' | 'PATCH' | 'PUT' | 'DELETE'
+  /** Path with its query. */
+  readonly path: string
+  readonly body?: unknown
+  /** Of the body; `application/json` when left out. */
+  readonly contentType?: string
+  readonly signal?: AbortSignal
+}
+
+export class KubeClient {
+  readonly #connection: Connection
+  readonly #base: URL
+  #agent: HttpAgent | HttpsAgent | undefined
+  #agentFor: Credentials | undefined
+
+  constructor(connection: Connection) {
+    this.#connection = connection
+    this.#base = new URL(connection.server)
+  }
+
+  /** For messages. */
+  get server(): string {
+    return this.#connection.server
+  }
+
+  /** Sends and reads one JSON answer. Rejects with KubeApiError, or the socket's error. */
+  async request(request: KubeRequest): Promise<unknown> {
+    const response = await this.#send(request, AbortSignal.timeout(REQUEST_TIMEOUT_MS))
+    const answer = await readBounded(response)
+    const what = `${request.method} ${request.path.split('?')[0]}`
+    const ok = response.statusCode! >= 200 && response.statusCode! < 300
+    const parsed = parseJson(answer)
+    if (!ok) throw statusError(what, response, parsed, answer)
+    if (parsed === undefined) throw new KubeApiError(what, 502, 'NotJson', 'the answer is not JSON')
+    return parsed
+  }
+
+  /**
+   * Calls back for each line of a streamed answer until it ends. Rejects as `request` does, and when the signal aborts.
+   * Resolves when the server ends the stream in order.
+   */
+  async stream(request: KubeRequest, onLine: (line: string) => void): Promise<void> {
+    const response = await this.#send(request)
+    const what = `${request.method} ${request.path.split('?')[0]}`
+    if (response.statusCode !== 200) {
+      const answer = await readBounded(response)
+      throw statusError(what, response, parseJson(answer), answer)
+    }
+    response.setEncoding('utf8')
+    let rest = ''
+    for await (const chunk of response as AsyncIterable<string>) {
+      let from = 0
+      for (let end = chunk.indexOf('\n'); end >= 0; end = chunk.indexOf('\n', from)) {
+        const line = rest + chunk.slice(from, end)
+        rest = ''
+        from = end + 1
+        if (line) onLine(line)
+      }
+      rest += chunk.slice(from)
+      if (rest.length > MAX_BODY_BYTES) throw new KubeApiError(what, 502, 'TooLarge', 'a line exceeds 64 MiB')
+    }
+  }
+
+  close(): void {
+    this.#agent?.destroy()
+    this.#agent = undefined
+  }
+
+  async #send(request: KubeRequest, timeout?: AbortSignal): Promise<IncomingMessage> {
+    const credentials = await this.#connection.credentials()
+    const url = new URL(this.#base.pathname.replace(/\/$/, '') + request.path, this.#base)
+    const body = request.body === undefined ? undefined : JSON.stringify(request.body)
+    const signals = [request.signal, timeout].filter((signal) => signal !== undefined)
+    const open = url.protocol === 'https:' ? httpsRequest : httpRequest
+    return new Promise((resolve, reject) => {
+      const outgoing = open(
+        url,
+        {
+          method: request.method,
+          agent: this.#agentOf(credentials, url),
+          ...(signals.length ? { signal: AbortSignal.any(signals) } : {}),
+          headers: {
+            accept: 'application/json',
+            'user-agent': 'weft-agent',
+            ...(credentials.authorization ? { authorization: credentials.authorization } : {}),
+            ...(body === undefined
+              ? {}
+              : {
+                  'content-type': request.contentType ?? 'application/json',
+                  'content-length': String(Buffer.byteLength(body)),
+                }),
+          },
+        },
+        resolve,
+      )
+      outgoing.on('socket', (socket) => socket.setKeepAlive(true, KEEPALIVE_MS))
+      outgoing.on('error', reject)
+      outgoing.end(body)
+    })
+  }
+
+  /** One pool of connections per client certificate: a rotated one makes a new pool. */
+  #agentOf(credentials: Credentials, url: URL): HttpAgent | HttpsAgent {
+    const same = this.#agentFor?.certificate === credentials.certificate && this.#agentFor?.key === credentials.key
+    if (this.#agent && same) return this.#agent
+    this.#agent?.destroy()
+    this.#agentFor = credentials
+    const { ca, insecure, serverName } = this.#connection
+    const pool = { keepAlive: true, keepAliveMsecs: KEEPALIVE_MS, maxFreeSockets: 2, timeout: 0 }
+    this.#agent =
+      url.protocol === 'https:'
+        ? new HttpsAgent({
+            ...pool,
+            ...(ca === undefined ? {} : { ca }),
+            ...(credentials.certificate === undefined ? {} : { cert: credentials.certificate }),
+            ...(credentials.key === undefined ? {} : { key: credentials.key }),
+            ...(serverName === undefined ? {} : { servername: serverName }),
+            rejectUnauthorized: !insecure,
+          })
+        : new HttpAgent(pool)
+    return this.#agent
+  }
+}
+
+async function readBounded(response: IncomingMessage): Promise<string> {
+  if (Number(response.headers['content-length'] ?? 0) > MAX_BODY_BYTES) {
+    response.destroy()
+    throw new Error('the answer exceeds 64 MiB')
+  }
+  let size = 0
+  response.on('data', (chunk: Buffer) => {
+    size += chunk.length
+    if (size > MAX_BODY_BYTES) response.destroy(new Error('the answer exceeds 64 MiB'))
+  })
+  return readText(response)
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return undefined
+  }
+}
+
+function statusError(what: string, response: IncomingMessage, parsed: unknown, answer: string): KubeApiError {
+  const status = (parsed ?? {}) as { reason?: unknown; message?: unknown }
+  const message = typeof status.message === 'string' ? status.message : answer.slice(0, 200)
+  const retryAfter = Number(response.headers['retry-after'])
+  return new KubeApiError(
+    what,
+    response.statusCode ?? 0,
+    typeof status.reason === 'string' ? status.reason : '',
+    message,
+    Number.isFinite(retryAfter) && retryAfter >= 0 ? retryAfter : undefined,
+  )
+}

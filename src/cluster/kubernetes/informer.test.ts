@@ -1,0 +1,168 @@
+import assert from 'node:assert/strict'
+import { after, afterEach, before, beforeEach, test } from 'node:test'
+import { KubeClient } from './client.ts'
+import { Informer } from './informer.ts'
+import { nodeObject, TestServer } from './test-server.ts'
+
+const NODES = '/api/v1/nodes'
+let server: TestServer
+let informer: Informer<{ cidr: unknown }>
+let log: string[]
+let wake: () => void = () => {}
+
+/** Resolves when the log has a line like this after what was taken before. */
+async function until(pattern: RegExp): Promise<void> {
+  const deadline = AbortSignal.timeout(20_000)
+  for (;;) {
+    const at = log.findIndex((line) => pattern.test(line))
+    if (at >= 0) {
+      log.splice(0, at + 1)
+      return
+    }
+    await new Promise<void>((resolve, reject) => {
+      wake = resolve
+      deadline.onabort = () => reject(new Error(`${pattern} never came; there is ${log.join(', ')}`))
+    })
+  }
+}
+
+/** Resolves when the server holds a watch. */
+async function watched(): Promise<void> {
+  while (server.watching === 0) await new Promise((resolve) => setTimeout(resolve, 5))
+}
+
+function begin(options: { watchSeconds?: number; watchGraceMilliseconds?: number } = {}): void {
+  const client = new KubeClient({
+    server: server.url,
+    insecure: false,
+    namespace: 'default',
+    credentials: async () => ({}),
+  })
+  const say = (line: string) => {
+    log.push(line)
+    wake()
+  }
+  informer = new Informer({
+    client,
+    path: NODES,
+    pageSize: 3,
+    backoff: { first: 5, cap: 20 },
+    ...options,
+    project: (object) => ({ cidr: (object.spec as { podCIDR?: unknown }).podCIDR }),
+    onSet: (name, { cidr }) => say(`set ${name} ${cidr}`),
+    onDelete: (name) => say(`delete ${name}`),
+    onListed: (first) => say(first ? 'listed' : 'listed again'),
+    onConnection: (problem) => say(problem ? `down ${problem.message}` : 'up'),
+  })
+  informer.start()
+}
+
+before(async () => {
+  server = new TestServer()
+  await server.listen()
+})
+after(() => server.stop())
+beforeEach(() => {
+  log = []
+  server.intercept = undefined
+  for (let n = 1; n <= 9; n++) server.remove(NODES, `n${n}`)
+  for (let n = 1; n <= 7; n++) server.put(NODES, nodeObject(`n${n}`, `10.244.${n}.0/24`))
+  server.requests.length = 0
+})
+
+afterEach(() => informer.close())
+
+test('lists in pages, then tells changes; heartbeats are not told', async () => {
+  begin()
+  await until(/^listed$/)
+  assert.equal(server.requests.filter((line) => line.includes('limit=3')).length, 3)
+  assert.equal(informer.size, 7)
+  await watched()
+  server.put(NODES, { ...nodeObject('n1', '10.244.1.0/24'), status: { heartbeat: 1 } })
+  server.put(NODES, nodeObject('n2', '10.244.99.0/24'))
+  server.remove(NODES, 'n3')
+  await until(/^delete n3$/)
+  assert.deepEqual(log, [])
+  assert.equal(informer.size, 6)
+})
+
+test('a cut stream goes on where it was: nothing is lost or told twice', async () => {
+  begin()
+  await until(/^listed$/)
+  for (let round = 0; round < 10; round++) {
+    await watched()
+    server.cut()
+    server.put(NODES, nodeObject('n8', `10.245.${round}.0/24`))
+    await until(new RegExp(`^set n8 10.245.${round}.0/24$`))
+  }
+  assert.equal(server.requests.filter((line) => !line.includes('watch=1')).length, 3, 'no second list')
+  assert.deepEqual(
+    log.filter((line) => line.startsWith('set')),
+    [],
+  )
+})
+
+test('410 lists again, tells differences only and drops nothing meanwhile', async () => {
+  begin()
+  await until(/^listed$/)
+  await watched()
+  await server.stop()
+  server.put(NODES, nodeObject('n2', '10.244.77.0/24'))
+  server.remove(NODES, 'n5')
+  server.compact()
+  await until(/^down/)
+  assert.equal(informer.size, 7, 'kept while the server is away')
+  await server.listen()
+  await until(/^set n2 10.244.77.0\/24$/)
+  await until(/^delete n5$/)
+  await until(/^listed again$/)
+  assert.equal(informer.size, 6)
+})
+
+test('429 and 503 wait and try again', async () => {
+  let refusals = 0
+  server.intercept = (_, response) => {
+    if (refusals++ >= 4) return false
+    response.writeHead(refusals % 2 ? 429 : 503, { 'retry-after': '0' })
+    response.end('{"message":"busy"}')
+    return true
+  }
+  begin()
+  await until(/^down .*busy \(429\)$/)
+  await until(/^up$/)
+  await until(/^listed$/)
+  assert.equal(informer.size, 7)
+})
+
+test('a stream that is silent beyond its time is left and watched anew', async () => {
+  let silent = 0
+  server.intercept = (request, response) => {
+    if (!request.url!.includes('watch=1') || silent > 0) return false
+    silent++
+    response.writeHead(200)
+    response.flushHeaders()
+    return true
+  }
+  begin({ watchSeconds: 0.01, watchGraceMilliseconds: 200 })
+  await until(/^listed$/)
+  // The server above neither ends the watch after its one second nor says anything; the informer leaves it a little later.
+  server.put(NODES, nodeObject('n9', '10.244.9.0/24'))
+  await until(/^set n9/)
+  assert.equal(silent, 1)
+})
+
+test('garbage in a stream is an error of that stream alone', async () => {
+  let sent = 0
+  server.intercept = (request, response) => {
+    if (!request.url!.includes('watch=1') || sent++ > 0) return false
+    response.writeHead(200)
+    response.end('{"type":"ADDED","object":{"metadata":{"name":\n')
+    return true
+  }
+  begin()
+  await until(/^listed$/)
+  await until(/^down/)
+  await watched()
+  server.put(NODES, nodeObject('n9', '10.244.9.0/24'))
+  await until(/^set n9/)
+})

@@ -1,0 +1,230 @@
+/**
+ * The cluster source on a Kubernetes API server: Node objects and the ConfigMap with net-conf.json (or a file), and the
+ * writes about this node: annotations and the condition through its status subresource (which is what flannel's role
+ * may write), Events in the namespace `default`.
+ *
+ * Sources: flannel Documentation/kubernetes.md and kube-flannel.yml (names and the role); Kubernetes API reference: Node,
+ * NodeCondition, core/v1 Event.
+ */
+import { hostname } from 'node:os'
+import { Backoff, sleep } from '../backoff.ts'
+import type { Announcement, ClusterEvent, ClusterListener, ClusterLog, ClusterSource, NodeReport } from '../cluster.ts'
+import { NetConfigFile } from '../net-config-file.ts'
+import { ReportLimiter } from '../report-limiter.ts'
+import { annotationsByKey, formatAnnouncement, type ProjectedNode, parseNode, projectNode } from './annotations.ts'
+import { KubeApiError, type KubeClient } from './client.ts'
+import { Informer, type InformerOptions, type RawObject } from './informer.ts'
+
+export interface KubernetesSourceOptions {
+  readonly client: KubeClient
+  readonly nodeName: string
+  readonly annotationPrefix: string
+  /** Where net-conf.json is: a file, or the key `net-conf.json` of a ConfigMap. */
+  readonly netConfig: { readonly file: string } | { readonly namespace: string; readonly name: string }
+  readonly log: ClusterLog
+  /** For tests: shorter pages, watches and waits. */
+  readonly tuning?: Pick<InformerOptions<unknown>, 'pageSize' | 'watchSeconds' | 'backoff'>
+}
+
+const NET_CONFIG_KEY = 'net-conf.json'
+const MAX_NET_CONFIG = 1 << 20
+
+export class KubernetesSource implements ClusterSource {
+  readonly #options: KubernetesSourceOptions
+  readonly #abort = new AbortController()
+  readonly #limiter = new ReportLimiter()
+  #listener: ClusterListener = () => {}
+  #nodes: Informer<ProjectedNode> | undefined
+  #network: Informer<{ text: string | undefined }> | undefined
+  #file: NetConfigFile | undefined
+  readonly #awaited = new Set<'nodes' | 'network'>(['nodes', 'network'])
+  readonly #failing = new Set<string>()
+  /** Annotations of this node as last seen, to write only what differs. */
+  #own: ProjectedNode | undefined
+  #eventsRefused = false
+
+  constructor(options: KubernetesSourceOptions) {
+    this.#options = options
+  }
+
+  start(listener: ClusterListener): void {
+    this.#listener = listener
+    setImmediate(() => {
+      if (this.#abort.signal.aborted) return
+      this.#watchNetwork()
+      this.#watchNodes()
+    })
+  }
+
+  async announce(announcement: Announcement): Promise<void> {
+    const { annotationPrefix } = this.#options
+    const wanted = formatAnnouncement(announcement)
+    await this.#patchOwn('announce', () => {
+      const held = this.#own?.annotations
+      const differs = !held || Object.entries(wanted).some(([key, text]) => (held[key] ?? null) !== text)
+      return differs ? { metadata: { annotations: annotationsByKey(wanted, annotationPrefix) } } : undefined
+    })
+  }
+
+  async setNetworkAvailable(): Promise<void> {
+    const now = `${new Date().toISOString().slice(0, 19)}Z`
+    const condition = {
+      type: 'NetworkUnavailable',
+      status: 'False',
+      reason: 'WeftIsUp',
+      message: 'weft is running on this node',
+      lastHeartbeatTime: now,
+      lastTransitionTime: now,
+    }
+    await this.#patchOwn('set the condition NetworkUnavailable', () => ({ status: { conditions: [condition] } }))
+  }
+
+  report(report: NodeReport): void {
+    if (this.#eventsRefused || !this.#limiter.admit(report)) return
+    const now = `${new Date().toISOString().slice(0, 19)}Z`
+    const involvedObject = {
+      kind: 'Node',
+      apiVersion: 'v1',
+      name: report.node,
+      ...(report.uid ? { uid: report.uid } : {}),
+    }
+    const event = {
+      apiVersion: 'v1',
+      kind: 'Event',
+      metadata: { generateName: `${report.node.slice(0, 200)}.`, namespace: 'default' },
+      involvedObject,
+      type: report.severity,
+      reason: report.reason,
+      message: report.message.slice(0, 1024),
+      source: { component: 'weft', host: this.#options.nodeName },
+      reportingComponent: 'weft',
+      reportingInstance: hostname(),
+      firstTimestamp: now,
+      lastTimestamp: now,
+      count: 1,
+    }
+    const { client, log } = this.#options
+    client
+      .request({ method: 'POST', path: '/api/v1/namespaces/default/events', body: event, signal: this.#abort.signal })
+      .catch((error: Error) => {
+        if (this.#abort.signal.aborted) return
+        if (error instanceof KubeApiError && error.status === 403) {
+          this.#eventsRefused = true
+          log.warn({ err: error.message }, 'may not create Events: reports about nodes stay in this log')
+        } else log.debug({ err: error.message, node: report.node }, 'an Event could not be written')
+      })
+  }
+
+  async close(): Promise<void> {
+    this.#abort.abort()
+    this.#file?.close()
+    await Promise.all([this.#nodes?.close(), this.#network?.close()])
+    this.#options.client.close()
+  }
+
+  /** Patches this node's status subresource until the server has taken it; what it refuses for good rejects. */
+  async #patchOwn(what: string, patch: () => object | undefined): Promise<void> {
+    const { client, nodeName, log } = this.#options
+    const { signal } = this.#abort
+    const backoff = new Backoff(this.#options.tuning?.backoff)
+    for (let attempt = 0; !signal.aborted; attempt++) {
+      const body = patch()
+      if (!body) return
+      try {
+        const path = `/api/v1/nodes/${encodeURIComponent(nodeName)}/status`
+        await client.request({
+          method: 'PATCH',
+          path,
+          body,
+          contentType: 'application/strategic-merge-patch+json',
+          signal,
+        })
+        return
+      } catch (error) {
+        if (signal.aborted) return
+        const status = error instanceof KubeApiError ? error.status : 0
+        const refused = status >= 400 && status < 500 && ![408, 409, 429].includes(status)
+        if (refused) throw error
+        if (attempt === 0) log.warn({ err: (error as Error).message }, `cannot ${what} yet`)
+        await sleep(backoff.next(), signal)
+      }
+    }
+  }
+
+  #watchNodes(): void {
+    const { client, annotationPrefix, nodeName, tuning } = this.#options
+    this.#nodes = new Informer<ProjectedNode>({
+      client,
+      path: '/api/v1/nodes',
+      ...tuning,
+      project: (object) => projectNode(object, annotationPrefix),
+      onSet: (name, projected) => {
+        if (name === nodeName) this.#own = projected
+        this.#tell({ type: 'node', ...parseNode(projected, annotationPrefix) })
+      },
+      onDelete: (name) => {
+        if (name === nodeName) this.#own = undefined
+        this.#tell({ type: 'node-gone', name })
+      },
+      onListed: () => this.#arrived('nodes'),
+      onConnection: (problem) => this.#connection('nodes', problem),
+    })
+    this.#nodes.start()
+  }
+
+  #watchNetwork(): void {
+    const { client, netConfig, tuning } = this.#options
+    if ('file' in netConfig) {
+      this.#file = new NetConfigFile(netConfig.file, (text) => {
+        this.#tell({ type: 'network', text, object: netConfig.file })
+        this.#arrived('network')
+      })
+      this.#file.start()
+      return
+    }
+    const object = `ConfigMap ${netConfig.namespace}/${netConfig.name}`
+    const tell = (text: string | undefined) => this.#tell({ type: 'network', text, object })
+    this.#network = new Informer<{ text: string | undefined }>({
+      client,
+      path: `/api/v1/namespaces/${encodeURIComponent(netConfig.namespace)}/configmaps`,
+      fieldSelector: `metadata.name=${netConfig.name}`,
+      ...tuning,
+      project: projectNetConfig,
+      onSet: (name, { text }) => {
+        if (name === netConfig.name) tell(text)
+      },
+      onDelete: (name) => {
+        if (name === netConfig.name) tell(undefined)
+      },
+      onListed: (first) => {
+        if (first && this.#network!.size === 0) tell(undefined)
+        this.#arrived('network')
+      },
+      onConnection: (problem) => this.#connection('network', problem),
+    })
+    this.#network.start()
+  }
+
+  #tell(event: ClusterEvent): void {
+    if (!this.#abort.signal.aborted) this.#listener(event)
+  }
+
+  #arrived(part: 'nodes' | 'network'): void {
+    if (this.#awaited.delete(part) && this.#awaited.size === 0) this.#tell({ type: 'synced' })
+  }
+
+  /** Two watches, one connection: down when the first fails, up when both work. */
+  #connection(part: string, problem: Error | undefined): void {
+    const before = this.#failing.size
+    if (problem) this.#failing.add(part)
+    else this.#failing.delete(part)
+    if (problem && before === 0) this.#tell({ type: 'connection', up: false, problem: problem.message })
+    if (!problem && before > 0 && this.#failing.size === 0) this.#tell({ type: 'connection', up: true })
+  }
+}
+
+function projectNetConfig(object: RawObject): { text: string | undefined } {
+  const data = (object.data ?? {}) as Record<string, unknown>
+  const text = data[NET_CONFIG_KEY]
+  return { text: typeof text === 'string' ? text.slice(0, MAX_NET_CONFIG) : undefined }
+}
