@@ -34,6 +34,16 @@ export interface NodeInfo {
   readonly podCidrs: readonly Cidr[]
   readonly lease?: FlannelLease
   readonly weft?: WeftNodeStatus
+  /** When the store made the object, Unix seconds. Of two nodes with the same claim the older keeps it. */
+  readonly createdAtSeconds?: number
+}
+
+/** What is wrong with one node's words, fit for an Event on that node. Others are unaffected. */
+export interface PeerProblem {
+  readonly node: string
+  /** Annotation or field: `flannel.alpha.coreos.com/public-ip`, `spec.podCIDRs`, … */
+  readonly key: string
+  readonly problem: string
 }
 
 /** This node's own place in the network, read from its kernel and its flags. */
@@ -52,6 +62,9 @@ export interface NodeContext {
   /** The node's address per family towards its peers (flannel's PublicIP, PublicIPv6). */
   readonly publicIp?: Ip
   readonly publicIpv6?: Ip
+  /** What the store says of this node from before: a VTEP's MAC is kept over restarts. */
+  readonly lease?: FlannelLease
+  readonly weft?: WeftNodeStatus
 }
 
 export interface ClusterState {

@@ -1,0 +1,80 @@
+/**
+ * From what the kernel has and what is wanted to the operations between them. Pure. The whole-state diff serves dry runs
+ * and tests; the applier asks about the keys that changed only, by the same rules.
+ */
+import type { KernelKey, KernelObject } from '../model/kernel-object.ts'
+import type { KernelOp, KernelState } from '../model/kernel-state.ts'
+import { covers, mustRecreate } from './covering.ts'
+import { deviceOf } from './device.ts'
+import { type Change, inOrder } from './order.ts'
+import type { Ownership } from './ownership.ts'
+
+/** What `planChanges` must be able to ask. */
+export interface Comparison {
+  have(key: KernelKey): KernelObject | undefined
+  want(key: KernelKey): KernelObject | undefined
+  /** Keys of wanted objects that go when a device goes. */
+  wantedOnDevice(device: string): Iterable<KernelKey>
+}
+
+/**
+ * Ops for these keys, in a safe order. A key that is had and not wanted is deleted: the caller passes only keys of ours.
+ * A device that goes takes its objects along: they are not deleted one by one, and the wanted ones are added anew.
+ */
+export function planChanges(keys: Iterable<KernelKey>, comparison: Comparison): KernelOp[] {
+  const pending = new Set(keys)
+  const lost = new Set<string>()
+  for (const key of pending) {
+    const have = comparison.have(key)
+    if (have?.kind !== 'link') continue
+    const want = comparison.want(key)
+    if (!want || (!covers(have, want) && mustRecreate(have, want))) lost.add(have.name)
+  }
+  for (const device of lost) for (const key of comparison.wantedOnDevice(device)) pending.add(key)
+  const changes: Change[] = []
+  for (const key of pending) {
+    const change = changeOf(comparison.have(key), comparison.want(key), lost)
+    if (change.length > 0) changes.push(change)
+  }
+  return inOrder(changes)
+}
+
+function changeOf(
+  standing: KernelObject | undefined,
+  want: KernelObject | undefined,
+  lost: ReadonlySet<string>,
+): Change {
+  const device = standing && deviceOf(standing)
+  const have = device !== undefined && lost.has(device) ? undefined : standing
+  if (!have) return want ? [{ verb: 'add', object: want }] : []
+  if (!want) return [{ verb: 'delete', object: have }]
+  if (covers(have, want)) return []
+  if (mustRecreate(have, want))
+    return [
+      { verb: 'delete', object: have },
+      { verb: 'add', object: want },
+    ]
+  return [{ verb: 'set', object: want, was: have }]
+}
+
+/** Every op that leads from `have` to `want`; what `owner` does not own and nobody wants stays. */
+export function diff(have: KernelState, want: KernelState, owner: Ownership): readonly KernelOp[] {
+  const ours = new Set<string>()
+  for (const object of have.values())
+    if (object.kind === 'link' && owner.owns(object, () => false)) ours.add(object.name)
+  const onDevice = new Map<string, KernelKey[]>()
+  for (const [key, object] of want) {
+    const device = deviceOf(object)
+    if (device === undefined) continue
+    const keys = onDevice.get(device)
+    if (keys) keys.push(key)
+    else onDevice.set(device, [key])
+  }
+  const keys = new Set(want.keys())
+  for (const [key, object] of have) if (!want.has(key) && owner.owns(object, (name) => ours.has(name))) keys.add(key)
+  return planChanges(keys, {
+    have: (key) => have.get(key),
+    want: (key) => want.get(key),
+    wantedOnDevice: (device) => onDevice.get(device) ?? [],
+  })
+}

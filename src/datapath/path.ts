@@ -1,0 +1,34 @@
+/**
+ * What nodes call a way between them. A path id names everything that both ends must agree on, so that "I accept
+ * vxlan/1/8472" has one meaning; it travels in node annotations and is checked when read.
+ *
+ *   host-gw    vxlan/<VNI>/<port>    vxlan/<VNI>/<port>/gbp    udp/<port>
+ */
+import type { BackendConfig } from '../model/backend.ts'
+
+export type PathId = string
+
+/** The id of the path that packets take under these settings (DirectRouting's plain routes are `host-gw` beside it). */
+export function pathOf(config: BackendConfig): PathId {
+  switch (config.type) {
+    case 'host-gw':
+      return 'host-gw'
+    case 'vxlan':
+      return `vxlan/${config.vni}/${config.port}${config.gbp ? '/gbp' : ''}`
+    case 'udp':
+      return `udp/${config.port}`
+  }
+}
+
+/** Settings that carry a path, everything the id does not say at its default; undefined for what is no path id of ours. */
+export function configOfPath(id: PathId): BackendConfig | undefined {
+  if (id === 'host-gw') return { type: 'host-gw' }
+  const match = /^(?:vxlan\/(0|[1-9]\d{0,7})|udp)\/([1-9]\d{0,4})(\/gbp)?$/.exec(id)
+  if (!match) return undefined
+  const port = Number(match[2])
+  if (port > 65535) return undefined
+  if (match[1] === undefined) return match[3] ? undefined : { type: 'udp', port }
+  const vni = Number(match[1])
+  if (vni > 0xffffff) return undefined
+  return { type: 'vxlan', vni, port, gbp: match[3] !== undefined, learning: false, directRouting: false }
+}

@@ -1,0 +1,95 @@
+/**
+ * udp: packets go inside UDP by way of a process of ours on a TUN device, in flannel's wire format (the bare IP packet is
+ * the payload). Slower than the kernel's tunnels; it is there for kernels and networks that allow nothing else.
+ *
+ *   10.244.2.0/24 dev flannel0        and the process sends what it finds there to 172.30.0.3:8285
+ *
+ * The process takes packets only from nodes that it was told of, with inner sources of their subnets. flannel routes the
+ * whole pod network to the device; weft routes peer by peer, so that a switch can go peer by peer too.
+ *
+ * Sources: flannel Documentation/backends.md, pkg/backend/udp (device name, port, payload).
+ */
+import type { UdpConfig } from '../../model/backend.ts'
+import type { NodeContext, PeerProblem } from '../../model/cluster.ts'
+import type { KernelObject } from '../../model/kernel-object.ts'
+import { WEFT_ROUTE_PROTOCOL } from '../../model/route.ts'
+import { bitsOf, type Family, type Ip } from '../../net/ip.ts'
+import type { Datapath } from '../datapath.ts'
+import { pathOf } from '../path.ts'
+import { addressProblem, familiesOf, forwardingSysctls, ownIpOf, publicIpOf, subnetOf } from '../peer.ts'
+
+const DEVICE = 'flannel0'
+
+/** The tunnel has one socket: IPv4 where the node has such an address, both families of pods inside it. */
+const outerFamily = (node: NodeContext): Family => (node.publicIp ? 4 : 6)
+
+const overheadBytes = (node: NodeContext): number => (outerFamily(node) === 4 ? 20 : 40) + 8
+
+const mtuBytes = (_config: UdpConfig, node: NodeContext): number => node.external.mtuBytes - overheadBytes(node)
+
+export const udp: Datapath<UdpConfig> = {
+  type: 'udp',
+
+  local(config, node) {
+    const source = `path/${pathOf(config)}`
+    const local: Ip | undefined = ownIpOf(node, outerFamily(node))
+    if (!local) return { source, objects: [] }
+    const mtu = mtuBytes(config, node)
+    const objects: KernelObject[] = [
+      {
+        kind: 'link',
+        name: DEVICE,
+        type: 'tun',
+        settings: { mode: 'tun', vnetHeader: true, persist: true },
+        mtuBytes: mtu,
+        up: true,
+        addressGeneration: 'none',
+        alias: 'weft:udp',
+      },
+      { kind: 'tunnel', device: DEVICE, mtuBytes: mtu, local, port: config.port },
+      ...familiesOf(node).map(
+        (family): KernelObject => ({
+          kind: 'address',
+          device: DEVICE,
+          ip: subnetOf(node, family)!.base,
+          prefixLength: bitsOf(family),
+          ...(family === 6 && { noDad: true }),
+        }),
+      ),
+      ...forwardingSysctls(node, [node.external.device, DEVICE]),
+    ]
+    return { source, objects }
+  },
+
+  from(config, node, peer) {
+    const remote = publicIpOf(peer, outerFamily(node))
+    const objects = remote
+      ? familiesOf(node).flatMap((family): KernelObject[] => {
+          const subnet = subnetOf(peer, family)
+          return subnet ? [{ kind: 'tunnel-peer', device: DEVICE, subnet, remote, port: config.port }] : []
+        })
+      : []
+    return { source: `node/${peer.name}/from/${pathOf(config)}`, objects }
+  },
+
+  toward(_config, node, peer) {
+    const objects: KernelObject[] = []
+    const problems: PeerProblem[] = []
+    const remote = publicIpOf(peer, outerFamily(node))
+    if (!remote) problems.push(addressProblem(peer, outerFamily(node)))
+    for (const family of remote ? familiesOf(node) : []) {
+      const destination = subnetOf(peer, family)
+      if (destination)
+        objects.push({ kind: 'route', destination, hops: [{ device: DEVICE }], protocol: WEFT_ROUTE_PROTOCOL })
+    }
+    return { fragment: { source: `node/${peer.name}`, objects }, problems }
+  },
+
+  endpoint(_config, node) {
+    return familiesOf(node).includes(6) ? { data: null, v6Data: null } : { data: null }
+  },
+
+  mtuBytes,
+
+  devices: () => [DEVICE],
+}
