@@ -1,0 +1,506 @@
+/**
+ * ADD, DEL and GC: from a checked request to kernel, journal and answer. One attachment is one interface of one
+ * container. The caller sees to it that two requests about one container never run at once.
+ *
+ *   ADD   addresses ─► journal `add` ─► bridge, pair, pod ─► limits, host ports ─► journal `up` ─► answer
+ *         any failure on the way: everything made is taken away, the journal says `gone`, the addresses are free
+ *   DEL   journal `del` ─► host ports away, device off the bridge and into the drain's group ─► answer
+ *         … drain ─► journal `gone` ─► the addresses are free
+ */
+import {
+  type BridgePlan,
+  configuredBridgeAlias,
+  hostMac,
+  nodeBridgeAlias,
+  type PodPlan,
+  type PrefixedIp,
+  planPodRoutes,
+  podMac,
+} from '../datapath/bridge/plan.ts'
+import type { Kernel } from '../kernel/kernel.ts'
+import { Cidr, parsePrefixed } from '../net/cidr.ts'
+import type { Ip } from '../net/ip.ts'
+import { attachmentFragment, fragmentSource } from './attachment-fragment.ts'
+import type { NetworkConfig } from './config.ts'
+import { Drain, drainGroup } from './drain.ts'
+import { CniCode, CniError } from './error.ts'
+import { digestOf, hostDeviceOf, podAlias } from './identity.ts'
+import type { Attachment, Entry, Journal } from './journal.ts'
+import { ifbName, planLimits } from './limits.ts'
+import type { FragmentSink, Log, NodeNetwork } from './network.ts'
+import { nodePool, type Pools } from './pools.ts'
+import type { AttachmentRequest, ValidAttachment } from './request.ts'
+import type { CniResult, ResultRoute } from './result.ts'
+import {
+  type AddressRule,
+  add,
+  ensureBridge,
+  isOurs,
+  kernelProblem,
+  openPod,
+  readLinks,
+  remove,
+  set,
+  throwFirst,
+  wirePod,
+} from './wiring.ts'
+
+export interface AttacherParts {
+  readonly kernel: Kernel
+  readonly journal: Journal
+  readonly pools: Pools
+  readonly sink: FragmentSink
+  readonly log: Log
+}
+
+/** What an attachment gets besides a device: its addresses, routes and the bridge's part. */
+interface Share {
+  readonly pool: string
+  readonly ips: readonly (PrefixedIp & { readonly gateway?: Ip; readonly set?: number })[]
+  readonly routes: readonly ResultRoute[]
+}
+
+export class Attacher {
+  readonly drain: Drain
+  readonly #kernel: Kernel
+  readonly #journal: Journal
+  readonly #pools: Pools
+  readonly #sink: FragmentSink
+  readonly #log: Log
+  #network: NodeNetwork | undefined
+  /** Bridges known to be as planned, by name: the plan's text and the MAC. */
+  readonly #bridges = new Map<string, { plan: string; mac: string }>()
+
+  constructor({ kernel, journal, pools, sink, log }: AttacherParts) {
+    this.#kernel = kernel
+    this.#journal = journal
+    this.#pools = pools
+    this.#sink = sink
+    this.#log = log
+    this.drain = new Drain(kernel, (error) => log.warn({ err: error }, 'Deleting devices failed; trying again'))
+  }
+
+  /** The node's network, or CniError 11. */
+  get network(): NodeNetwork {
+    if (this.#network) return this.#network
+    throw new CniError(
+      CniCode.tryAgainLater,
+      'The pod network of this node is not known yet',
+      'waiting for its pod CIDR and MTU from the cluster',
+    )
+  }
+
+  get isReady(): boolean {
+    return this.#network !== undefined
+  }
+
+  setNetwork(network: NodeNetwork): void {
+    this.#pools.setNode(network)
+    this.#network = network
+  }
+
+  /** Forgets that bridges are in order: the next ADD looks again. */
+  doubtBridges(): void {
+    this.#bridges.clear()
+  }
+
+  bridgeNameOf(config: NetworkConfig): string {
+    return config.bridge ?? this.network.bridge ?? 'cni0'
+  }
+
+  find(containerId: string, ifname: string): Entry[] {
+    return [...this.#journal.entries.values()].filter(
+      ({ attachment }) => attachment.containerId === containerId && attachment.ifname === ifname,
+    )
+  }
+
+  async add(request: AttachmentRequest): Promise<CniResult> {
+    const { config, containerId, ifname } = request
+    const network = this.network
+    if (config.prevResult) return this.#chain(request, config.prevResult)
+    const known = this.find(containerId, ifname).find(({ attachment }) => attachment.role === 'bridge')
+    if (known && known.state !== 'deleting')
+      throw new CniError(
+        CniCode.alreadyAttached,
+        `${ifname} of container ${containerId} is attached already`,
+        'DEL comes first',
+      )
+    if (known) await this.drain.flush()
+    const pod = openPod(this.#kernel, request.netnsPath)
+    try {
+      const share = await this.#share(request, network)
+      const plan = this.#podPlan(request, network, share)
+      const entry = this.#begin(request, share, plan)
+      try {
+        const bridgeMac = await this.#wire(entry, plan, pod, this.#bridgePlan(config, network, share))
+        this.#journal.up(entry)
+        return resultOf(plan, share, bridgeMac, config)
+      } catch (error) {
+        await this.#rollBack(entry)
+        throw error
+      }
+    } finally {
+      pod.close()
+    }
+  }
+
+  /** Addresses and routes by the configuration's `ipam`. */
+  async #share(request: AttachmentRequest, network: NodeNetwork): Promise<Share> {
+    const { ipam, runtime, name } = request.config
+    if (ipam.type === 'none') return { pool: name, ips: [], routes: [] }
+    const wanted = [...runtime.ips, ...request.args.ips.map((ip) => ({ ip }))]
+    if (ipam.type === 'static')
+      return { pool: name, ips: [...ipam.addresses, ...staticOf(wanted)], routes: ipam.routes }
+    const [pool, sets] = ipam.type === 'node' ? [nodePool, undefined] : [name, ipam.sets]
+    const give = () =>
+      this.#pools.give(
+        pool,
+        sets,
+        wanted.map(({ ip }) => ip),
+      )
+    try {
+      return { pool, ips: give(), routes: this.#routes(request.config, network) }
+    } catch (error) {
+      // Addresses of devices that are going come free as soon as those are gone.
+      if (!(error instanceof CniError) || error.code !== CniCode.noAddress || this.drain.length === 0) throw error
+      await this.drain.flush()
+      return { pool, ips: give(), routes: this.#routes(request.config, network) }
+    }
+  }
+
+  #routes({ ipam }: NetworkConfig, network: NodeNetwork): ResultRoute[] {
+    if (ipam.type === 'node') return network.clusterNetworks.map((cidr) => ({ destination: `${cidr}` }))
+    return ipam.type === 'host-local' ? [...ipam.routes] : []
+  }
+
+  #podPlan(request: AttachmentRequest, network: NodeNetwork, { ips, routes }: Share): PodPlan {
+    const { config, containerId, ifname } = request
+    const digest = digestOf(containerId, ifname)
+    const gateways = ips.flatMap(({ gateway }) => (gateway ? [gateway] : []))
+    const defaults = planPodRoutes(gateways, [], config.isDefaultGateway)
+    const isDefault = ({ destination }: { destination: Cidr }) => destination.length === 0
+    const others = routes
+      .map((route) => toPlanned(route, gateways))
+      .filter((route) => !(config.isDefaultGateway && isDefault(route)))
+    return {
+      hostDevice: hostDeviceOf(digest),
+      alias: podAlias(containerId, ifname, ips),
+      hostMac: hostMac(digest),
+      bridge: this.bridgeNameOf(config),
+      mtuBytes: config.mtuBytes ?? network.mtuBytes,
+      hairpin: config.hairpin ?? network.hairpin ?? true,
+      isolated: config.portIsolation,
+      podDevice: ifname,
+      netnsPath: request.netnsPath,
+      mac: config.runtime.mac ?? request.args.mac ?? podMac(ips, digest),
+      ips,
+      routes: [...defaults, ...others],
+      enableDad: config.enableDad,
+      podDown: config.disableContainerInterface,
+    }
+  }
+
+  #bridgePlan(config: NetworkConfig, network: NodeNetwork, { ips }: Share): { plan: BridgePlan; rule: AddressRule } {
+    const ofNode = config.ipam.type === 'node'
+    const gateways = ips.flatMap(({ gateway, prefixLength }) => (gateway ? [{ ip: gateway, prefixLength }] : []))
+    const name = this.bridgeNameOf(config)
+    const plan = {
+      name,
+      alias: name === (network.bridge ?? 'cni0') ? nodeBridgeAlias : configuredBridgeAlias,
+      ...(ofNode ? { mtuBytes: network.mtuBytes } : config.mtuBytes ? { mtuBytes: config.mtuBytes } : {}),
+      gateways: config.isGateway ? gateways : [],
+    }
+    return { plan, rule: ofNode ? 'keep others' : config.forceAddress ? 'remove others' : 'refuse others' }
+  }
+
+  /** Writes the journal's first record; gives the addresses back when it cannot. */
+  #begin(request: AttachmentRequest, share: Share, plan: PodPlan): Entry {
+    const { config, containerId, ifname, netnsPath } = request
+    const { portMappings, bandwidth } = config.runtime
+    try {
+      return this.#journal.begin({
+        role: 'bridge',
+        network: config.name,
+        containerId,
+        ifname,
+        netnsPath,
+        pool: share.pool,
+        ips: share.ips.map(({ ip, prefixLength, set }) => ({
+          ip,
+          prefixLength,
+          ...(set === undefined ? {} : { set }),
+        })),
+        hostDevice: plan.hostDevice,
+        bridge: plan.bridge,
+        mac: `${plan.mac}`,
+        ...(config.mtuBytes ? { fixedMtu: true } : {}),
+        hairpin: plan.hairpin,
+        ...(plan.isolated ? { isolated: true } : {}),
+        ...(config.ipMasq ? { ipMasq: true } : {}),
+        ...(portMappings.length ? { portMappings } : {}),
+        ...(bandwidth ? { bandwidth } : {}),
+      })
+    } catch (cause) {
+      this.#pools.release(share.pool, share.ips)
+      throw new CniError(CniCode.journal, 'The journal cannot be written', (cause as Error).message, { cause })
+    }
+  }
+
+  /** Makes everything and returns the bridge's MAC. */
+  async #wire(
+    { attachment }: Entry,
+    plan: PodPlan,
+    pod: Kernel,
+    bridge: { plan: BridgePlan; rule: AddressRule },
+  ): Promise<string> {
+    let mac = await this.#bridge(bridge.plan, bridge.rule)
+    try {
+      await wirePod(this.#kernel, pod, plan)
+    } catch (error) {
+      // The bridge may have been deleted by hand since we looked.
+      if (!(error instanceof CniError) || error.code !== CniCode.kernel) throw error
+      if ((await readLinks(this.#kernel)).has(plan.bridge)) throw error
+      this.#bridges.delete(plan.bridge)
+      mac = await this.#bridge(bridge.plan, bridge.rule)
+      await wirePod(this.#kernel, pod, plan)
+    }
+    await this.#extras(attachment, plan.alias, plan.mtuBytes)
+    return mac
+  }
+
+  /** Bandwidth limits, host ports and masquerade. */
+  async #extras(attachment: Attachment, alias: string, mtuBytes: number): Promise<void> {
+    if (attachment.bandwidth) {
+      const objects = planLimits(attachment.hostDevice, alias, mtuBytes, attachment.bandwidth)
+      throwFirst(await this.#kernel.execute(objects.map(add)))
+    }
+    const fragment = attachmentFragment(attachment)
+    if (fragment) await this.#sink.set(fragment)
+  }
+
+  async #bridge(plan: BridgePlan, rule: AddressRule): Promise<string> {
+    const text = JSON.stringify(plan)
+    const known = this.#bridges.get(plan.name)
+    if (known?.plan === text) return known.mac
+    const mac = await ensureBridge(this.#kernel, plan, rule)
+    this.#bridges.set(plan.name, { plan: text, mac })
+    return mac
+  }
+
+  /** Makes the node's own bridge ready before the first pod needs it. */
+  async prepareBridge(): Promise<void> {
+    const network = this.network
+    const gateways = network.podCidrs.map((cidr) => ({ ip: cidr.base.plus(1), prefixLength: cidr.length }))
+    const plan = { name: network.bridge ?? 'cni0', alias: nodeBridgeAlias, mtuBytes: network.mtuBytes, gateways }
+    await this.#bridge(plan, 'keep others')
+  }
+
+  /** Puts every living port back on its bridge, where it has come off. */
+  async replugPorts(): Promise<void> {
+    const links = await readLinks(this.#kernel)
+    const ops = [...this.#journal.entries.values()].flatMap(({ attachment, state }) => {
+      const { hostDevice, bridge, containerId, ifname, hairpin, isolated } = attachment
+      const link = links.get(hostDevice)
+      if (state !== 'up' || !link || !bridge || link.master === bridge || !isOurs(link, containerId, ifname)) return []
+      const port = { hairpin: hairpin ?? true, ...(isolated ? { isolated } : {}) }
+      return [set({ kind: 'link', name: hostDevice, type: 'veth', up: true, master: bridge, port })]
+    })
+    throwFirst(await this.#kernel.execute(ops))
+  }
+
+  /** Used as a meta plugin: host ports and limits for an interface that another plugin made. */
+  async #chain(request: AttachmentRequest, previous: CniResult): Promise<CniResult> {
+    const { config, containerId, ifname, netnsPath } = request
+    const { portMappings, bandwidth } = config.runtime
+    if (portMappings.length === 0 && !bandwidth) return withDns(previous, config)
+    if (this.find(containerId, ifname).some(({ attachment }) => attachment.role === 'chained'))
+      throw new CniError(
+        CniCode.alreadyAttached,
+        `${ifname} of container ${containerId} has its host ports already`,
+        'DEL comes first',
+      )
+    const hostDevice = bandwidth ? await this.#hostEndOf(netnsPath, ifname) : ''
+    const entry = this.#journal.begin({
+      role: 'chained',
+      network: config.name,
+      containerId,
+      ifname,
+      netnsPath,
+      pool: '',
+      ips: previous.ips.map(({ ip, prefixLength }) => ({ ip, prefixLength })),
+      hostDevice,
+      ...(portMappings.length ? { portMappings } : {}),
+      ...(bandwidth ? { bandwidth } : {}),
+    })
+    try {
+      await this.#extras(entry.attachment, podAlias(containerId, ifname), 1500)
+      this.#journal.up(entry)
+      return withDns(previous, config)
+    } catch (error) {
+      await this.#rollBack(entry)
+      throw error
+    }
+  }
+
+  /** The node's device whose other end is the container's interface. */
+  async #hostEndOf(netnsPath: string, ifname: string): Promise<string> {
+    const pod = openPod(this.#kernel, netnsPath)
+    try {
+      const index = (await readLinks(pod)).get(ifname)?.lowerIfindex
+      const ends = [...(await readLinks(this.#kernel)).values()]
+      const end = ends.find((link) => link.type === 'veth' && link.ifindex === index && link.peerNetnsId !== undefined)
+      if (end) return end.name
+    } finally {
+      pod.close()
+    }
+    throw new CniError(
+      CniCode.invalidConfig,
+      `${ifname}: no veth device of the node leads to it, so its bandwidth cannot be limited`,
+    )
+  }
+
+  /** Takes a half-made attachment away. What cannot be taken away stays in the journal as deleting. */
+  async #rollBack(entry: Entry): Promise<void> {
+    try {
+      await this.takeDown(entry)
+    } catch (err) {
+      this.#log.error(
+        { err, container: entry.attachment.containerId },
+        'A failed ADD could not be undone; DEL or a restart will',
+      )
+    }
+  }
+
+  /** Idempotent: nothing there is success. */
+  async del(containerId: string, ifname: string): Promise<void> {
+    const entries = this.find(containerId, ifname)
+    for (const entry of entries) if (entry.state !== 'deleting') await this.takeDown(entry)
+    if (entries.length === 0) await this.#removeUnknown(containerId, ifname)
+  }
+
+  /** A container that the journal does not know: only a device with its mark is ours to take. */
+  async #removeUnknown(containerId: string, ifname: string): Promise<void> {
+    const name = hostDeviceOf(digestOf(containerId, ifname))
+    const link = (await readLinks(this.#kernel)).get(name)
+    if (link && isOurs(link, containerId, ifname)) throwFirst(await this.#kernel.execute([remove(link)]))
+  }
+
+  /**
+   * From journal `del` to a device that reaches nothing; the drain does the rest. `hasDevice` false: there is no device
+   * of ours by its name, and one of another's must stay.
+   */
+  async takeDown(entry: Entry, hasDevice = true): Promise<void> {
+    const { attachment } = entry
+    if (entry.state !== 'deleting') this.#journal.deleting(entry)
+    if (attachmentFragment(attachment)) await this.#sink.remove(fragmentSource(attachment))
+    if (attachment.role === 'chained') {
+      await this.#removeLimits(attachment)
+      this.#forget(entry)
+      return
+    }
+    if (hasDevice && (await this.#cutOff(attachment))) this.drain.add(() => this.#forget(entry))
+    else this.#forget(entry)
+  }
+
+  /** Takes the devices off the bridge and into the drain's group; false when there is none any more. */
+  async #cutOff(attachment: Attachment): Promise<boolean> {
+    const { hostDevice, bandwidth } = attachment
+    const [error, ifbError] = await this.#kernel.execute([
+      set({ kind: 'link', name: hostDevice, type: 'veth', master: null, group: drainGroup }),
+      ...(bandwidth?.egressRate
+        ? [set({ kind: 'link', name: ifbName(hostDevice), type: 'ifb', group: drainGroup })]
+        : []),
+    ])
+    for (const problem of [error, ifbError]) if (problem && problem.code !== 'ENODEV') throw kernelProblem(problem)
+    return (
+      error === undefined || (bandwidth?.egressRate !== undefined && bandwidth.egressRate > 0 && ifbError === undefined)
+    )
+  }
+
+  async #removeLimits({ bandwidth, hostDevice, containerId, ifname }: Attachment): Promise<void> {
+    if (!bandwidth) return
+    const objects = planLimits(hostDevice, podAlias(containerId, ifname), 0, bandwidth).filter(
+      ({ kind }) => kind !== 'filter',
+    )
+    // The device may be gone, and its queues with it.
+    const results = await this.#kernel.execute(
+      objects.filter((object) => object.kind === 'link' || object.kind === 'qdisc').map(remove),
+    )
+    throwFirst(results.filter((error) => error && !['ENODEV', 'ENOENT', 'EINVAL'].includes(error.code)))
+  }
+
+  #forget(entry: Entry): void {
+    this.#pools.release(entry.attachment.pool, entry.attachment.ips)
+    try {
+      this.#journal.gone(entry)
+    } catch (err) {
+      // In memory it is gone; a restart finds no device and says so again.
+      this.#log.error({ err }, 'The journal cannot be written')
+    }
+  }
+
+  /** Takes down every finished attachment of the network that is not in the list. */
+  async gc(network: string, valid: readonly ValidAttachment[]): Promise<void> {
+    const kept = new Set(valid.map(({ containerId, ifname }) => `${containerId}/${ifname}`))
+    const errors: unknown[] = []
+    for (const entry of [...this.#journal.entries.values()]) {
+      const { attachment, state } = entry
+      const named = kept.has(`${attachment.containerId}/${attachment.ifname}`)
+      // One that is being added cannot be in a list made before.
+      if (attachment.network !== network || state !== 'up' || named) continue
+      this.#log.info({ container: attachment.containerId, interface: attachment.ifname }, 'GC takes down an attachment')
+      await this.takeDown(entry).catch((error) => errors.push(error))
+    }
+    if (errors.length) throw errors[0]
+  }
+}
+
+const staticOf = (wanted: readonly { ip: Ip; prefixLength?: number }[]): PrefixedIp[] =>
+  wanted.map(({ ip, prefixLength }) => {
+    if (prefixLength === undefined)
+      throw new CniError(CniCode.invalidConfig, `${ip}: a static address needs its prefix length`)
+    return { ip, prefixLength }
+  })
+
+function toPlanned(route: ResultRoute, gateways: readonly Ip[]): PodPlan['routes'][number] {
+  const { ip, length } = parsePrefixed(route.destination)
+  const destination = Cidr.of(ip, length)
+  const via = route.via ?? gateways.find(({ family }) => family === destination.family)
+  return {
+    destination,
+    ...(via ? { via } : {}),
+    ...(route.mtuBytes ? { mtuBytes: route.mtuBytes } : {}),
+    ...(route.advertisedMssBytes ? { advertisedMssBytes: route.advertisedMssBytes } : {}),
+    ...(route.priority ? { metric: route.priority } : {}),
+    ...(route.table ? { table: route.table } : {}),
+  }
+}
+
+const withDns = (result: CniResult, { dns }: NetworkConfig): CniResult =>
+  Object.keys(dns).length ? { ...result, dns } : result
+
+function resultOf(plan: PodPlan, share: Share, bridgeMac: string, config: NetworkConfig): CniResult {
+  const mtuBytes = plan.mtuBytes
+  return {
+    interfaces: [
+      { name: plan.bridge, mac: bridgeMac },
+      { name: plan.hostDevice, mac: `${plan.hostMac}`, mtuBytes },
+      { name: plan.podDevice, mac: `${plan.mac}`, sandbox: plan.netnsPath, mtuBytes },
+    ],
+    ips: share.ips.map(({ ip, prefixLength, gateway }) => ({
+      ip,
+      prefixLength,
+      ...(gateway ? { gateway } : {}),
+      interface: 2,
+    })),
+    routes: plan.routes.map(({ destination, via, mtuBytes: mtu, metric, table, advertisedMssBytes }) => ({
+      destination: `${destination}`,
+      ...(via ? { via } : {}),
+      ...(mtu ? { mtuBytes: mtu } : {}),
+      ...(advertisedMssBytes ? { advertisedMssBytes } : {}),
+      ...(metric ? { priority: metric } : {}),
+      ...(table ? { table } : {}),
+    })),
+    dns: config.dns,
+  }
+}

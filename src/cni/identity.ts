@@ -1,0 +1,38 @@
+/**
+ * Names made from who an attachment is for, always the same ones: the node's device `veth` and eight hexadecimal
+ * digits of a digest, and an alias that tells what the device is for and which addresses are behind it. The alias is
+ * a second journal: from it alone an attachment can be known again.
+ *
+ *   weft-pod:3fa9…/eth0 10.244.1.7 fd00:10:244:1::7
+ *
+ * Sources: include/uapi/linux/if.h (IFALIASZ 256, IFNAMSIZ 16).
+ */
+import { createHash } from 'node:crypto'
+import { Ip } from '../net/ip.ts'
+
+const aliasPrefix = 'weft-pod:'
+const maxAliasBytes = 255
+
+export const digestOf = (containerId: string, ifname: string): Uint8Array =>
+  createHash('sha1').update(`${containerId}/${ifname}`).digest()
+
+export const hostDeviceOf = (digest: Uint8Array): string =>
+  `veth${Array.from(digest.subarray(0, 4), (octet) => octet.toString(16).padStart(2, '0')).join('')}`
+
+/** The alias of the node's end. What does not fit is left out: addresses first, then the end of the container id. */
+export function podAlias(containerId: string, ifname: string, ips: readonly { readonly ip: Ip }[] = []): string {
+  const owner = `${aliasPrefix}${containerId.slice(0, maxAliasBytes - aliasPrefix.length - 1 - ifname.length)}/${ifname}`
+  const whole = [owner, ...ips.map(({ ip }) => `${ip}`)].join(' ')
+  return whole.length <= maxAliasBytes ? whole : owner
+}
+
+/** What an alias says; undefined for a device that is not a pod's, or whose container id may be cut. */
+export function parsePodAlias(alias: string): { containerId: string; ifname: string; ips: Ip[] } | undefined {
+  const match = /^weft-pod:([a-zA-Z0-9][a-zA-Z0-9_.-]*)\/([\x21-\x7e]{1,15})((?: [0-9a-f.:]+)*)$/.exec(alias)
+  if (!match || `${aliasPrefix}${match[1]}/${match[2]}`.length === maxAliasBytes) return undefined
+  const ips = match[3]!
+    .split(' ')
+    .map(Ip.tryParse)
+    .filter((ip) => ip !== undefined)
+  return { containerId: match[1]!, ifname: match[2]!, ips }
+}

@@ -1,0 +1,205 @@
+/**
+ * What the server has given to whom, kept so that the journal and the kernel agree again after any crash.
+ *
+ *            add record            up record               del record                gone record
+ *   (free) ───────────► adding ───────────────► up ───────────────────► deleting ───────────────► (free)
+ *                          └── rolled back: gone ─► (free)
+ *
+ * A record is written before the step that it announces. An attachment keeps its addresses from its `add` record to its
+ * `gone` record; an address is free when no attachment here has it. State of an earlier boot is void, because network
+ * namespaces end with the kernel: only the rotation is kept, so that addresses are not reused at once.
+ */
+
+import { RecordLog } from '../ipam/stores/record-log.ts'
+import { Ip } from '../net/ip.ts'
+import type { Bandwidth, PortMapping } from './config.ts'
+
+export type AttachmentState = 'adding' | 'up' | 'deleting'
+
+export interface HeldAddress {
+  readonly ip: Ip
+  readonly prefixLength: number
+  /** Which range set of the pool it was searched in; absent when it was asked for by name. */
+  readonly set?: number
+}
+
+/** Everything that taking an attachment down, checking it or changing its MTU needs. */
+export interface Attachment {
+  /** Unique for the life of the journal. */
+  readonly id: number
+  /** `bridge`: made by us; `chained`: another plugin's interface with our host ports and limits on it. */
+  readonly role: 'bridge' | 'chained'
+  readonly network: string
+  readonly containerId: string
+  readonly ifname: string
+  readonly netnsPath: string
+  /** Whose address space: the node's, or a network's own. */
+  readonly pool: string
+  readonly ips: readonly HeldAddress[]
+  readonly hostDevice: string
+  readonly bridge?: string
+  readonly mac?: string
+  /** The configuration named an MTU: later changes of the node's do not touch this one. */
+  readonly fixedMtu?: boolean
+  readonly hairpin?: boolean
+  readonly isolated?: boolean
+  readonly ipMasq?: boolean
+  readonly portMappings?: readonly PortMapping[]
+  readonly bandwidth?: Bandwidth
+}
+
+export interface Entry {
+  readonly attachment: Attachment
+  state: AttachmentState
+}
+
+export interface Recovery {
+  /** Attachments of an earlier boot that were dropped. */
+  readonly voided: number
+  readonly damagedLines: number
+  readonly tornBytes: number
+}
+
+/** Compaction: when the file is this much longer than its live content. */
+const slackBytes = 256 * 1024
+
+export class Journal {
+  readonly entries = new Map<number, Entry>()
+  /** Last address given by search, by pool and set number (`node/0`). */
+  readonly rotation = new Map<string, Ip>()
+  readonly recovery: Recovery
+  readonly #log: RecordLog
+  readonly #bootId: string
+  #nextId = 1
+  #compactBytes = 0
+
+  private constructor(log: RecordLog, bootId: string, recovery: Omit<Recovery, 'voided'>, records: readonly unknown[]) {
+    this.#log = log
+    this.#bootId = bootId
+    let voided = 0
+    let boot = ''
+    for (const record of records as readonly JournalRecord[]) {
+      if (record.op === 'boot') {
+        if (boot !== '' && boot !== record.id) voided += this.#void()
+        boot = record.id
+      } else this.#replay(record)
+    }
+    if (boot !== bootId) voided += this.#void()
+    this.recovery = { voided, ...recovery }
+    this.compact()
+  }
+
+  /** Opens the journal at `path` for this boot of the kernel (/proc/sys/kernel/random/boot_id). Throws the file system's errors. */
+  static open(path: string, bootId: string): Journal {
+    const { log, reading } = RecordLog.open(path)
+    const { records, damagedLines, tornBytes } = reading
+    return new Journal(log, bootId, { damagedLines, tornBytes }, records)
+  }
+
+  #void(): number {
+    const count = this.entries.size
+    this.entries.clear()
+    return count
+  }
+
+  #replay(record: Exclude<JournalRecord, { op: 'boot' }>): void {
+    if (record.op === 'rotation') {
+      this.rotation.set(record.key, Ip.parse(record.ip))
+    } else if (record.op === 'add') {
+      const attachment = decodeAttachment(record.attachment)
+      this.#hold(attachment, record.state ?? 'adding')
+    } else {
+      const entry = this.entries.get(record.id)
+      if (!entry) return
+      if (record.op === 'gone') this.entries.delete(record.id)
+      else entry.state = record.op === 'up' ? 'up' : 'deleting'
+    }
+  }
+
+  #hold(attachment: Attachment, state: AttachmentState): Entry {
+    const entry = { attachment, state }
+    this.entries.set(attachment.id, entry)
+    this.#nextId = Math.max(this.#nextId, attachment.id + 1)
+    for (const { ip, set } of attachment.ips) if (set !== undefined) this.rotation.set(`${attachment.pool}/${set}`, ip)
+    return entry
+  }
+
+  /** Announces an attachment, before anything of it exists; `up` for one that was found existing. Throws when it cannot be written. */
+  begin(wanted: Omit<Attachment, 'id'>, state: 'adding' | 'up' = 'adding'): Entry {
+    const attachment = { id: this.#nextId, ...wanted }
+    this.#log.append({ op: 'add', attachment: encodeAttachment(attachment), ...(state === 'up' ? { state } : {}) })
+    return this.#hold(attachment, state)
+  }
+
+  /** It exists whole: the answer may be given. */
+  up(entry: Entry): void {
+    this.#log.append({ op: 'up', id: entry.attachment.id })
+    entry.state = 'up'
+  }
+
+  /** It is going; whatever happens, it does not come back. */
+  deleting(entry: Entry): void {
+    this.#log.append({ op: 'del', id: entry.attachment.id })
+    entry.state = 'deleting'
+  }
+
+  /** Nothing of it exists any more: its addresses are free. */
+  gone(entry: Entry): void {
+    this.entries.delete(entry.attachment.id)
+    this.#log.append({ op: 'gone', id: entry.attachment.id })
+    if (this.#log.bytes > 2 * this.#compactBytes + slackBytes) this.compact()
+  }
+
+  compact(): void {
+    this.#log.compact(this.#snapshot())
+    this.#compactBytes = this.#log.bytes
+  }
+
+  *#snapshot(): Generator<JournalRecord> {
+    yield { op: 'boot', id: this.#bootId }
+    for (const { attachment, state } of this.entries.values())
+      yield { op: 'add', attachment: encodeAttachment(attachment), state }
+    for (const [key, ip] of this.rotation) yield { op: 'rotation', key, ip: `${ip}` }
+  }
+
+  close(): void {
+    this.#log.close()
+  }
+}
+
+type JournalRecord =
+  | { readonly op: 'boot'; readonly id: string }
+  | { readonly op: 'add'; readonly attachment: EncodedAttachment; readonly state?: AttachmentState }
+  | { readonly op: 'up' | 'del' | 'gone'; readonly id: number }
+  | { readonly op: 'rotation'; readonly key: string; readonly ip: string }
+
+type EncodedAttachment = Omit<Attachment, 'ips' | 'portMappings'> & {
+  readonly ips: readonly { readonly ip: string; readonly prefixLength: number; readonly set?: number }[]
+  readonly portMappings?: readonly (Omit<PortMapping, 'hostIp'> & { readonly hostIp?: string })[]
+}
+
+const encodeAttachment = ({ ips, portMappings, ...rest }: Attachment): EncodedAttachment => ({
+  ...rest,
+  ips: ips.map((held) => ({ ...held, ip: `${held.ip}` })),
+  ...(portMappings?.length
+    ? {
+        portMappings: portMappings.map(({ hostIp, ...port }) => ({
+          ...port,
+          ...(hostIp ? { hostIp: `${hostIp}` } : {}),
+        })),
+      }
+    : {}),
+})
+
+const decodeAttachment = ({ ips, portMappings, ...rest }: EncodedAttachment): Attachment => ({
+  ...rest,
+  ips: ips.map((held) => ({ ...held, ip: Ip.parse(held.ip) })),
+  ...(portMappings
+    ? {
+        portMappings: portMappings.map(({ hostIp, ...port }) => ({
+          ...port,
+          ...(hostIp ? { hostIp: Ip.parse(hostIp) } : {}),
+        })),
+      }
+    : {}),
+})

@@ -1,0 +1,176 @@
+/**
+ * The CNI server of a node: requests from the plugin binary in, pods wired, answers out.
+ *
+ *   const server = new CniServer({ kernel, runDir, sink, log })
+ *   await server.start()                   // recovers, then listens; ADD answers code 11 until …
+ *   await server.setNetwork({ podCidrs, clusterNetworks, mtuBytes })
+ *   await server.setMtu(1450)              // pushed into living pods
+ *   await server.close()                   // pods stay as they are
+ *
+ * Requests about one container are served one after another, those about different ones side by side.
+ */
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { Attacher } from './attacher.ts'
+import { attachmentFragment } from './attachment-fragment.ts'
+import { checkAttachment } from './check.ts'
+import { CniCode, CniError, formatError } from './error.ts'
+import { Journal } from './journal.ts'
+import { pushMtu } from './mtu.ts'
+import type { CniServerOptions, NodeNetwork } from './network.ts'
+import { Pools } from './pools.ts'
+import { type RecoveryReport, recover } from './recovery.ts'
+import { type CniRequest, parseRequest, splitBody, versionForErrors } from './request.ts'
+import { encodeResult } from './result.ts'
+import { CniSocket, type Reply } from './socket.ts'
+import { supportedVersions } from './version.ts'
+
+export class CniServer {
+  readonly #options: CniServerOptions
+  readonly #journal: Journal
+  readonly #attacher: Attacher
+  readonly #socket: CniSocket
+  /** The last request of each container under way. */
+  readonly #turns = new Map<string, Promise<unknown>>()
+  #recovered = false
+
+  /** Opens the journal. Throws the file system's errors. */
+  constructor(options: CniServerOptions) {
+    this.#options = options
+    const stateDir = options.stateDir ?? join(options.runDir, 'cni')
+    this.#journal = Journal.open(join(stateDir, 'journal'), readBootId())
+    const pools = new Pools(this.#journal, options.hostLocalDir)
+    this.#attacher = new Attacher({ ...options, journal: this.#journal, pools })
+    this.#socket = new CniSocket(join(options.runDir, 'cni.sock'), (body) => this.#answer(body))
+  }
+
+  /** Settles the journal with the kernel, wants the living pods' fragments, then listens. */
+  async start(): Promise<RecoveryReport> {
+    const { kernel, log, sink } = this.#options
+    const { recovery } = this.#journal
+    if (recovery.voided) log.info(recovery, 'Dropped attachments of an earlier boot')
+    if (recovery.damagedLines) log.error(recovery, 'The CNI journal was damaged; a copy is beside it')
+    const report = await recover(kernel, this.#journal, this.#attacher, log)
+    this.#recovered = true
+    for (const { attachment } of this.#journal.entries.values()) {
+      const fragment = attachmentFragment(attachment)
+      if (fragment) await sink.set(fragment)
+    }
+    await this.#socket.listen()
+    return report
+  }
+
+  /** The node's network is known, or has changed. Attachments keep what they have; the bridge is made ready. */
+  async setNetwork(network: NodeNetwork): Promise<void> {
+    if (!this.#recovered) throw new Error('setNetwork before start')
+    const before = this.#attacher.isReady ? this.#attacher.network : undefined
+    this.#attacher.setNetwork(network)
+    this.#attacher.doubtBridges()
+    await this.#attacher.prepareBridge()
+    if (before && before.mtuBytes !== network.mtuBytes) await this.#pushMtu(network)
+  }
+
+  /** The data path's MTU has changed, in bytes: bridge, veths and the devices inside living pods follow. */
+  async setMtu(mtuBytes: number): Promise<void> {
+    await this.setNetwork({ ...this.#attacher.network, mtuBytes })
+  }
+
+  async #pushMtu(network: NodeNetwork): Promise<void> {
+    const { kernel, log } = this.#options
+    const bridge = network.bridge ?? 'cni0'
+    const living = [...this.#journal.entries.values()].filter(
+      ({ attachment, state }) => state === 'up' && attachment.bridge === bridge && !attachment.fixedMtu,
+    )
+    await pushMtu(
+      kernel,
+      bridge,
+      living.map(({ attachment }) => attachment),
+      network.mtuBytes,
+      log,
+    )
+  }
+
+  /** The bridge may be another than it was: the next ADD looks, and ports of ours go back on it. */
+  async repairBridge(): Promise<void> {
+    if (!this.#attacher.isReady) return
+    this.#attacher.doubtBridges()
+    await this.#attacher.prepareBridge()
+    await this.#attacher.replugPorts()
+  }
+
+  /** Stops listening, answers what is under way, finishes deletions. Pods and rules stay. */
+  async close(): Promise<void> {
+    await this.#socket.close()
+    await this.#attacher.drain.flush()
+    this.#attacher.drain.stop()
+    this.#journal.close()
+  }
+
+  async #answer(body: Buffer): Promise<Reply> {
+    const started = performance.now()
+    let stdin: Uint8Array = new Uint8Array()
+    let command = ''
+    try {
+      const split = splitBody(body)
+      stdin = split.stdin
+      command = split.environment.get('CNI_COMMAND') ?? ''
+      const stdout = await this.#serve(parseRequest(split.environment, stdin))
+      this.#observe(command, 0, started)
+      return { exitCode: 0, stdout }
+    } catch (error) {
+      const shown = error instanceof CniError ? error : new CniError(CniCode.internal, (error as Error).message)
+      const { log } = this.#options
+      if (error instanceof CniError) log.warn({ command, code: shown.code, details: shown.details }, shown.message)
+      else log.error({ command, err: error }, 'A CNI request failed unexpectedly')
+      this.#observe(command, shown.code, started)
+      return { exitCode: 1, stdout: formatError(shown, versionForErrors(stdin)) }
+    }
+  }
+
+  #observe(command: string, code: number, started: number): void {
+    const { metrics } = this.#options
+    if (!metrics) return
+    metrics.observe(command, code, performance.now() - started)
+    metrics.gauge(this.#journal.entries.size, this.#attacher.drain.length)
+  }
+
+  async #serve(request: CniRequest): Promise<string> {
+    switch (request.command) {
+      case 'VERSION':
+        return print({ cniVersion: request.cniVersion, supportedVersions })
+      case 'STATUS':
+        if (this.#attacher.isReady) return ''
+        throw new CniError(CniCode.notAvailable, 'The pod network of this node is not known yet')
+      case 'GC':
+        await this.#attacher.gc(request.config.name, request.valid)
+        return ''
+      case 'ADD': {
+        const result = await this.#inTurn(request.containerId, () => this.#attacher.add(request))
+        return print(encodeResult(result, request.config.cniVersion))
+      }
+      case 'DEL':
+        await this.#inTurn(request.containerId, () => this.#attacher.del(request.containerId, request.ifname))
+        return ''
+      case 'CHECK':
+        await this.#inTurn(request.containerId, () =>
+          checkAttachment(this.#options.kernel, request, this.#attacher.find(request.containerId, request.ifname)),
+        )
+        return ''
+    }
+  }
+
+  #inTurn<T>(containerId: string, work: () => Promise<T>): Promise<T> {
+    const before = this.#turns.get(containerId)
+    const mine = before ? before.then(work, work) : work()
+    this.#turns.set(containerId, mine)
+    const settled = () => {
+      if (this.#turns.get(containerId) === mine) this.#turns.delete(containerId)
+    }
+    mine.then(settled, settled)
+    return mine
+  }
+}
+
+const print = (value: object): string => `${JSON.stringify(value, undefined, 4)}\n`
+
+const readBootId = (): string => readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim()

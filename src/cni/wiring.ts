@@ -1,0 +1,130 @@
+/**
+ * The kernel's side of an attachment: the bridge made ready, the pair and the pod's inside made, and everything taken
+ * away again. What fails says so as a CniError; what was begun is the caller's to undo.
+ */
+import { statSync } from 'node:fs'
+import { type BridgePlan, type PodPlan, planBridge, planPair, planPod } from '../datapath/bridge/plan.ts'
+import type { Kernel, OpResult } from '../kernel/kernel.ts'
+import { KernelError } from '../model/errors.ts'
+import type { KernelObject } from '../model/kernel-object.ts'
+import type { KernelOp } from '../model/kernel-state.ts'
+import type { Address, ForeignLink, Link } from '../model/link.ts'
+import { Cidr } from '../net/cidr.ts'
+import { CniCode, CniError } from './error.ts'
+import { podAlias } from './identity.ts'
+
+export const add = (object: KernelObject): KernelOp => ({ verb: 'add', object })
+export const set = (object: KernelObject): KernelOp => ({ verb: 'set', object })
+export const remove = (object: KernelObject): KernelOp => ({ verb: 'delete', object })
+
+export const kernelProblem = (error: KernelError): CniError =>
+  new CniError(CniCode.kernel, error.message, error.extack ?? '', { cause: error })
+
+/** The first refusal, thrown as CniError 102. */
+export function throwFirst(results: readonly OpResult[]): void {
+  const error = results.find((result) => result !== undefined)
+  if (error) throw kernelProblem(error)
+}
+
+/** Opens a pod's namespace. Throws CniError 3 when it does not exist, 4 when the path is none or is the node's own. */
+export function openPod(kernel: Kernel, netnsPath: string): Kernel {
+  const refuse = (code: number, problem: string, cause?: unknown) =>
+    new CniError(code, `CNI_NETNS: ${netnsPath}: ${problem}`, '', { cause })
+  const file = statSync(netnsPath, { throwIfNoEntry: false })
+  if (!file) throw refuse(CniCode.unknownContainer, 'no such network namespace')
+  // Anything else than a plain file could make open(2) wait for ever.
+  if (!file.isFile()) throw refuse(CniCode.invalidEnvironment, 'is not a network namespace')
+  const own = statSync('/proc/thread-self/ns/net')
+  if (own.ino === file.ino && own.dev === file.dev)
+    throw refuse(CniCode.invalidEnvironment, "is the node's own network namespace")
+  try {
+    return kernel.open(netnsPath)
+  } catch (cause) {
+    if (!(cause instanceof KernelError)) throw cause
+    const code = cause.code === 'ENOENT' ? CniCode.unknownContainer : CniCode.invalidEnvironment
+    throw refuse(code, cause.code === 'EINVAL' ? 'is not a network namespace' : cause.message, cause)
+  }
+}
+
+export async function readLinks(kernel: Kernel): Promise<Map<string, Link | ForeignLink>> {
+  return new Map((await kernel.read('link')).map((link) => [link.name, link]))
+}
+
+/** How strictly the addresses on a bridge must be the plan's. */
+export type AddressRule = 'keep others' | 'refuse others' | 'remove others'
+
+/**
+ * Makes the bridge and its addresses, or takes the bridge that is there. Returns its MAC.
+ * Throws CniError 101 when the name is another device's or another address is in the way, 102 for the kernel's refusals.
+ */
+export async function ensureBridge(kernel: Kernel, plan: BridgePlan, rule: AddressRule): Promise<string> {
+  const objects = planBridge(plan)
+  const bridge = objects[0] as Link
+  const found = (await readLinks(kernel)).get(plan.name)
+  if (found && found.type !== 'bridge')
+    throw new CniError(CniCode.nameClash, `${plan.name}: a device of this name is there and is no bridge`)
+  const others = found ? await otherAddresses(kernel, plan) : []
+  if (others.length && rule === 'refuse others')
+    throw new CniError(
+      CniCode.nameClash,
+      `${plan.name} has ${others.map(({ ip, prefixLength }) => `${ip}/${prefixLength}`).join(', ')}, not ${plan.gateways.map(({ ip, prefixLength }) => `${ip}/${prefixLength}`).join(', ')}`,
+      'forceAddress replaces it',
+    )
+  const first = found
+    ? set(found.alias === plan.alias ? bridge : { kind: 'link', name: plan.name, type: 'bridge', up: true })
+    : add(bridge)
+  const results = await kernel.execute([
+    first,
+    ...(rule === 'remove others' ? others.map(remove) : []),
+    ...objects.slice(1).map((object) => (object.kind === 'address' ? add(object) : set(object))),
+  ])
+  throwFirst(results.filter((result) => result?.code !== 'EEXIST'))
+  const mac = bridge.mac ?? found?.mac ?? (await readLinks(kernel)).get(plan.name)?.mac
+  return found && found.alias !== plan.alias ? `${found.mac}` : `${mac ?? ''}`
+}
+
+/** Addresses on the bridge that stand in the way of the plan's: IPv4, and IPv6 of an overlapping network. */
+async function otherAddresses(kernel: Kernel, plan: BridgePlan): Promise<Address[]> {
+  const has = (await kernel.read('address')).filter(({ device, ip }) => device === plan.name && !ip.isLinkLocal)
+  const overlaps = (a: Address) =>
+    plan.gateways.some(
+      ({ ip, prefixLength }) =>
+        ip.family === a.ip.family &&
+        (ip.family === 4 || Cidr.of(ip, prefixLength).overlaps(Cidr.of(a.ip, a.prefixLength))),
+    )
+  const wanted = (a: Address) =>
+    plan.gateways.some(({ ip, prefixLength }) => ip.equals(a.ip) && prefixLength === a.prefixLength)
+  return has.filter((address) => overlaps(address) && !wanted(address))
+}
+
+/** Makes the pair and the pod's inside: one batch in the node's namespace, one in the pod's. */
+export async function wirePod(kernel: Kernel, pod: Kernel, plan: PodPlan): Promise<void> {
+  const pair = planPair(plan)
+  let [error] = await kernel.execute([add(pair)])
+  if (error?.code === 'EEXIST' && (await removeLeftover(kernel, plan))) [error] = await kernel.execute([add(pair)])
+  if (error?.code === 'EEXIST') throw await explainClash(kernel, plan, error)
+  if (error) throw kernelProblem(error)
+  const inside = planPod(plan)
+  if (inside.length)
+    throwFirst(await pod.execute(inside.map((object) => (object.kind === 'link' ? set(object) : add(object)))))
+}
+
+/** A device by this name and with this container's mark that no journal knows: ours, from a life that forgot it. */
+async function removeLeftover(kernel: Kernel, plan: PodPlan): Promise<boolean> {
+  const found = (await readLinks(kernel)).get(plan.hostDevice)
+  if (found?.alias !== plan.alias) return false
+  throwFirst(await kernel.execute([remove(found)]))
+  return true
+}
+
+async function explainClash(kernel: Kernel, plan: PodPlan, cause: KernelError): Promise<CniError> {
+  const there = (await readLinks(kernel)).has(plan.hostDevice)
+  const what = there
+    ? `${plan.hostDevice}: a device of this name is there and belongs to somebody else`
+    : `${plan.podDevice}: the container has a device of this name already`
+  return new CniError(CniCode.nameClash, what, '', { cause })
+}
+
+/** The marks of devices that this server makes for a container's interface. */
+export const isOurs = (link: Link | ForeignLink, containerId: string, ifname: string): boolean =>
+  link.alias !== undefined && link.alias.split(' ')[0] === podAlias(containerId, ifname).split(' ')[0]
