@@ -3,7 +3,7 @@
  *
  *   <prefix>/kube-subnet-manager "true"   backend-type "vxlan"   backend-data {"VNI":1,"VtepMAC":"…"}   backend-v6-data
  *   <prefix>/public-ip, public-ipv6       written by the node;   node-public-ip(v6), public-ip(v6)-overwrite are wishes
- *   weft.dev/node-status                  {"accepts":["vxlan"],"sends":["host-gw"],"endpoints":{…}}
+ *   weft.dev/node-status                  {"accepts":["vxlan/1/8472"],"sends":["host-gw"],"endpoints":{…}}
  *
  * Anybody who may write Node objects wrote these: every length is bounded, and what cannot be read becomes a problem of
  * that node alone.
@@ -42,6 +42,8 @@ type LeaseKey = (typeof leaseKeys)[number]
 export interface ProjectedNode {
   readonly name: string
   readonly uid?: string
+  /** Unix seconds. */
+  readonly createdAtSeconds?: number
   readonly addresses: readonly string[]
   readonly podCidrs: readonly string[]
   /** Annotations under the prefix by their short name, and the status under its whole name. */
@@ -70,10 +72,12 @@ export function projectNode(object: RawObject, prefix: string): ProjectedNode {
   }
   for (const key of leaseKeys) keep(key, annotationKey(prefix, key))
   keep(STATUS_ANNOTATION, STATUS_ANNOTATION)
+  const createdAt = Date.parse(String(metadata.creationTimestamp)) / 1000
   const cidrs = asList(spec.podCIDRs).length ? asList(spec.podCIDRs) : [spec.podCIDR]
   return {
     name: String(metadata.name),
     ...(typeof metadata.uid === 'string' ? { uid: metadata.uid.slice(0, 64) } : {}),
+    ...(Number.isFinite(createdAt) ? { createdAtSeconds: createdAt } : {}),
     addresses: asList(asJson(object.status).addresses)
       .map(asJson)
       .filter((entry) => entry.type === 'InternalIP' && typeof entry.address === 'string')
@@ -130,6 +134,7 @@ export function parseNode(projected: ProjectedNode, prefix: string): ParsedNode 
     node: {
       name: projected.name,
       ...(projected.uid === undefined ? {} : { uid: projected.uid }),
+      ...(projected.createdAtSeconds === undefined ? {} : { createdAtSeconds: projected.createdAtSeconds }),
       addresses: addresses.filter((ip) => ip !== undefined),
       podCidrs: podCidrs.filter((cidr) => cidr !== undefined),
       ...(lease ? { lease } : {}),
@@ -172,7 +177,7 @@ export function parseStatus(text: string): WeftNodeStatus {
   const fields = asJson(JSON.parse(text))
   const names = (key: string): string[] => {
     const list = asList(fields[key])
-    if (list.length > 16 || !list.every((name) => typeof name === 'string' && /^[a-z0-9-]{1,32}$/.test(name)))
+    if (list.length > 16 || !list.every((name) => typeof name === 'string' && /^[a-z0-9/.-]{1,64}$/.test(name)))
       throw new Error(`${key} is not a list of at most 16 data path names`)
     return list as string[]
   }

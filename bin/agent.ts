@@ -1,0 +1,48 @@
+/**
+ * `weft agent`: the table of flags as a command, and the hand-over to src/agent.
+ */
+import { type Command, Option } from 'commander'
+import { envNames, type FlagRow, flagRows, parseOptions } from '../src/agent/options.ts'
+
+export function register(program: Command): void {
+  const command = program
+    .command('agent')
+    .description(
+      'Run on every node: gives pods their network, joins them with those of other nodes, and follows flannel’s configuration.',
+    )
+    .addHelpText('after', help)
+  for (const row of flagRows) command.addOption(optionOf(row))
+  command.action(async (_values, self: Command) => {
+    const given: Record<string, unknown> = {}
+    for (const option of self.options)
+      if (self.getOptionValueSource(option.attributeName()) === 'cli')
+        given[option.name()] = self.getOptionValue(option.attributeName())
+    const options = parseOptions(given, process.env)
+    const { runAgent } = await import('../src/agent/agent.ts')
+    process.exitCode = await runAgent(options)
+  })
+}
+
+function optionOf(row: FlagRow): Option {
+  const shown =
+    row.defaultText ?? (row.default === undefined || row.default === false ? undefined : String(row.default))
+  const facts = [...(shown === undefined ? [] : [`default: ${shown}`]), `env: ${envNames(row).join(', ')}`]
+  const option = new Option(row.flags, `${row.description} (${facts.join('; ')})`).helpGroup(`${row.group}:`)
+  if (row.flags.includes('[boolean]')) option.preset(true)
+  if (row.flags.includes('...>')) option.argParser((text: string, before: string[] = []) => [...before, text])
+  return option
+}
+
+const help = `
+The network configuration is flannel's net-conf.json, from --net-config or the ConfigMap; changes are followed while pods
+keep talking. Without --etcd-endpoints the node's subnets are its spec.podCIDRs.
+
+Stopping the agent changes nothing in the kernel: pods keep their network, and the next agent goes on where this one was.
+SIGTERM and SIGINT stop it; SIGHUP turns debug messages on and off.
+
+Examples:
+  weft agent                                               in a pod of a DaemonSet
+  weft agent --kubeconfig /etc/weft/kubeconfig --iface eth1
+  weft agent --net-config net-conf.json --dry-run          what would be done, and nothing is
+  weft agent --etcd-endpoints https://10.0.0.1:2379 --etcd-cafile ca.pem
+  curl --unix-socket /run/weft/agent.sock http://agent/metrics`

@@ -1,0 +1,58 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { envNames, flagName, flagRows, parseOptions } from './options.ts'
+
+test('defaults are those of one agent on a machine', () => {
+  const options = parseOptions({}, { NODE_NAME: 'n1' })
+  assert.equal(options.nodeName, 'n1')
+  assert.equal(options.store, 'kubernetes')
+  assert.deepEqual(options.netConfig, { namespace: 'kube-flannel', name: 'kube-flannel-cfg' })
+  assert.equal(options.subnetFile, '/run/flannel/subnet.env')
+  assert.equal(options.stateDir, '/var/lib/weft')
+})
+
+test('an agent with a run directory of its own keeps its files there', () => {
+  const options = parseOptions({ 'run-dir': '/run/x' }, {})
+  assert.equal(options.subnetFile, '/run/x/subnet.env')
+  assert.equal(options.stateDir, '/run/x')
+})
+
+test('flags win over WEFT_ variables, those over FLANNELD_ ones', () => {
+  const env = {
+    WEFT_IFACE: 'eth1,eth2',
+    FLANNELD_IFACE: 'eth3',
+    FLANNELD_IP_MASQ: 'false',
+    FLANNELD_PUBLIC_IP: '192.0.2.1',
+  }
+  assert.deepEqual(parseOptions({}, env).interface.names, ['eth1', 'eth2'])
+  assert.deepEqual(parseOptions({ iface: ['eth0'] }, env).interface.names, ['eth0'])
+  assert.equal(parseOptions({}, env).masquerade.enabled, false)
+  assert.equal(parseOptions({ 'ip-masq': true }, env).masquerade.enabled, true)
+  assert.equal(`${parseOptions({}, env).interface.publicIp}`, '192.0.2.1')
+})
+
+test('etcd is chosen by its endpoints, unless told otherwise', () => {
+  assert.equal(parseOptions({ 'etcd-endpoints': 'http://127.0.0.1:2379' }, {}).store, 'etcd')
+  assert.equal(parseOptions({ 'kube-subnet-mgr': 'false' }, {}).store, 'etcd')
+  assert.equal(parseOptions({ 'etcd-endpoints': 'x', 'kube-subnet-mgr': true }, {}).store, 'kubernetes')
+})
+
+test('what is wrong is named', () => {
+  const wrong: [Record<string, unknown>, RegExp][] = [
+    [{ 'healthz-port': '70000' }, /--healthz-port/],
+    [{ 'ip-masq': 'perhaps' }, /--ip-masq/],
+    [{ 'public-ip': 'fd00::1' }, /--public-ip.*IPv4/],
+    [{ 'iface-regex': ['('] }, /--iface-regex/],
+    [{ 'node-name': 'N 1' }, /--node-name/],
+    [{ 'kube-annotation-prefix': 'a/b/c' }, /--kube-annotation-prefix/],
+    [{ 'net-config-map': 'x' }, /--net-config-map/],
+    [{ 'log-level': 'loud' }, /--log-level/],
+  ]
+  for (const [given, pattern] of wrong) assert.throws(() => parseOptions(given, { NODE_NAME: 'n1' }), pattern)
+})
+
+test('every row has a description, and no two have one name or variable', () => {
+  const names = flagRows.flatMap((row) => [flagName(row), ...envNames(row)])
+  assert.equal(new Set(names).size, names.length)
+  for (const row of flagRows) assert.ok(row.description.length > 5)
+})
