@@ -14,18 +14,23 @@ const libc = koffi.load('libc.so.6')
 const c = {
   socket: libc.func('int socket(int domain, int type, int protocol)'),
   bind: libc.func('int bind(int fd, const void *address, uint32_t length)'),
-  sendto: libc.func('long sendto(int fd, const void *buffer, unsigned long length, int flags, void *to, uint32_t size)'),
+  sendto: libc.func(
+    'long sendto(int fd, const void *buffer, unsigned long length, int flags, void *to, uint32_t size)',
+  ),
   recv: libc.func('long recv(int fd, void *buffer, unsigned long length, int flags)'),
   setsockopt: libc.func('int setsockopt(int fd, int level, int name, const void *value, uint32_t length)'),
   getsockname: libc.func('int getsockname(int fd, void *address, void *length)'),
   poll: libc.func('int poll(void *fds, unsigned long count, int timeout)'),
   ioctl: libc.func('int ioctl(int fd, unsigned long request, void *argument)'),
+  ioctlNumber: libc.func('ioctl', 'int', ['int', 'unsigned long', 'unsigned long']),
   dup3: libc.func('int dup3(int from, int to, int flags)'),
   open: libc.func('int open(const char *path, int flags, uint32_t mode)'),
   close: libc.func('int close(int fd)'),
   setns: libc.func('int setns(int fd, int type)'),
   unshare: libc.func('int unshare(int flags)'),
-  mount: libc.func('int mount(const char *from, const char *to, const char *type, unsigned long flags, const char *data)'),
+  mount: libc.func(
+    'int mount(const char *from, const char *to, const char *type, unsigned long flags, const char *data)',
+  ),
   umount2: libc.func('int umount2(const char *path, int flags)'),
 }
 
@@ -53,6 +58,7 @@ export const MS_REC = 16384
 export const MS_SHARED = 1 << 20
 export const MNT_DETACH = 2
 export const POLLIN = 1
+export const ENOBUFS = 105
 
 /** File descriptor or -errno. */
 export const socket = (domain: number, type: number, protocol: number): number =>
@@ -111,6 +117,10 @@ export function pollReadable(fd: number, timeoutMilliseconds: number): number {
 
 export const ioctl = (fd: number, request: number, argument: Uint8Array): number =>
   answer(c.ioctl(fd, request, argument))
+
+/** An ioctl whose argument is a number, not an address. */
+export const ioctlNumber = (fd: number, request: number, argument: number): number =>
+  answer(c.ioctlNumber(fd, request, argument))
 
 /** Makes `to` mean what `from` means, close-on-exec. */
 export const dup3 = (from: number, to: number): number => answer(c.dup3(from, to, O_CLOEXEC))

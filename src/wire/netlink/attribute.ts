@@ -111,7 +111,8 @@ export function readAttributes(reader: Reader, visit: (rawType: number) => void)
   }
   if (reader.offset < end) {
     const left = reader.bytes(end - reader.offset)
-    if (left.some((byte) => byte !== 0)) throw new DecodeError('stray bytes after the last attribute', end - left.length)
+    if (left.some((byte) => byte !== 0))
+      throw new DecodeError('stray bytes after the last attribute', end - left.length)
   }
 }
 

@@ -11,7 +11,13 @@
 import { DecodeError } from '../../bytes/errors.ts'
 import { Reader } from '../../bytes/reader.ts'
 import type { Writer } from '../../bytes/writer.ts'
-import { NLM_F_ACK_TLVS, NLM_F_CAPPED, NLMSGERR_ATTR_MISS_TYPE, NLMSGERR_ATTR_MSG, NLMSGERR_ATTR_OFFS } from './constants.gen.ts'
+import {
+  NLM_F_ACK_TLVS,
+  NLM_F_CAPPED,
+  NLMSGERR_ATTR_MISS_TYPE,
+  NLMSGERR_ATTR_MSG,
+  NLMSGERR_ATTR_OFFS,
+} from './constants.gen.ts'
 
 export const HEADER_BYTES = 16
 

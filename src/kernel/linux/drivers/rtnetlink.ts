@@ -1,0 +1,301 @@
+/**
+ * The rtnetlink driver: links, addresses, routes, neighbours, forwarding entries, rules, qdiscs and filters over one
+ * socket, so that a mixed op list goes down in few sends and in order.
+ *
+ * Within a send every op is already encoded, so a name that an unsent message is about to create cannot be resolved:
+ * the batch goes out first then. Everything between two awaits is synchronous, so that op lists of several callers
+ * can share the socket.
+ */
+
+import { KernelError } from '../../../model/errors.ts'
+import { formatOp } from '../../../model/format.ts'
+import type { KernelObject, ObjectKind } from '../../../model/kernel-object.ts'
+import type { KernelOp } from '../../../model/kernel-state.ts'
+import { NETLINK_ROUTE } from '../../../wire/netlink/constants.gen.ts'
+import { describeRtnetlink } from '../../../wire/rtnetlink/describe.ts'
+import { kernelError } from '../../errno.ts'
+import type { KernelEvent, OpResult, Watch } from '../../kernel.ts'
+import type { Driver, DriverContext, DriverSession } from '../driver.ts'
+import { LinkRemoval } from '../link-removal.ts'
+import { failureError, type NetlinkSocket, nextTurn, type RequestBatch, sliceIsOver } from '../netlink-socket.ts'
+import { closeNetns, openNetns } from '../netns.ts'
+import type { AnyRtnetlinkKind, DeviceNames, KindReader, RequestSink } from '../rtnetlink-kind.ts'
+import { RtnetlinkWatch } from '../rtnetlink-watch.ts'
+import { createTun } from '../tun-device.ts'
+import { addressKind } from './address.ts'
+import { fdbKind } from './fdb.ts'
+import { filterKind } from './filter.ts'
+import { linkKind } from './link.ts'
+import { neighbourKind } from './neighbour.ts'
+import { qdiscKind } from './qdisc.ts'
+import { routeKind } from './route.ts'
+import { ruleKind } from './rule.ts'
+
+const ENODEV = 19
+
+const rows: readonly AnyRtnetlinkKind[] = [
+  linkKind,
+  addressKind,
+  routeKind,
+  neighbourKind,
+  fdbKind,
+  ruleKind,
+  qdiscKind,
+  filterKind,
+]
+const byKind = new Map<ObjectKind, AnyRtnetlinkKind>(rows.map((row) => [row.kind, row]))
+
+export const rtnetlinkDriver: Driver = {
+  name: 'rtnetlink',
+  kinds: rows.map((row) => row.kind),
+  open: (context) => new RtnetlinkSession(context),
+}
+
+/** The rtnetlink session can also delete whole device groups. */
+export interface GroupRemoval {
+  deleteGroup(group: number): Promise<OpResult>
+}
+
+class RtnetlinkSession implements DriverSession, GroupRemoval {
+  readonly #context: DriverContext
+  readonly #socket: NetlinkSocket
+  readonly #removal: LinkRemoval
+  #dumpSocket: NetlinkSocket | undefined
+  #dumpQueue: Promise<unknown> = Promise.resolve()
+
+  constructor(context: DriverContext) {
+    this.#context = context
+    const open = () => context.openNetlink(NETLINK_ROUTE, { describe: describeRtnetlink })
+    this.#socket = open()
+    this.#removal = new LinkRemoval(open)
+  }
+
+  async execute(ops: readonly KernelOp[]): Promise<readonly OpResult[]> {
+    const run = new OpRun(this.#context, this.#socket, ops)
+    let sliceStart = performance.now()
+    for (let i = 0; i < ops.length; ) {
+      if (isLinkDeletion(ops[i]!)) {
+        run.flush()
+        i += await this.#deleteLinks(ops, i, run)
+        sliceStart = performance.now()
+        continue
+      }
+      run.perform(i++)
+      if (run.isFull) {
+        run.flush()
+        if (sliceIsOver(sliceStart)) {
+          await nextTurn()
+          sliceStart = performance.now()
+        }
+      }
+    }
+    run.flush()
+    return run.results
+  }
+
+  /** Deletes the devices of consecutive ops together; returns how many ops that were. */
+  async #deleteLinks(ops: readonly KernelOp[], first: number, run: OpRun): Promise<number> {
+    let end = first
+    while (end < ops.length && isLinkDeletion(ops[end]!)) end++
+    const removals = ops.slice(first, end).map((op) => {
+      const name = (op.object as { name: string }).name
+      run.forget(name)
+      return this.#removal.delete(name, formatOp(op))
+    })
+    for (const [i, result] of (await Promise.all(removals)).entries()) run.results[first + i] = result
+    return end - first
+  }
+
+  deleteGroup(group: number): Promise<OpResult> {
+    return this.#removal.deleteGroup(group)
+  }
+
+  async read(kinds: readonly ObjectKind[]): Promise<KernelObject[]> {
+    const turn = this.#dumpQueue.then(() => this.#readNow(kinds))
+    this.#dumpQueue = turn.catch(() => {})
+    return turn
+  }
+
+  async #readNow(kinds: readonly ObjectKind[]): Promise<KernelObject[]> {
+    this.#dumpSocket ??= this.#context.openNetlink(NETLINK_ROUTE, { describe: describeRtnetlink })
+    const socket = this.#dumpSocket
+    const names = new CachedNames(this.#context)
+    const out: KernelObject[] = []
+    for (const kind of kinds) {
+      const row = byKind.get(kind)!
+      const reader: KindReader = {
+        names,
+        dump: (request, visit, restart) => socket.dump(`read ${kind}`, request.type, request.encode, visit, restart),
+      }
+      if (row.read) {
+        for (const object of await row.read(reader)) out.push(object)
+        continue
+      }
+      for (const request of row.dumps) {
+        const start = out.length
+        await reader.dump(
+          request,
+          (header, payload) => {
+            const object = row.decode(header, payload, names)
+            if (object) out.push(object)
+          },
+          () => {
+            out.length = start
+          },
+        )
+      }
+    }
+    return out
+  }
+
+  watch(kinds: readonly ObjectKind[], listener: (event: KernelEvent) => void): Watch {
+    return new RtnetlinkWatch(
+      this.#context,
+      kinds.map((kind) => byKind.get(kind)!),
+      listener,
+    )
+  }
+
+  close(): void {
+    this.#socket.close()
+    this.#dumpSocket?.close()
+    this.#removal.close()
+  }
+}
+
+const isLinkDeletion = (op: KernelOp): boolean => op.verb === 'delete' && op.object.kind === 'link'
+
+/** One op list on its way: the batch being filled, whose message is whose, and the results. */
+class OpRun implements RequestSink {
+  readonly results: OpResult[]
+  readonly #ops: readonly KernelOp[]
+  readonly #context: DriverContext
+  readonly #socket: NetlinkSocket
+  readonly #indexes = new Map<string, number>()
+  /** Devices that an unsent message makes. */
+  readonly #unborn = new Set<string>()
+  readonly #netnsFds: number[] = []
+  #batch: RequestBatch | undefined
+  /** Op of each message of the batch; -1 for messages that may fail. */
+  #owners: number[] = []
+  #current = 0
+
+  constructor(context: DriverContext, socket: NetlinkSocket, ops: readonly KernelOp[]) {
+    this.#context = context
+    this.#socket = socket
+    this.#ops = ops
+    this.results = new Array<OpResult>(ops.length).fill(undefined)
+  }
+
+  get writer() {
+    return this.#open().writer
+  }
+  get isFull(): boolean {
+    return this.#batch?.isFull ?? false
+  }
+
+  /** Encodes the op at `i`; a failure is its result. */
+  perform(i: number): void {
+    const op = this.#ops[i]!
+    this.#current = i
+    try {
+      if (op.object.kind === 'link' && op.object.type === 'tun' && op.verb === 'add') {
+        this.flush()
+        createTun(this.#context, op.object)
+        this.#encode({ verb: 'set', object: op.object })
+        return
+      }
+      const later = this.#encode(op)
+      if (op.verb === 'add' && op.object.kind === 'link') this.#unborn.add(op.object.name)
+      if (!later) return
+      this.flush()
+      if (this.results[i] === undefined) later()
+    } catch (error) {
+      if (!(error instanceof KernelError)) throw error
+      this.results[i] = error.op === '' ? kernelError(formatOp(op), error.errno, { extack: error.extack }) : error
+    }
+  }
+
+  #encode(op: KernelOp): undefined | (() => void) {
+    const row = byKind.get(op.object.kind)!
+    // The row was chosen by the object's kind, so it takes this op.
+    return (row.encode as (op: KernelOp, sink: RequestSink) => undefined | (() => void))(op, this)
+  }
+
+  begin(type: number, flags: number, mayFail = false): number {
+    this.#owners.push(mayFail ? -1 : this.#current)
+    return this.#open().begin(type, flags)
+  }
+
+  end(start: number): void {
+    this.#open().end(start)
+  }
+
+  index(device: string): number {
+    const known = this.#indexes.get(device)
+    if (known !== undefined) return known
+    if (this.#unborn.has(device)) this.flush()
+    const index = this.#context.deviceIndex(device)
+    if (index === undefined)
+      throw kernelError(formatOp(this.#ops[this.#current]!), ENODEV, { extack: `there is no device ${device}` })
+    this.#indexes.set(device, index)
+    return index
+  }
+
+  netnsFd(path: string): number {
+    const fd = openNetns(path)
+    this.#netnsFds.push(fd)
+    return fd
+  }
+
+  /** The device is about to go: its index means nothing from now on. */
+  forget(device: string): void {
+    this.#indexes.delete(device)
+  }
+
+  /** Sends what is encoded and attributes the failures. */
+  flush(): void {
+    const batch = this.#batch
+    if (!batch || batch.count === 0) return
+    this.#batch = undefined
+    const owners = this.#owners
+    this.#owners = []
+    this.#unborn.clear()
+    try {
+      for (const [sequence, failure] of this.#socket.transact(batch)) {
+        const owner = owners[sequence - batch.firstSequence]
+        if (owner === undefined || owner < 0) continue
+        this.results[owner] ??= failureError(formatOp(this.#ops[owner]!), failure)
+      }
+    } catch (error) {
+      if (!(error instanceof KernelError)) throw error
+      for (const owner of owners) if (owner >= 0) this.results[owner] ??= error
+    } finally {
+      for (const fd of this.#netnsFds.splice(0)) closeNetns(fd)
+    }
+  }
+
+  #open(): RequestBatch {
+    this.#batch ??= this.#socket.batch()
+    return this.#batch
+  }
+}
+
+/** Names resolved once per reading. */
+class CachedNames implements DeviceNames {
+  readonly #context: DriverContext
+  readonly #names = new Map<number, string>()
+
+  constructor(context: DriverContext) {
+    this.#context = context
+  }
+
+  name(index: number): string {
+    let name = this.#names.get(index)
+    if (name === undefined) {
+      name = this.#context.deviceName(index) ?? `#${index}`
+      this.#names.set(index, name)
+    }
+    return name
+  }
+}
