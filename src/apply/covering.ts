@@ -77,7 +77,7 @@ function coversRoute(have: Route, want: Route): boolean {
 
 const coversHop = (have: NextHop, want: NextHop): boolean =>
   (want.device === undefined || have.device === want.device) &&
-  (want.via ? have.via !== undefined && have.via.equals(want.via) : have.via === undefined) &&
+  equalObjects(have.via ?? null, want.via ?? null) &&
   (want.weight ?? 1) === (have.weight ?? 1) &&
   (want.onlink ?? false) === (have.onlink ?? false)
 

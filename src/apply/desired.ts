@@ -162,8 +162,8 @@ export class Desired {
   #index(key: KernelKey, object: KernelObject): void {
     const device = deviceOf(object)
     if (device === undefined) return
-    let keys = this.#onDevice.get(device)
-    if (!keys) this.#onDevice.set(device, (keys = new Set()))
-    keys.add(key)
+    const keys = this.#onDevice.get(device)
+    if (keys) keys.add(key)
+    else this.#onDevice.set(device, new Set([key]))
   }
 }
