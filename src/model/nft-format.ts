@@ -11,7 +11,6 @@ import type {
   NftChain,
   NftCounter,
   NftElement,
-  NftFamily,
   NftHook,
   NftRule,
   NftSelector,
@@ -32,8 +31,9 @@ const mark = (value: number): string => `0x${(value >>> 0).toString(16).padStart
 
 const quoted = (text: string): string => `"${text}"`
 
+/** Members of an anonymous set have no order: they print sorted by text. */
 const rightText = (right: string | readonly string[]): string =>
-  typeof right === 'string' ? right : `{ ${right.join(', ')} }`
+  typeof right === 'string' ? right : `{ ${[...right].sort().join(', ')} }`
 
 /** The family that a NAT target `10.0.0.1`, `10.0.0.1:80` or `[fd00::1]:80` is of, its address and its port. Undefined when it is none. */
 export function parseNatTarget(to: string): { ip: Ip; port?: number } | undefined {
@@ -218,6 +218,5 @@ export function formatNftRuleset(objects: readonly NftObject[]): string {
 /** True for objects that this file prints. */
 export const isNftObject = (object: { readonly kind: string }): object is NftObject => object.kind.startsWith('nft-')
 
-/** Identity text of a family's table: `inet weft`. */
-export const nftTableName = (object: { readonly family: NftFamily; readonly table: string }): string =>
-  `${object.family} ${object.table}`
+/** Everything that makes an object what it is, as text: two objects of equal text are the same. */
+export const nftObjectText = (object: NftObject): string => formatNftOp({ verb: 'add', object })

@@ -10,7 +10,7 @@ test('literals read to the bytes that nft sends and print back canonically', () 
     types: LiteralType[],
     text: string,
     from: string,
-    to?: string,
+    to?: string | undefined,
     canonical?: string,
   ])[] = [
     [['ipv4_addr'], '10.244.1.7', '0af40107'],

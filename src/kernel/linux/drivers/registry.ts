@@ -2,7 +2,8 @@
  * Every driver of the Linux kernel. A new kind of kernel object is a driver file and a row here.
  */
 import type { Driver } from '../driver.ts'
+import { nftDriver } from './nft.ts'
 import { rtnetlinkDriver } from './rtnetlink.ts'
 import { sysctlDriver } from './sysctl.ts'
 
-export const drivers: readonly Driver[] = [rtnetlinkDriver, sysctlDriver]
+export const drivers: readonly Driver[] = [rtnetlinkDriver, sysctlDriver, nftDriver]

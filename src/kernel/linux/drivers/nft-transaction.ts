@@ -1,0 +1,468 @@
+/**
+ * Encodes a run of nft operations as one transaction and finds out, from what the kernel refused, which operation was
+ * at fault.
+ *
+ * Inside a transaction the order of operations does not matter to anybody but the kernel, so they are sorted into the
+ * order that references need: tables, sets, chains, rules away, elements away, elements, rules, and then what is no
+ * longer referenced. Two operations on one object keep their order: the later one starts a new round.
+ *
+ * A chain that exists is changed rule by rule: rules that stay keep their handle and their counters.
+ *
+ * Sources: include/uapi/linux/netfilter/nf_tables.h; net/netfilter/nfnetlink.c (batches).
+ */
+import { createHash } from 'node:crypto'
+import { keyOf } from '../../../model/kernel-object.ts'
+import type { KernelOp } from '../../../model/kernel-state.ts'
+import type { NftBase, NftChain, NftCounter, NftElement, NftRule, NftSet, NftTable } from '../../../model/nft.ts'
+import { formatNftOp, formatNftRule, type NftObject } from '../../../model/nft-format.ts'
+import { NftLiteralError } from '../../../model/nft-literal.ts'
+import { beginAttribute, endAttribute } from '../../../wire/netlink/attribute.ts'
+import * as nl from '../../../wire/netlink/constants.gen.ts'
+import { beginMessage, endMessage } from '../../../wire/netlink/message.ts'
+import * as n from '../../../wire/nftables/constants.gen.ts'
+import {
+  commentEntry,
+  encodeUserdata,
+  OBJECT_COMMENT,
+  RULE_COMMENT,
+  RULE_DIGEST,
+  TABLE_COMMENT,
+} from '../../../wire/nftables/data.ts'
+import {
+  chainMessage,
+  elementListMessage,
+  familyNumbers,
+  hookNumbers,
+  nftMessageType,
+  objectMessage,
+  policyNumbers,
+  ruleMessage,
+  setMessage,
+  tableMessage,
+  writeElement,
+  writeNfgenmsg,
+} from '../../../wire/nftables/message.ts'
+import { kernelError } from '../../errno.ts'
+import type { OpResult } from '../../kernel.ts'
+import type { Failures, RequestBatch } from '../netlink-socket.ts'
+import { compileRule } from './nft-compile.ts'
+import { encodeAnonymousSet, encodeElement, encodeRange, encodeSet, type WrittenElement } from './nft-set.ts'
+
+const EINVAL = 22
+const ENOENT = 2
+const EOPNOTSUPP = 95
+const ECANCELED = 125
+/** A list of elements is one attribute, which holds 65,535 bytes. */
+const ELEMENT_LIST_BYTES_MAX = 60_000
+
+export type NftOp = KernelOp & { readonly object: NftObject }
+
+/** A rule that the kernel has. `text` is undefined when it cannot have been written by weft. */
+export interface InstalledRule {
+  readonly handle: bigint
+  /** Digest that its writer left, in hexadecimal. */
+  readonly digest?: string
+  readonly rule: NftRule
+}
+
+/** What the kernel has of a chain that is to be changed. */
+export interface InstalledChain {
+  readonly base?: NftBase
+  readonly rules: readonly InstalledRule[]
+}
+
+export interface TransactionContext {
+  /** Definition of a set that exists, by its key. */
+  set(key: string): NftSet | undefined
+  /** Present for every existing chain that a `set` names. */
+  chain(key: string): InstalledChain | undefined
+}
+
+const DIGEST_BYTES = 8
+
+/** The digest of a rule's text, as kept in the kernel: eight bytes in hexadecimal. */
+export const ruleDigest = (text: string): string =>
+  createHash('sha256').update(text).digest().subarray(0, DIGEST_BYTES).toString('hex')
+
+/** What two rules of a chain are compared by. */
+const installedIdentity = (installed: InstalledRule): string =>
+  installed.digest ?? ruleDigest(formatNftRule(installed.rule))
+
+/** The operation in a few words for errors. */
+export const describeNftOp = (op: NftOp): string => formatNftOp(op).split('\n')[0]!
+
+/** Which op a message, or a part of it, stands for. */
+interface Sent {
+  readonly sequence: number
+  /** Start of each op's part within the message, ascending. */
+  readonly parts: readonly { readonly offset: number; readonly op: number }[]
+}
+
+const sameBase = (a: NftBase | undefined, b: NftBase | undefined): boolean =>
+  a?.type === b?.type && a?.hook === b?.hook && a?.priority === b?.priority && a?.device === b?.device
+
+/** Writes one transaction into a batch. */
+export class NftTransaction {
+  readonly #batch: RequestBatch
+  readonly #ops: readonly NftOp[]
+  readonly #context: TransactionContext
+  readonly #sent: Sent[] = []
+  readonly #refused = new Map<number, { errno: number; problem: string }>()
+  readonly #newSets = new Map<string, NftSet>()
+  #nextSetId = 1
+
+  constructor(batch: RequestBatch, ops: readonly NftOp[], context: TransactionContext) {
+    this.#batch = batch
+    this.#ops = ops
+    this.#context = context
+    for (const { verb, object } of ops)
+      if (object.kind === 'nft-set' && verb !== 'delete') this.#newSets.set(keyOf(object), object)
+  }
+
+  /** Encodes everything. False when an op cannot be encoded: then nothing must be sent. */
+  encode(): boolean {
+    this.#mark(n.NFNL_MSG_BATCH_BEGIN)
+    for (const round of this.#rounds())
+      for (const phase of this.#phases) for (const op of round) this.#attempt(phase, op)
+    this.#flushElements()
+    if (this.#sent.length === 0) return this.#refused.size === 0
+    // The batch's end has no sequence number of its own, so that the last message that asks for an answer is an op.
+    const end = beginMessage(this.#batch.writer, n.NFNL_MSG_BATCH_END, nl.NLM_F_REQUEST, this.#batch.nextSequence - 1)
+    writeNfgenmsg(this.#batch.writer, 0, n.NFNL_SUBSYS_NFTABLES)
+    endMessage(this.#batch.writer, end)
+    return this.#refused.size === 0
+  }
+
+  /** True when there is nothing to send: every op was done already. */
+  get isEmpty(): boolean {
+    return this.#sent.length === 0
+  }
+
+  #mark(type: number): void {
+    const start = this.#batch.begin(type, 0)
+    writeNfgenmsg(this.#batch.writer, 0, n.NFNL_SUBSYS_NFTABLES)
+    this.#batch.end(start)
+  }
+
+  *#rounds(): Generator<number[]> {
+    let round: number[] = []
+    let seen = new Set<string>()
+    for (const [i, { object }] of this.#ops.entries()) {
+      const key = keyOf(object)
+      if (seen.has(key)) {
+        yield round
+        round = []
+        seen = new Set()
+      }
+      seen.add(key)
+      round.push(i)
+    }
+    yield round
+  }
+
+  #attempt(phase: (op: NftOp, index: number) => void, index: number): void {
+    if (this.#refused.has(index)) return
+    try {
+      phase(this.#ops[index]!, index)
+    } catch (error) {
+      if (!(error instanceof NftLiteralError || error instanceof RangeError)) throw error
+      this.#refused.set(index, { errno: EINVAL, problem: error.message })
+    }
+  }
+
+  /** One message for one op. */
+  #message(index: number, family: number, message: number, flags: number, body: () => void): void {
+    this.#flushElements()
+    const sequence = this.#batch.nextSequence
+    const start = this.#batch.begin(nftMessageType(message), flags)
+    writeNfgenmsg(this.#batch.writer, family)
+    body()
+    this.#batch.end(start)
+    this.#sent.push({ sequence, parts: [{ offset: 0, op: index }] })
+  }
+
+  readonly #phases: readonly ((op: NftOp, index: number) => void)[] = [
+    ({ verb, object }, i) => object.kind === 'nft-table' && verb !== 'delete' && this.#addTable(object, i),
+    ({ verb, object }, i) => {
+      if (verb === 'delete') return
+      if (object.kind === 'nft-counter') this.#addCounter(verb, object, i)
+      if (object.kind === 'nft-set') this.#addSet(verb, object, i)
+    },
+    ({ verb, object }, i) => object.kind === 'nft-chain' && verb !== 'delete' && this.#addChain(verb, object, i),
+    ({ verb, object }, i) => object.kind === 'nft-chain' && this.#removeRules(verb, object, i),
+    ({ verb, object }, i) => object.kind === 'nft-element' && verb !== 'add' && this.#element('delete', object, i),
+    ({ verb, object }, i) => object.kind === 'nft-element' && verb !== 'delete' && this.#element('add', object, i),
+    ({ verb, object }, i) => object.kind === 'nft-chain' && verb !== 'delete' && this.#addRules(verb, object, i),
+    ({ verb, object }, i) => object.kind === 'nft-chain' && verb === 'delete' && this.#deleteChain(object, i),
+    ({ verb, object }, i) => verb === 'delete' && this.#deleteSetOrCounter(object, i),
+    ({ verb, object }, i) => object.kind === 'nft-table' && verb === 'delete' && this.#deleteTable(object, i),
+  ]
+
+  /** Adding a table that exists is fine, as it is for nft. */
+  #addTable(table: NftTable, index: number): void {
+    const comment = table.comment === undefined ? [] : [commentEntry(TABLE_COMMENT, table.comment)]
+    this.#message(index, familyNumbers[table.family], n.NFT_MSG_NEWTABLE, nl.NLM_F_CREATE, () =>
+      tableMessage.encode(this.#batch.writer, {
+        name: table.name,
+        flags: 0,
+        ...(comment.length && { userdata: encodeUserdata(comment) }),
+      }),
+    )
+  }
+
+  #deleteTable(table: NftTable, index: number): void {
+    this.#message(index, familyNumbers[table.family], n.NFT_MSG_DELTABLE, 0, () =>
+      tableMessage.encode(this.#batch.writer, { name: table.name }),
+    )
+  }
+
+  #addCounter(verb: KernelOp['verb'], counter: NftCounter, index: number): void {
+    const comment = counter.comment === undefined ? [] : [commentEntry(OBJECT_COMMENT, counter.comment)]
+    const flags = nl.NLM_F_CREATE | (verb === 'add' ? nl.NLM_F_EXCL : 0)
+    this.#message(index, familyNumbers[counter.family], n.NFT_MSG_NEWOBJ, flags, () =>
+      objectMessage.encode(this.#batch.writer, {
+        table: counter.table,
+        name: counter.name,
+        type: n.NFT_OBJECT_COUNTER,
+        counter: { bytes: 0n, packets: 0n },
+        ...(comment.length && { userdata: encodeUserdata(comment) }),
+      }),
+    )
+  }
+
+  #addSet(verb: KernelOp['verb'], set: NftSet, index: number): void {
+    const have = this.#context.set(keyOf(set))
+    if (
+      verb === 'set' &&
+      have &&
+      formatNftOp({ verb: 'add', object: have }) !== formatNftOp({ verb: 'add', object: set })
+    ) {
+      this.#refused.set(index, { errno: EOPNOTSUPP, problem: 'the definition of a set cannot be changed' })
+      return
+    }
+    const flags = nl.NLM_F_CREATE | (verb === 'add' ? nl.NLM_F_EXCL : 0)
+    this.#message(index, familyNumbers[set.family], n.NFT_MSG_NEWSET, flags, () =>
+      setMessage.encode(this.#batch.writer, encodeSet(set, this.#nextSetId++)),
+    )
+  }
+
+  #deleteSetOrCounter(object: NftObject, index: number): void {
+    if (object.kind === 'nft-set')
+      this.#message(index, familyNumbers[object.family], n.NFT_MSG_DELSET, 0, () =>
+        setMessage.encode(this.#batch.writer, { table: object.table, name: object.name }),
+      )
+    if (object.kind === 'nft-counter')
+      this.#message(index, familyNumbers[object.family], n.NFT_MSG_DELOBJ, 0, () =>
+        objectMessage.encode(this.#batch.writer, {
+          table: object.table,
+          name: object.name,
+          type: n.NFT_OBJECT_COUNTER,
+        }),
+      )
+  }
+
+  #addChain(verb: KernelOp['verb'], chain: NftChain, index: number): void {
+    const have = verb === 'set' ? this.#context.chain(keyOf(chain)) : undefined
+    const isReplaced = have && !sameBase(have.base, chain.base)
+    if (isReplaced) this.#deleteChain(chain, index)
+    const flags = nl.NLM_F_CREATE | (verb === 'add' || isReplaced ? nl.NLM_F_EXCL : 0)
+    const { base } = chain
+    this.#message(index, familyNumbers[chain.family], n.NFT_MSG_NEWCHAIN, flags, () =>
+      chainMessage.encode(this.#batch.writer, {
+        table: chain.table,
+        name: chain.name,
+        ...(base && {
+          type: base.type,
+          policy: policyNumbers[base.policy ?? 'accept'],
+          hook: {
+            number: chain.family === 'netdev' ? 0 : hookNumbers[base.hook],
+            priority: base.priority,
+            ...(base.device !== undefined && { device: base.device }),
+          },
+        }),
+      }),
+    )
+  }
+
+  #deleteChain(chain: NftChain, index: number): void {
+    this.#message(index, familyNumbers[chain.family], n.NFT_MSG_DELCHAIN, 0, () =>
+      chainMessage.encode(this.#batch.writer, { table: chain.table, name: chain.name }),
+    )
+  }
+
+  /** Installed rules that may stay, in order, and the wanted rules that they are. */
+  #plan(
+    verb: KernelOp['verb'],
+    chain: NftChain,
+  ): { have: readonly InstalledRule[]; kept: ReadonlyMap<number, InstalledRule> } {
+    const installed = verb === 'set' ? this.#context.chain(keyOf(chain)) : undefined
+    if (!installed || !sameBase(installed.base, chain.base)) return { have: [], kept: new Map() }
+    const wanted = chain.rules.map((rule) => ruleDigest(formatNftRule(rule)))
+    return { have: installed.rules, kept: longestCommon(installed.rules, wanted) }
+  }
+
+  #removeRules(verb: KernelOp['verb'], chain: NftChain, index: number): void {
+    // Deleting a chain deletes its rules, but jumps to other chains of the same transaction must be gone before those.
+    if (verb === 'delete') {
+      this.#message(index, familyNumbers[chain.family], n.NFT_MSG_DELRULE, 0, () =>
+        ruleMessage.encode(this.#batch.writer, { table: chain.table, chain: chain.name }),
+      )
+      return
+    }
+    const { have, kept } = this.#plan(verb, chain)
+    const staying = new Set(kept.values())
+    for (const rule of have)
+      if (!staying.has(rule))
+        this.#message(index, familyNumbers[chain.family], n.NFT_MSG_DELRULE, 0, () =>
+          ruleMessage.encode(this.#batch.writer, { table: chain.table, chain: chain.name, handle: rule.handle }),
+        )
+  }
+
+  #addRules(verb: KernelOp['verb'], chain: NftChain, index: number): void {
+    const { kept } = this.#plan(verb, chain)
+    const positions: (bigint | undefined)[] = []
+    let next: bigint | undefined
+    for (let i = chain.rules.length - 1; i >= 0; i--) {
+      next = kept.get(i)?.handle ?? next
+      positions[i] = next
+    }
+    for (const [i, rule] of chain.rules.entries()) if (!kept.has(i)) this.#addRule(chain, rule, positions[i], index)
+  }
+
+  #addRule(chain: NftChain, rule: NftRule, before: bigint | undefined, index: number): void {
+    const text = formatNftRule(rule)
+    const { expressions, sets } = compileRule(chain.family, rule, () => this.#nextSetId++)
+    const family = familyNumbers[chain.family]
+    for (const set of sets) {
+      this.#message(index, family, n.NFT_MSG_NEWSET, nl.NLM_F_CREATE, () =>
+        setMessage.encode(this.#batch.writer, encodeAnonymousSet(chain.table, set)),
+      )
+      const interval = set.elements.some(({ to }) => to)
+      const elements = set.elements.flatMap((range) => encodeRange(set.types, interval, range))
+      this.#message(index, family, n.NFT_MSG_NEWSETELEM, nl.NLM_F_CREATE, () => {
+        elementListMessage.encode(this.#batch.writer, { table: chain.table, set: '__set%d', setId: set.id })
+        this.#elementList(elements)
+      })
+    }
+    const comment = rule.comment === undefined ? [] : [commentEntry(RULE_COMMENT, rule.comment)]
+    const digest = { type: RULE_DIGEST, value: Buffer.from(ruleDigest(text), 'hex') }
+    const flags = nl.NLM_F_CREATE | (before === undefined ? nl.NLM_F_APPEND : 0)
+    this.#message(index, family, n.NFT_MSG_NEWRULE, flags, () =>
+      ruleMessage.encode(this.#batch.writer, {
+        table: chain.table,
+        chain: chain.name,
+        expressions: [...expressions],
+        ...(before !== undefined && { position: before }),
+        userdata: encodeUserdata([...comment, digest]),
+      }),
+    )
+  }
+
+  #elementList(elements: readonly WrittenElement[]): void {
+    const list = beginAttribute(this.#batch.writer, n.NFTA_SET_ELEM_LIST_ELEMENTS | nl.NLA_F_NESTED)
+    for (const element of elements) writeElement(this.#batch.writer, element)
+    endAttribute(this.#batch.writer, list)
+  }
+
+  /** The message of elements that is still open. */
+  #open:
+    | { key: string; start: number; list: number; sequence: number; parts: { offset: number; op: number }[] }
+    | undefined
+
+  #element(verb: 'add' | 'delete', element: NftElement, index: number): void {
+    const setKey = keyOf({ kind: 'nft-set', family: element.family, table: element.table, name: element.set, type: [] })
+    const set = this.#newSets.get(setKey) ?? this.#context.set(setKey)
+    if (!set) {
+      this.#refused.set(index, {
+        errno: ENOENT,
+        problem: `there is no set ${element.set} in ${element.family} ${element.table}`,
+      })
+      return
+    }
+    const written = encodeElement(set, element, verb === 'delete')
+    const { writer } = this.#batch
+    const key = `${verb} ${setKey}`
+    if (this.#open && (this.#open.key !== key || writer.length - this.#open.list > ELEMENT_LIST_BYTES_MAX))
+      this.#flushElements()
+    if (!this.#open) {
+      const sequence = this.#batch.nextSequence
+      const isNew = verb === 'add'
+      const message = isNew ? n.NFT_MSG_NEWSETELEM : n.NFT_MSG_DELSETELEM
+      const start = this.#batch.begin(nftMessageType(message), isNew ? nl.NLM_F_CREATE | nl.NLM_F_EXCL : 0)
+      writeNfgenmsg(writer, familyNumbers[element.family])
+      elementListMessage.encode(writer, { table: element.table, set: element.set })
+      const list = beginAttribute(writer, n.NFTA_SET_ELEM_LIST_ELEMENTS | nl.NLA_F_NESTED)
+      this.#open = { key, start, list, sequence, parts: [] }
+    }
+    this.#open.parts.push({ offset: writer.length - this.#open.start, op: index })
+    for (const part of written) writeElement(writer, part)
+  }
+
+  #flushElements(): void {
+    if (!this.#open) return
+    const { start, list, sequence, parts } = this.#open
+    this.#open = undefined
+    endAttribute(this.#batch.writer, list)
+    this.#batch.end(start)
+    this.#sent.push({ sequence, parts })
+  }
+
+  /** One result per op: the transaction happened, or these ops were at fault and the others were not done. */
+  results(failures: Failures): readonly OpResult[] {
+    const faults = new Map<number, OpResult>()
+    const fault = (index: number, errno: number, extack: string | undefined, offset?: number) => {
+      if (!faults.has(index))
+        faults.set(index, kernelError(describeNftOp(this.#ops[index]!), errno, { extack, offset }))
+    }
+    for (const [index, { errno, problem }] of this.#refused) fault(index, errno, problem)
+    for (const { sequence, parts } of this.#sent) {
+      const failure = failures.get(sequence)
+      if (!failure) continue
+      const at = failure.offset ?? 0
+      const part = parts.findLast(({ offset }) => offset <= at) ?? parts[0]!
+      fault(part.op, failure.errno, failure.message, failure.offset)
+    }
+    if (faults.size === 0 && failures.size > 0) {
+      // The transaction as a whole: no memory, no permission, a chain that may not be used from its hook.
+      const [failure] = failures.values()
+      return this.#ops.map((op) => kernelError(describeNftOp(op), failure!.errno, { extack: failure!.message }))
+    }
+    if (faults.size === 0) return this.#ops.map(() => undefined)
+    const culprit = describeNftOp(this.#ops[Math.min(...faults.keys())]!)
+    return this.#ops.map(
+      (op, i) =>
+        faults.get(i) ??
+        kernelError(describeNftOp(op), ECANCELED, { extack: `"${culprit}" failed in the same transaction` }),
+    )
+  }
+}
+
+/** The longest run of installed rules that are also wanted in that order: wanted index → installed rule. */
+function longestCommon(have: readonly InstalledRule[], want: readonly string[]): ReadonlyMap<number, InstalledRule> {
+  const kept = new Map<number, InstalledRule>()
+  const ids = have.map(installedIdentity)
+  let head = 0
+  while (head < ids.length && head < want.length && ids[head] === want[head]) {
+    kept.set(head, have[head]!)
+    head++
+  }
+  let haveEnd = ids.length
+  let wantEnd = want.length
+  while (haveEnd > head && wantEnd > head && ids[haveEnd - 1] === want[wantEnd - 1])
+    kept.set(--wantEnd, have[--haveEnd]!)
+  // What is left is small: the classic table of lengths, from the end.
+  const rows = haveEnd - head
+  const columns = wantEnd - head
+  const lengths = Array.from({ length: rows + 1 }, () => new Int32Array(columns + 1))
+  for (let i = rows - 1; i >= 0; i--)
+    for (let j = columns - 1; j >= 0; j--)
+      lengths[i]![j] =
+        ids[head + i] === want[head + j]
+          ? lengths[i + 1]![j + 1]! + 1
+          : Math.max(lengths[i + 1]![j]!, lengths[i]![j + 1]!)
+  for (let i = 0, j = 0; i < rows && j < columns; )
+    if (ids[head + i] === want[head + j]) kept.set(head + j++, have[head + i++]!)
+    else if (lengths[i + 1]![j]! >= lengths[i]![j + 1]!) i++
+    else j++
+  return kept
+}
