@@ -87,7 +87,7 @@ function cable(
 export function planFabric(spec: LabSpec, places: Places): PlacePlan[] {
   const subnets = Array.from({ length: spec.subnets }, (_, k) => k)
   const fabric = [...base(spec, false)]
-  const router = [...base(spec, true)]
+  const router: KernelOp[] = []
   for (const k of subnets) {
     fabric.push(
       add({
@@ -114,14 +114,17 @@ export function planFabric(spec: LabSpec, places: Places): PlacePlan[] {
     for (const k of subnets.slice(1)) fabric.push(route(underlaySubnet(k, family), routerAddress(0, family)))
   }
   router.push(cable(spec, { name: 'out0' }, { name: 'eth0', netnsPath: places('outside'), mac: underlayMac(2, 0, 0) }))
-  const outside = [...base(spec, false), set({ kind: 'link', name: 'eth0', type: 'veth', up: true })]
+  const outside = [set({ kind: 'link', name: 'eth0', type: 'veth', up: true })]
   for (const family of families(spec)) {
     const key = family === 4 ? 'v4' : 'v6'
     router.push(address('out0', OUTSIDE.router[key], OUTSIDE.lengths[key]))
     outside.push(address('eth0', OUTSIDE.host[key], OUTSIDE.lengths[key]))
     outside.push(route(Cidr.all(family), OUTSIDE.router[key]))
   }
+  // The settings of a namespace come before its first device, which takes over their defaults.
   return [
+    { place: 'router', ops: base(spec, true) },
+    { place: 'outside', ops: base(spec, false) },
     { place: 'fabric', ops: fabric },
     { place: 'router', ops: router },
     { place: 'outside', ops: outside },
@@ -135,12 +138,13 @@ export function planNode(spec: LabSpec, node: NodeSpec, places: Places): PlacePl
     { name: node.name, master: `net${node.subnet}` },
     { name: 'eth0', netnsPath: places(node.name), mac: underlayMac(3, node.subnet, node.index) },
   )
-  const own = [...base(spec, true), set({ kind: 'link', name: 'eth0', type: 'veth', up: true })]
+  const own = [set({ kind: 'link', name: 'eth0', type: 'veth', up: true })]
   for (const family of families(spec)) {
     own.push(address('eth0', nodeAddress(node, family), underlaySubnet(node.subnet, family).length))
     own.push(route(Cidr.all(family), routerAddress(node.subnet, family)))
   }
   return [
+    { place: node.name, ops: base(spec, true) },
     { place: 'fabric', ops: [port] },
     { place: node.name, ops: own },
   ]

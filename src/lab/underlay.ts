@@ -2,13 +2,14 @@
  * Makes the underlay: namespaces, then the planned objects inside them. Everything may be half there already (a
  * lab resumed after a crash): what exists is left, what is missing is made.
  */
-import { readdirSync } from 'node:fs'
+import { readdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Kernel } from '../kernel/kernel.ts'
 import { openLinuxKernel } from '../kernel/linux/linux-kernel.ts'
 import { createNetns, deleteNetns } from '../kernel/linux/netns.ts'
 import type { KernelError } from '../model/errors.ts'
 import { keyOf } from '../model/kernel-object.ts'
+import { netnsExists } from './kubelet/netns.ts'
 import { type LabSpec, labRoots, type NodeSpec, netnsPath, netnsPrefix } from './layout.ts'
 import { type PlacePlan, planFabric, planNode } from './underlay-plan.ts'
 
@@ -22,32 +23,16 @@ export function listNetns(lab: string): string[] {
 }
 
 /** Deletes the lab's namespaces whose place name passes the test; with them go their devices. */
-export async function deleteNamespaces(lab: string, test: (place: string) => boolean = () => true): Promise<void> {
+export function deleteNamespaces(lab: string, test: (place: string) => boolean = () => true): void {
   for (const name of listNetns(lab))
     if (test(name.slice(netnsPrefix(lab).length))) deleteNetns(join(labRoots.netns, name))
 }
 
 function ensureNetns(path: string): void {
-  const name = path.slice(labRoots.netns.length + 1)
-  let exists = false
-  try {
-    exists = readdirSync(labRoots.netns).includes(name)
-  } catch {
-    // The directory comes with the first namespace.
-  }
-  if (exists && isNetns(path)) return
-  if (exists) deleteNetns(path)
+  if (netnsExists(path)) return
+  // A plain file where a namespace was bound before a reboot would be in the way.
+  rmSync(path, { force: true })
   createNetns(path)
-}
-
-/** False for a plain file left where a namespace was bound before a reboot. */
-function isNetns(path: string): boolean {
-  try {
-    openLinuxKernel().open(path).close()
-    return true
-  } catch {
-    return false
-  }
 }
 
 /** Executes a plan in its namespace; objects that exist already count as done. Throws the first failure. */

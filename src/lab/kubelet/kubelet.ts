@@ -22,11 +22,11 @@ import {
 } from '../layout.ts'
 import { LAB_VARIABLE } from '../process.ts'
 import { CniRuntime } from './cni.ts'
-import { execJoined } from './exec.ts'
+import { execJoined, type JoinTarget } from './exec.ts'
 import { readLog } from './logs.ts'
 import type { Pod, PodCondition } from './pod-spec.ts'
 import { PodWorker, type WorkerContext } from './pod-worker.ts'
-import { PodRecords } from './record.ts'
+import { type PodRecord, PodRecords } from './record.ts'
 
 export const HEARTBEAT_MS = 2000
 /** Where plugins other than weft's are looked for, for chains that name them. */
@@ -94,6 +94,24 @@ export class Kubelet {
     }
   }
 
+  /** What a node remembers of its pods, read without a kubelet. */
+  static recordsIn(folder: string): PodRecord[] {
+    return new PodRecords(folder).readAll()
+  }
+
+  /** Where a pod's process, namespace and log are, for tools on the same machine. Throws when it does not run here. */
+  locate(pod: KubeObject, container: string): Omit<JoinTarget, 'argv'> {
+    return this.#workerOf(pod).containerOf(container)
+  }
+
+  logPath(pod: KubeObject, container: string): string | undefined {
+    return this.#workerOf(pod).record.containers[container]?.logPath
+  }
+
+  recordOf(pod: KubeObject): PodRecord {
+    return this.#workerOf(pod).record
+  }
+
   async start(): Promise<void> {
     await this.#register()
     const known = new Map(this.#records.readAll().map((record) => [record.uid, record]))
@@ -112,7 +130,7 @@ export class Kubelet {
     void this.#collectGarbage()
   }
 
-  #admit(pod: Pod, record: Parameters<PodRecords['write']>[0] | undefined): void {
+  #admit(pod: Pod, record: PodRecord | undefined): void {
     const uid = pod.metadata.uid!
     const phase = pod.status?.phase
     if (!record && (phase === 'Succeeded' || phase === 'Failed') && !pod.metadata.deletionTimestamp) return
@@ -120,7 +138,7 @@ export class Kubelet {
   }
 
   /** A record whose pod the API no longer has: it was deleted while no daemon ran. */
-  #sweep(uid: string, record: Parameters<PodRecords['write']>[0]): void {
+  #sweep(uid: string, record: PodRecord): void {
     const pod = { metadata: { name: record.name, namespace: record.namespace, uid }, spec: { containers: [] } } as Pod
     const worker = new PodWorker(this.#context, pod, record, () => this.#workers.delete(uid))
     this.#workers.set(uid, worker)

@@ -1,0 +1,279 @@
+/**
+ * The one process behind a lab: API server, controllers, scheduler, and a kubelet per node; the agents and the pods are
+ * processes of their own. Everything that it needs is on disk or in the kernel: killed at any moment and started again, it
+ * takes over what runs. `weft lab up` starts it detached and speaks to it through the control socket.
+ */
+import { randomBytes } from 'node:crypto'
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import type { Server } from 'node:net'
+import { join } from 'node:path'
+import type { Logger } from 'pino'
+import { LmdbJournal } from '../cluster/embedded/lmdb-journal.ts'
+import { ObjectStore } from '../cluster/embedded/store.ts'
+import { deleteNetns } from '../kernel/linux/netns.ts'
+import { AgentProcess } from './agent-process.ts'
+import type { ExecStreams, KubeObject, LocalClient, LogOptions, PodRuntime, TokenUser } from './api/interfaces.ts'
+import { ApiServer } from './api/server.ts'
+import { ensureCertificate, type ServerCertificate } from './certificates.ts'
+import { listenIn } from './connect.ts'
+import { serveControl } from './control.ts'
+import { startControllers } from './controllers/controllers.ts'
+import { handleControl } from './daemon-commands.ts'
+import { Faults } from './faults.ts'
+import { Kubelet } from './kubelet/kubelet.ts'
+import { kubeconfigText } from './kubeconfig.ts'
+import { apiAddress, FABRIC_API_PORT, type LabSpec, labPaths, type NodeSpec, netnsPath, netnsPrefix, nodePaths, SERVICE_CIDRS } from './layout.ts'
+import { backendOf, withNode, writeSpec } from './spec.ts'
+import { buildFabric, buildNode, deleteNamespaces, listNetns } from './underlay.ts'
+
+export const NET_CONFIG_MAP = { namespace: 'kube-flannel', name: 'kube-flannel-cfg' } as const
+
+/** A node while the daemon runs. */
+interface LiveNode {
+  readonly spec: NodeSpec
+  readonly agent: AgentProcess
+  readonly kubelet: Kubelet
+}
+
+type Progress = (line: string) => void
+
+export class LabDaemon implements PodRuntime {
+  spec: LabSpec
+  readonly log: Logger
+  readonly faults: Faults
+  readonly #nodes = new Map<string, LiveNode>()
+  readonly #tokens = new Map<string, TokenUser>()
+  #tokenTexts: Record<string, string> = {}
+  #certificate: ServerCertificate | undefined
+  #store: ObjectStore | undefined
+  #api: ApiServer | undefined
+  #controllers: { close(): void } | undefined
+  #control: Server | undefined
+
+  private constructor(spec: LabSpec, log: Logger) {
+    this.spec = spec
+    this.log = log
+    this.faults = new Faults(spec.name)
+  }
+
+  /** Brings the lab up, or takes it over, and serves until `close`. `progress` hears what happens. */
+  static async start(spec: LabSpec, log: Logger, progress: Progress): Promise<LabDaemon> {
+    const paths = labPaths(spec.name)
+    mkdirSync(paths.run, { recursive: true, mode: 0o755 })
+    const daemon = new LabDaemon(spec, log)
+    daemon.#control = await serveControl(paths.control, (request, tell) => handleControl(daemon, request, tell))
+    writeFileSync(paths.daemonPid, `${process.pid}\n`)
+    await daemon.#begin(progress)
+    return daemon
+  }
+
+  get client(): LocalClient {
+    if (!this.#api) throw new Error('the lab is still starting')
+    return this.#api.client
+  }
+
+  get nodes(): ReadonlyMap<string, LiveNode> {
+    return this.#nodes
+  }
+
+  node(name: string): LiveNode {
+    const found = this.#nodes.get(name)
+    if (!found) throw new Error(`lab ${this.spec.name} has no node ${JSON.stringify(name)}; it has ${[...this.#nodes.keys()].join(', ')}`)
+    return found
+  }
+
+  async #begin(progress: Progress): Promise<void> {
+    const { spec } = this
+    const paths = labPaths(spec.name)
+    await buildFabric(spec)
+    progress(`underlay: ${spec.subnets} subnet${spec.subnets === 1 ? '' : 's'}, a router, an outside`)
+    mkdirSync(paths.objects, { recursive: true, mode: 0o700 })
+    this.#store = await ObjectStore.open(new LmdbJournal(paths.objects))
+    await this.#serveApi()
+    progress(`api server: https://127.0.0.1:${this.spec.apiPort}, kubeconfig ${paths.kubeconfig}`)
+    await this.#seedObjects()
+    this.#controllers = startControllers(this.client, this.spec, this.log.child({ part: 'controllers' }))
+    this.#sweepPods()
+    await Promise.all(this.spec.nodes.map((node) => this.#beginNode(node)))
+    await this.faults.apply(this.spec)
+    progress(`nodes: ${this.spec.nodes.map((node) => node.name).join(' ')}, each with its agent`)
+  }
+
+  async #serveApi(): Promise<void> {
+    const { spec } = this
+    const paths = labPaths(spec.name)
+    const fabric = (spec.ipv6 ? ([4, 6] as const) : ([4] as const)).map((family) => String(apiAddress(family)))
+    this.#certificate = ensureCertificate(paths.certificates, ['127.0.0.1', 'localhost', ...fabric])
+    this.#loadTokens()
+    this.#api = new ApiServer({
+      store: this.#store!,
+      tls: this.#certificate,
+      tokens: this.#tokens,
+      podRuntime: this,
+      log: this.log.child({ part: 'api' }),
+      serviceCidrs: spec.ipv6 ? [SERVICE_CIDRS.v4, SERVICE_CIDRS.v6] : [SERVICE_CIDRS.v4],
+    })
+    const port = await this.#listenLoopback(spec.apiPort ?? 0)
+    await this.#api.listenOn(listenIn(netnsPath(spec.name, 'fabric'), FABRIC_API_PORT))
+    if (port !== spec.apiPort) {
+      this.spec = { ...spec, apiPort: port }
+      writeSpec(this.spec)
+    }
+    const admin = { cluster: `weft-${spec.name}`, server: `https://127.0.0.1:${port}`, user: 'admin' }
+    writeFileSync(paths.kubeconfig, kubeconfigText({ ...admin, ca: this.#certificate.ca, token: this.#tokenFor('admin') }), { mode: 0o600 })
+  }
+
+  /** The port of last time when it is free, any other one when it is not. */
+  async #listenLoopback(port: number): Promise<number> {
+    try {
+      return (await this.#api!.listen({ host: '127.0.0.1', port })).port
+    } catch (error) {
+      if (port === 0 || (error as NodeJS.ErrnoException).code !== 'EADDRINUSE') throw error
+      return (await this.#api!.listen({ host: '127.0.0.1', port: 0 })).port
+    }
+  }
+
+  #loadTokens(): void {
+    const path = join(labPaths(this.spec.name).certificates, 'tokens.json')
+    if (existsSync(path)) this.#tokenTexts = JSON.parse(readFileSync(path, 'utf8')) as Record<string, string>
+    for (const who of ['admin', ...this.spec.nodes.map((node) => `node/${node.name}`)]) this.#tokenFor(who)
+  }
+
+  /** The bearer token of `admin` or of `node/<name>`, made at the first asking. */
+  #tokenFor(who: string): string {
+    let text = this.#tokenTexts[who]
+    if (!text) {
+      text = randomBytes(24).toString('base64url')
+      this.#tokenTexts[who] = text
+      writeFileSync(join(labPaths(this.spec.name).certificates, 'tokens.json'), JSON.stringify(this.#tokenTexts), { mode: 0o600 })
+    }
+    this.#tokens.set(
+      text,
+      who === 'admin'
+        ? { user: 'kubernetes-admin', groups: ['system:masters', 'system:authenticated'] }
+        : { user: `system:node:${who.slice('node/'.length)}`, groups: ['system:nodes', 'system:authenticated'] },
+    )
+    return text
+  }
+
+  async #seedObjects(): Promise<void> {
+    for (const name of ['default', 'kube-system', 'kube-public', 'kube-node-lease', NET_CONFIG_MAP.namespace])
+      await this.#ensure('namespaces', { apiVersion: 'v1', kind: 'Namespace', metadata: { name } })
+    await this.#ensure('configmaps', {
+      apiVersion: 'v1',
+      kind: 'ConfigMap',
+      metadata: { ...NET_CONFIG_MAP, labels: { app: 'flannel', tier: 'node' } },
+      data: { 'net-conf.json': `${this.spec.netConfig}\n` },
+    })
+  }
+
+  async #ensure(resource: string, object: KubeObject): Promise<void> {
+    try {
+      await this.client.create(resource, object)
+    } catch (error) {
+      if ((error as { code?: number }).code !== 409) throw error
+    }
+  }
+
+  /** Namespaces of pods that no node remembers: made in the moment of a kill. */
+  #sweepPods(): void {
+    const known = new Set<string>()
+    for (const node of this.spec.nodes) {
+      const folder = nodePaths(this.spec.name, node.name).pods
+      if (!existsSync(folder)) continue
+      for (const record of Kubelet.recordsIn(folder)) if (record.attachment) known.add(record.attachment.netnsPath)
+    }
+    for (const name of listNetns(this.spec.name))
+      if (name.startsWith(`${netnsPrefix(this.spec.name)}pod-`) && !known.has(`/run/netns/${name}`)) deleteNetns(`/run/netns/${name}`)
+  }
+
+  async #beginNode(node: NodeSpec): Promise<void> {
+    const { spec } = this
+    await buildNode(spec, node)
+    const agent = new AgentProcess(spec.name, node.name, this.log.child({ part: 'agent' }))
+    const server = `https://${apiAddress(4)}:${FABRIC_API_PORT}`
+    writeFileSync(
+      nodePaths(spec.name, node.name).kubeconfig,
+      kubeconfigText({ cluster: `weft-${spec.name}`, server, user: `system:node:${node.name}`, ca: this.#certificate!.ca, token: this.#tokenFor(`node/${node.name}`) }),
+      { mode: 0o600 },
+    )
+    const kubelet = new Kubelet({ spec, node, client: this.client, log: this.log.child({ part: 'kubelet' }) })
+    this.#nodes.set(node.name, { spec: node, agent, kubelet })
+    await kubelet.start()
+    agent.start()
+  }
+
+  /** A new node joins. */
+  async addNode(wish: { readonly name?: string; readonly subnet?: number }): Promise<NodeSpec> {
+    const { spec, node } = withNode(this.spec, wish)
+    this.spec = spec
+    writeSpec(spec)
+    await this.#beginNode(node)
+    return node
+  }
+
+  /** A node's power fails and it never comes back: agent, pods and namespaces end at once; its Node object goes. */
+  async dropNode(name: string): Promise<void> {
+    const live = this.node(name)
+    this.#nodes.delete(name)
+    this.spec = { ...this.spec, nodes: this.spec.nodes.filter((node) => node.name !== name) }
+    writeSpec(this.spec)
+    await live.agent.kill('SIGKILL', true)
+    live.agent.close()
+    await live.kubelet.destroy()
+    deleteNamespaces(this.spec.name, (place) => place === name)
+    this.faults.forget(name)
+    await this.faults.apply(this.spec)
+    rmSync(nodePaths(this.spec.name, name).base, { recursive: true, force: true })
+    await this.client.delete('nodes', { name }).catch(() => {})
+  }
+
+  /** Writes net-conf.json of the running cluster. */
+  async writeNetConfig(text: string): Promise<void> {
+    this.spec = { ...this.spec, netConfig: text }
+    writeSpec(this.spec)
+    await this.client.patch('configmaps', NET_CONFIG_MAP, { data: { 'net-conf.json': `${text}\n` } })
+  }
+
+  /** Short name of the data path that net-conf.json asks for now. */
+  async backend(): Promise<string> {
+    const map = await this.client.get('configmaps', NET_CONFIG_MAP)
+    return backendOf(String(map.data?.['net-conf.json'] ?? '{}'))
+  }
+
+  /** Stops serving. Agents and pods run on. */
+  async close(): Promise<void> {
+    this.#control?.close()
+    this.#controllers?.close()
+    for (const { agent, kubelet } of this.#nodes.values()) {
+      agent.close()
+      kubelet.close()
+    }
+    await this.#api?.close()
+    await this.#store?.close()
+  }
+
+  // ── PodRuntime: to the kubelet of the pod's node ─────────────────────────────────────────────────────────
+
+  #kubeletOf(pod: KubeObject): Kubelet {
+    const name = pod.spec?.nodeName as string | undefined
+    if (!name) throw new Error(`pod ${pod.metadata.name} does not have a host assigned`)
+    return this.node(name).kubelet
+  }
+
+  logs(pod: KubeObject, container: string, options: LogOptions): AsyncIterable<Buffer> {
+    return this.#kubeletOf(pod).logs(pod, container, options)
+  }
+
+  async exec(pod: KubeObject, container: string, argv: readonly string[], streams: ExecStreams) {
+    return this.#kubeletOf(pod).exec(pod, container, argv, streams)
+  }
+
+  async attach(): Promise<never> {
+    throw new Error('attach is not served: containers of the lab have no standard input; use kubectl exec or kubectl logs -f')
+  }
+
+  async portForward(pod: KubeObject, port: number) {
+    return this.#kubeletOf(pod).portForward(pod, port)
+  }
+}

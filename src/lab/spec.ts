@@ -1,0 +1,106 @@
+/**
+ * A lab's specification: made from what the user typed, kept on disk, checked when read.
+ */
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
+import { ConfigError } from '../model/errors.ts'
+import { isLabName, isNodeName, type LabSpec, labPaths, labRoots, MAX_NODES, MAX_SUBNETS, type NodeSpec, POD_CIDRS } from './layout.ts'
+
+/** The short names of data paths that `up` and `switch` take, and flannel's Backend object for each. */
+export const BACKENDS: Readonly<Record<string, Readonly<Record<string, unknown>>>> = {
+  vxlan: { Type: 'vxlan' },
+  'vxlan-direct': { Type: 'vxlan', DirectRouting: true },
+  'host-gw': { Type: 'host-gw' },
+  udp: { Type: 'udp' },
+}
+
+/** net-conf.json for a backend by its short name. Throws ConfigError for a name that is none. */
+export function netConfigFor(backend: string, ipv6: boolean): string {
+  const Backend = BACKENDS[backend]
+  if (!Backend)
+    throw new ConfigError('--backend', backend, `is not one of ${Object.keys(BACKENDS).join(', ')}`)
+  return JSON.stringify(
+    {
+      Network: String(POD_CIDRS.v4),
+      ...(ipv6 ? { EnableIPv6: true, IPv6Network: String(POD_CIDRS.v6) } : {}),
+      Backend,
+    },
+    undefined,
+    2,
+  )
+}
+
+/** The Backend's short name in a net-conf.json; its type as written when there is none. */
+export function backendOf(netConfig: string): string {
+  const backend = Object.entries(JSON.parse(netConfig) as Record<string, unknown>).find(([key]) => key.toLowerCase() === 'backend')?.[1]
+  const fields = Object.fromEntries(
+    Object.entries((backend ?? {}) as Record<string, unknown>).map(([key, value]) => [key.toLowerCase(), value]),
+  )
+  const type = String(fields.type ?? 'udp')
+  return type === 'vxlan' && fields.directrouting === true ? 'vxlan-direct' : type
+}
+
+export interface LabWish {
+  readonly name: string
+  readonly nodes: number
+  readonly subnets: number
+  readonly ipv6: boolean
+  readonly mtuBytes?: number
+  readonly netConfig: string
+}
+
+const within = (flag: string, value: number, low: number, high: number): void => {
+  if (!Number.isInteger(value) || value < low || value > high)
+    throw new ConfigError('weft lab up', flag, `must be a whole number from ${low} to ${high}`)
+}
+
+/** Nodes n1, n2, … spread over the subnets in turn. Throws ConfigError. */
+export function makeSpec(wish: LabWish): LabSpec {
+  if (!isLabName(wish.name))
+    throw new ConfigError('weft lab up', '--name', `${JSON.stringify(wish.name)}: up to 16 small letters and digits, a letter first`)
+  within('--nodes', wish.nodes, 1, MAX_NODES)
+  within('--subnets', wish.subnets, 1, MAX_SUBNETS)
+  if (wish.mtuBytes !== undefined) within('--mtu', wish.mtuBytes, 1280, 65535)
+  try {
+    JSON.parse(wish.netConfig)
+  } catch (error) {
+    throw new ConfigError('--net-config', 'net-conf.json', 'is not JSON', { cause: error })
+  }
+  return {
+    name: wish.name,
+    subnets: wish.subnets,
+    ipv6: wish.ipv6,
+    ...(wish.mtuBytes === undefined ? {} : { mtuBytes: wish.mtuBytes }),
+    netConfig: wish.netConfig,
+    nodes: Array.from({ length: wish.nodes }, (_, i) => ({ name: `n${i + 1}`, index: i + 1, subnet: i % wish.subnets })),
+  }
+}
+
+/** The spec with one more node. Throws ConfigError. */
+export function withNode(spec: LabSpec, wish: { readonly name?: string; readonly subnet?: number }): { spec: LabSpec; node: NodeSpec } {
+  const index = Math.max(0, ...spec.nodes.map((each) => each.index)) + 1
+  within('nodes', index, 1, MAX_NODES)
+  const node = { name: wish.name ?? `n${index}`, index, subnet: wish.subnet ?? (index - 1) % spec.subnets }
+  if (!isNodeName(node.name)) throw new ConfigError('fault add-node', 'NODE', `${JSON.stringify(node.name)}: up to 13 small letters, digits and dashes`)
+  if (spec.nodes.some((each) => each.name === node.name)) throw new ConfigError('fault add-node', node.name, 'is there already')
+  within('--subnet', node.subnet, 0, spec.subnets - 1)
+  return { spec: { ...spec, nodes: [...spec.nodes, node] }, node }
+}
+
+export function writeSpec(spec: LabSpec): void {
+  const paths = labPaths(spec.name)
+  mkdirSync(paths.store, { recursive: true, mode: 0o700 })
+  writeFileSync(`${paths.spec}.new`, JSON.stringify(spec, undefined, 2))
+  renameSync(`${paths.spec}.new`, paths.spec)
+}
+
+/** The spec of a lab that was made on this machine; undefined when there is none. */
+export function readSpec(lab: string): LabSpec | undefined {
+  const path = labPaths(lab).spec
+  return existsSync(path) ? (JSON.parse(readFileSync(path, 'utf8')) as LabSpec) : undefined
+}
+
+/** Names of all labs that left something in the lab directories. */
+export function labNames(): string[] {
+  const names = [labRoots.store, labRoots.run].flatMap((root) => (existsSync(root) ? readdirSync(root) : []))
+  return [...new Set(names)].filter(isLabName).sort()
+}
