@@ -6,8 +6,8 @@
 import type { Kernel } from '../kernel/kernel.ts'
 import type { KernelError } from '../model/errors.ts'
 
-/** IFLA_GROUP of devices that are going: "weft" in ASCII. */
-export const drainGroup = 0x77656674
+/** IFLA_GROUP of devices that are going: "WEFT" in ASCII. */
+export const drainGroup = 0x57454654
 
 const quietMilliseconds = 20
 const longestMilliseconds = 500

@@ -70,17 +70,24 @@ export async function ensureBridge(kernel: Kernel, plan: BridgePlan, rule: Addre
       `${plan.name} has ${others.map(({ ip, prefixLength }) => `${ip}/${prefixLength}`).join(', ')}, not ${plan.gateways.map(({ ip, prefixLength }) => `${ip}/${prefixLength}`).join(', ')}`,
       'forceAddress replaces it',
     )
-  const first = found
-    ? set(found.alias === plan.alias ? bridge : { kind: 'link', name: plan.name, type: 'bridge', up: true })
-    : add(bridge)
   const results = await kernel.execute([
-    first,
+    ...makeBridge(bridge, found),
     ...(rule === 'remove others' ? others.map(remove) : []),
     ...objects.slice(1).map((object) => (object.kind === 'address' ? add(object) : set(object))),
   ])
   throwFirst(results.filter((result) => result?.code !== 'EEXIST'))
   const mac = bridge.mac ?? found?.mac ?? (await readLinks(kernel)).get(plan.name)?.mac
   return found && found.alias !== plan.alias ? `${found.mac}` : `${mac ?? ''}`
+}
+
+/** A foreign bridge is only brought up; an MTU given at creation would follow the ports', one set later holds. */
+function makeBridge({ mtuBytes, ...bridge }: Link, found: Link | ForeignLink | undefined): KernelOp[] {
+  const { name, type } = bridge
+  if (found && found.alias !== bridge.alias) return [set({ kind: 'link', name, type: 'bridge', up: true })]
+  return [
+    found ? set(bridge as Link) : add(bridge as Link),
+    ...(mtuBytes ? [set({ kind: 'link', name, type, mtuBytes } as Link)] : []),
+  ]
 }
 
 /** Addresses on the bridge that stand in the way of the plan's: IPv4, and IPv6 of an overlapping network. */

@@ -1,0 +1,341 @@
+/**
+ * `cni-add` and `cni-del`: the whole way from a runtime's exec of the plugin to its answer, against Debian's reference
+ * bridge plugin with host-local. Each has a node namespace of its own with the same bridge and the same options; pods
+ * are interleaved one by one, then eight by eight. The journal is on; the server is a process of its own.
+ *
+ * Beside both stands the kernel's floor: the same netlink messages from one C program, without plugin, socket or journal.
+ */
+import { type ChildProcessWithoutNullStreams, execFileSync, spawn } from 'node:child_process'
+import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { createInterface, type Interface } from 'node:readline'
+import { fileURLToPath } from 'node:url'
+import { createNetns, deleteNetns } from '../../src/kernel/linux/netns.ts'
+import type { Bench, BenchResult } from './bench.ts'
+
+const root = fileURLToPath(new URL('../..', import.meta.url))
+const here = fileURLToPath(new URL('.', import.meta.url))
+const reference = '/usr/lib/cni/bridge'
+
+/** A program that answers lines with lines. */
+class LineProgram {
+  readonly #child: ChildProcessWithoutNullStreams
+  readonly #lines: AsyncIterator<string>
+  readonly #reader: Interface
+
+  constructor(command: string, args: readonly string[]) {
+    this.#child = spawn(command, args, { stdio: 'pipe', cwd: root })
+    this.#child.stderr.pipe(process.stderr)
+    this.#reader = createInterface({ input: this.#child.stdout })
+    this.#lines = this.#reader[Symbol.asyncIterator]()
+  }
+
+  get pid(): number {
+    return this.#child.pid!
+  }
+
+  write(line: string): void {
+    this.#child.stdin.write(`${line}\n`)
+  }
+
+  async line(): Promise<string> {
+    const { value, done } = await this.#lines.next()
+    if (done) throw new Error(`${this.#child.spawnargs.join(' ')} ended (${this.#child.exitCode})`)
+    return value
+  }
+
+  async end(): Promise<void> {
+    const ended = new Promise((resolve) => this.#child.once('exit', resolve))
+    this.#child.stdin.end()
+    await ended
+  }
+}
+
+interface Pod {
+  readonly container: string
+  readonly netns: string
+}
+
+interface Side {
+  readonly name: 'weft' | 'reference'
+  readonly plugin: string
+  readonly config: string
+  readonly runner: LineProgram
+  readonly pods: readonly Pod[]
+}
+
+/** Microseconds of each pod and of the whole batch. */
+interface BatchTimes {
+  readonly each: readonly number[]
+  readonly whole: number
+}
+
+async function perform(
+  { plugin, config, runner }: Side,
+  command: 'ADD' | 'DEL',
+  pods: readonly Pod[],
+): Promise<BatchTimes> {
+  for (const { container, netns } of pods) runner.write(`job ${plugin} ${command} ${container} ${netns} ${config}`)
+  runner.write('go')
+  const each: number[] = []
+  for (;;) {
+    const [word, code, microseconds] = (await runner.line()).split(' ')
+    if (word === 'done') return { each, whole: Number(code) }
+    if (code !== '0') throw new Error(`${plugin} ${command} of ${word} exited with ${code}`)
+    each.push(Number(microseconds))
+  }
+}
+
+export const quantile = (values: readonly number[], q: number): number => {
+  const sorted = [...values].sort((a, b) => a - b)
+  return sorted[Math.min(sorted.length - 1, Math.floor(q * sorted.length))]!
+}
+
+/** Both nodes, their pods, the server and the runners; `close` takes everything away. */
+class Stage {
+  readonly sides: readonly Side[]
+  readonly server: LineProgram
+  readonly folder = mkdtempSync(join(tmpdir(), 'weft-bench-'))
+  readonly floorProgram: string
+  readonly floorNode: string
+  readonly floorPods: readonly string[]
+  readonly #spaces: string[] = []
+
+  constructor(podCount: number) {
+    const compile = (name: string): string => {
+      const program = join(this.folder, name)
+      execFileSync('gcc', ['-O2', '-Wall', '-o', program, join(here, `${name}.c`)], { stdio: 'inherit' })
+      return program
+    }
+    const exec = compile('cni-exec')
+    this.floorProgram = compile('cni-floor')
+    const nodes = (['weft', 'reference', 'floor'] as const).map((name) => this.#space(`node-${name}`))
+    const podsOf = (name: string): Pod[] =>
+      Array.from({ length: podCount }, (_, n) => ({ container: `${name}-${n}`, netns: this.#space(`${name}-${n}`) }))
+    const [runDir, binDir] = [join(this.folder, 'run'), join(this.folder, 'bin')]
+    mkdirSync(runDir)
+    const config = {
+      runDir,
+      binDir,
+      shimPath: join(root, 'dist/native/weft-cni'),
+      podCidrs: ['10.66.0.0/16'],
+      clusterNetworks: ['10.64.0.0/12'],
+      mtuBytes: 1450,
+    }
+    const inside = (node: number, ...command: string[]) => ['netns', 'exec', nodes[node]!.split('/').pop()!, ...command]
+    this.server = new LineProgram('ip', inside(0, ...serverCommand(this.folder), JSON.stringify(config)))
+    const weft = { cniVersion: '1.0.0', name: 'weft', type: 'weft' }
+    this.sides = [
+      {
+        name: 'weft',
+        plugin: join(binDir, 'weft'),
+        config: this.#file('weft.json', weft),
+        runner: new LineProgram('ip', inside(0, exec)),
+        pods: podsOf('weft'),
+      },
+      {
+        name: 'reference',
+        plugin: reference,
+        config: this.#file('reference.json', referenceConfig(join(this.folder, 'host-local'))),
+        runner: new LineProgram('ip', inside(1, exec)),
+        pods: podsOf('reference'),
+      },
+    ]
+    this.floorNode = nodes[2]!
+    this.floorPods = podsOf('floor').map(({ netns }) => netns)
+  }
+
+  #space(name: string): string {
+    const path = `/run/netns/weft-test-${process.pid}-${name}`
+    createNetns(path)
+    this.#spaces.push(path)
+    return path
+  }
+
+  #file(name: string, content: object): string {
+    const path = join(this.folder, name)
+    writeFileSync(path, JSON.stringify(content))
+    return path
+  }
+
+  async ready(): Promise<void> {
+    await this.server.line()
+  }
+
+  /** Median microseconds of the floor's ADD, of its cutting off, and of a deletion waited for. */
+  floor(): { add: number; cutOff: number; remove: number } {
+    const name = this.floorNode.split('/').pop()!
+    const out = execFileSync('ip', ['netns', 'exec', name, this.floorProgram, ...this.floorPods], { encoding: 'utf8' })
+    const rows = out
+      .trim()
+      .split('\n')
+      .map((line) => line.split(' ').map(Number))
+    const median = (column: number) =>
+      quantile(
+        rows.map((row) => row[column]!),
+        0.5,
+      )
+    return { add: median(0), cutOff: median(1), remove: median(2) }
+  }
+
+  async close(): Promise<void> {
+    for (const { runner } of this.sides) await runner.end()
+    await this.server.end()
+    for (const path of this.#spaces) deleteNetns(path)
+    rmSync(this.folder, { recursive: true, force: true })
+  }
+}
+
+/** The server as it is shipped: bundled, not transpiled while it runs. */
+function serverCommand(folder: string): string[] {
+  const bundle = join(folder, 'server.mjs')
+  execFileSync(join(root, 'node_modules/.bin/esbuild'), [
+    join(root, 'test/netns/cni-agent.ts'),
+    '--bundle',
+    '--platform=node',
+    '--format=esm',
+    `--external:${'koffi'}`,
+    '--log-level=error',
+    `--outfile=${bundle}`,
+  ])
+  const modules = join(folder, 'node_modules')
+  if (!existsSync(modules)) execFileSync('ln', ['-s', join(root, 'node_modules'), modules])
+  return [process.execPath, bundle]
+}
+
+const referenceConfig = (dataDir: string): object => ({
+  cniVersion: '1.0.0',
+  name: 'reference',
+  type: 'bridge',
+  bridge: 'cni0',
+  isGateway: true,
+  isDefaultGateway: true,
+  hairpinMode: true,
+  mtu: 1450,
+  ipam: {
+    type: 'host-local',
+    dataDir,
+    ranges: [[{ subnet: '10.66.0.0/16' }]],
+    routes: [{ dst: '10.64.0.0/12' }],
+  },
+})
+
+interface Figures {
+  readonly sequential: number[]
+  readonly eight: number[]
+}
+
+const milliseconds = (microseconds: number): string => (microseconds / 1000).toFixed(2)
+
+/** ADD and DEL of every pod on both sides, one by one and eight by eight, `rounds` times. */
+async function measure(stage: Stage, rounds: number): Promise<Record<'ADD' | 'DEL', Map<string, Figures>>> {
+  const figures = () =>
+    new Map(stage.sides.map(({ name }) => [name as string, { sequential: [], eight: [] } as Figures]))
+  const out = { ADD: figures(), DEL: figures() }
+  const count = stage.sides[0]!.pods.length
+  for (let round = 0; round < rounds; round++) {
+    for (const [size, into] of [
+      [1, 'sequential'],
+      [8, 'eight'],
+    ] as const)
+      for (const command of ['ADD', 'DEL'] as const)
+        for (let at = 0; at + size <= count; at += size)
+          for (const side of at % 2 ? stage.sides : [...stage.sides].reverse()) {
+            const times = await perform(side, command, side.pods.slice(at, at + size))
+            // Eight at once: what a pod costs of the batch, and the first of each round warms caches.
+            out[command].get(side.name)![into].push(size === 1 ? times.each[0]! : times.whole / size)
+          }
+  }
+  return out
+}
+
+function table(title: string, figures: Map<string, Figures>, floor: readonly [string, number][]): void {
+  console.log(`\n${title}, milliseconds a pod (median, p90)`)
+  for (const [name, { sequential, eight }] of figures)
+    console.log(
+      `  ${name.padEnd(28)} one by one ${milliseconds(quantile(sequential, 0.5)).padStart(7)} ${milliseconds(quantile(sequential, 0.9)).padStart(7)}   eight at once ${milliseconds(quantile(eight, 0.5)).padStart(7)} ${milliseconds(quantile(eight, 0.9)).padStart(7)}`,
+    )
+  for (const [name, microseconds] of floor)
+    console.log(`  ${name.padEnd(28)} one by one ${milliseconds(microseconds).padStart(7)}`)
+}
+
+function resultOf(bench: string, figures: Map<string, Figures>, more: object): BenchResult {
+  const median = (name: string, key: keyof Figures) => quantile(figures.get(name)![key], 0.5) / 1000
+  const [ours, peer] = [median('weft', 'sequential'), median('reference', 'sequential')]
+  const [oursEight, peerEight] = [median('weft', 'eight'), median('reference', 'eight')]
+  return {
+    bench,
+    ours,
+    peer,
+    unit: 'ms',
+    ratio: ours / peer,
+    oursEightAtOnce: oursEight,
+    peerEightAtOnce: peerEight,
+    ratioEightAtOnce: oursEight / peerEight,
+    ...more,
+  }
+}
+
+async function onStage<T>(args: readonly string[], run: (stage: Stage, rounds: number) => Promise<T>): Promise<T> {
+  const [pods, rounds] = [Number(args[0] ?? 40), Number(args[1] ?? 3)]
+  const stage = new Stage(pods)
+  try {
+    await stage.ready()
+    return await run(stage, rounds)
+  } finally {
+    await stage.close()
+  }
+}
+
+/** Forty DELs at once, `rounds` times: milliseconds a pod, and the longest that the server's event loop stood. */
+async function burst(stage: Stage, rounds: number): Promise<{ perPod: number; lag: number }> {
+  const side = stage.sides[0]!
+  const [perPod, lag]: [number[], number[]] = [[], []]
+  for (let round = 0; round < rounds; round++) {
+    for (let at = 0; at < side.pods.length; at += 8) await perform(side, 'ADD', side.pods.slice(at, at + 8))
+    stage.server.write('{"lag":"begin"}')
+    await stage.server.line()
+    perPod.push((await perform(side, 'DEL', side.pods)).whole / side.pods.length / 1000)
+    stage.server.write('{"lag":"end"}')
+    lag.push((JSON.parse(await stage.server.line()) as { lagMilliseconds: number }).lagMilliseconds)
+  }
+  return { perPod: quantile(perPod, 0.5), lag: quantile(lag, 0.5) }
+}
+
+export const benches: readonly Bench[] = [
+  {
+    name: 'cni-add',
+    describe: 'CNI ADD from exec to answer, against the reference bridge + host-local [pods 40] [rounds 3]',
+    run: (args) =>
+      onStage(args, async (stage, rounds) => {
+        const { ADD } = await measure(stage, rounds)
+        const { add } = stage.floor()
+        table('ADD', ADD, [['kernel floor (C, no plugin)', add]])
+        return resultOf('cni-add', ADD, { floor: add / 1000 })
+      }),
+  },
+  {
+    name: 'cni-del',
+    describe: 'CNI DEL from exec to answer, against the reference; forty at once; event-loop lag [pods 40] [rounds 3]',
+    run: (args) =>
+      onStage(args, async (stage, rounds) => {
+        const { DEL } = await measure(stage, rounds)
+        const { cutOff, remove } = stage.floor()
+        const { perPod, lag } = await burst(stage, rounds)
+        table('DEL', DEL, [
+          ['kernel floor (cut off)', cutOff],
+          ['kernel floor (deleted)', remove],
+        ])
+        const pods = stage.sides[0]!.pods.length
+        console.log(`  ${pods} at once: ${perPod.toFixed(2)} ms a pod, event-loop lag ${lag.toFixed(2)} ms`)
+        return resultOf('cni-del', DEL, {
+          floorCutOff: cutOff / 1000,
+          floorDeleted: remove / 1000,
+          atOnce: pods,
+          atOncePerPod: perPod,
+          lagMilliseconds: lag,
+        })
+      }),
+  },
+]

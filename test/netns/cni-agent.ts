@@ -1,0 +1,83 @@
+/**
+ * A CNI server alone in a process of its own, in the namespace that it was started in: what the CNI tests and benches
+ * talk to, and kill. Prints one line of JSON for each event: `ready`, `lag`.
+ *
+ *   node --import tsx test/netns/cni-agent.ts '{"runDir":"/tmp/x","binDir":"/tmp/x/bin","podCidrs":["10.1.0.0/24"],…}'
+ */
+
+import { installShim } from '../../src/cni/install.ts'
+import type { Log } from '../../src/cni/network.ts'
+import { CniServer } from '../../src/cni/server.ts'
+import { openLinuxKernel } from '../../src/kernel/linux/linux-kernel.ts'
+import { Cidr } from '../../src/net/cidr.ts'
+
+export interface CniAgentConfig {
+  readonly runDir: string
+  readonly binDir: string
+  readonly shimPath: string
+  readonly podCidrs: readonly string[]
+  readonly clusterNetworks: readonly string[]
+  readonly mtuBytes: number
+  /** Leave the network unknown. */
+  readonly unready?: boolean
+  readonly bridge?: string
+}
+
+const config = JSON.parse(process.argv[2]!) as CniAgentConfig
+const say = (event: object) => process.stdout.write(`${JSON.stringify(event)}\n`)
+const print = (level: string) => (fields: object, message: string) => {
+  if (process.env.WEFT_TEST_LOG) console.error(level, message, fields)
+}
+const log: Log = { debug: print('debug'), info: print('info'), warn: print('warn'), error: print('error') }
+
+const kernel = openLinuxKernel()
+const server = new CniServer({
+  kernel,
+  runDir: config.runDir,
+  sink: { set: async () => undefined, remove: async () => undefined },
+  log,
+})
+const report = await server.start()
+if (!config.unready)
+  await server.setNetwork({
+    podCidrs: config.podCidrs.map(Cidr.parse),
+    clusterNetworks: config.clusterNetworks.map(Cidr.parse),
+    mtuBytes: config.mtuBytes,
+    ...(config.bridge ? { bridge: config.bridge } : {}),
+  })
+installShim(config.binDir, config.runDir, config.shimPath)
+say({ event: 'ready', report })
+
+process.on('SIGTERM', () => {
+  void server.close().then(() => {
+    kernel.close()
+    process.exit(0)
+  })
+})
+/** How long the event loop stood still at most, since the last `begin`. */
+let lagMilliseconds = 0
+let last = 0
+let ticking = false
+function tick(): void {
+  if (!ticking) return
+  const now = performance.now()
+  lagMilliseconds = Math.max(lagMilliseconds, now - last - 1)
+  last = now
+  setTimeout(tick, 1)
+}
+
+async function obey(order: { mtuBytes?: number; lag?: 'begin' | 'end' }): Promise<object> {
+  if (order.mtuBytes) await server.setMtu(order.mtuBytes)
+  ticking = order.lag === 'begin'
+  if (!ticking) return { event: 'done', lagMilliseconds }
+  lagMilliseconds = 0
+  last = performance.now()
+  setTimeout(tick, 1)
+  return { event: 'done' }
+}
+
+// One line in: what to do. The end of the lines: the parent is gone.
+process.stdin.on('data', (chunk: Buffer) => {
+  for (const line of chunk.toString().split('\n').filter(Boolean)) void obey(JSON.parse(line)).then(say)
+})
+process.stdin.on('end', () => process.kill(process.pid, 'SIGTERM'))
