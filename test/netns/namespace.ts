@@ -7,6 +7,7 @@ import { existsSync, readdirSync } from 'node:fs'
 import type { Kernel } from '../../src/kernel/kernel.ts'
 import { LinuxKernel } from '../../src/kernel/linux/linux-kernel.ts'
 import { createNetns, deleteNetns } from '../../src/kernel/linux/netns.ts'
+import type { Link } from '../../src/model/link.ts'
 
 const folder = '/run/netns'
 const pattern = /^weft-test-(\d+)-\d+/
@@ -49,8 +50,10 @@ export class TestNamespace {
 
   /** Runs a shell command inside and returns what it printed. Throws when it fails. */
   run(command: string): string {
-    const options = { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] } as const
-    return execFileSync('ip', ['netns', 'exec', this.name, 'sh', '-c', command], options)
+    return execFileSync('ip', ['netns', 'exec', this.name, 'sh', '-c', command], {
+      encoding: 'utf8',
+      stdio: ['ignore', 'pipe', 'pipe'],
+    })
   }
 
   /** Whether a shell command succeeds inside. */
@@ -75,11 +78,12 @@ export class TestNamespace {
   }
 }
 
-/** Whether this kernel can make devices of a kind, tried in a namespace of its own. */
-export function hasLinkKind(kind: string): boolean {
+/** Whether this kernel can make such a device: tried in a namespace of its own. */
+export async function canCreate(link: Link): Promise<boolean> {
   const probe = new TestNamespace()
   try {
-    return probe.succeeds(`ip link add probe0 type ${kind} || ip link show type ${kind} | grep -q .`)
+    const [result] = await probe.kernel.execute([{ verb: 'add', object: link }])
+    return result?.code !== 'EOPNOTSUPP' && result?.code !== 'ENODEV'
   } finally {
     probe.delete()
   }

@@ -31,7 +31,7 @@ test('a route needs a device that is up and a reachable gateway', async () => {
     })
   assert.deepEqual(await codes(kernel, route('10.244.1.9')), ['ENODEV'])
   await kernel.execute([add({ ...bridge, up: false } as KernelObject)])
-  assert.deepEqual(await codes(kernel, route('10.244.1.9')), ['ENETDOWN'])
+  assert.deepEqual(await codes(kernel, route('10.244.1.9'), route('10.244.1.9', true)), ['ENETUNREACH', 'ENETDOWN'])
   await kernel.execute([{ verb: 'set', object: bridge }, add(address)])
   assert.deepEqual(await codes(kernel, route('10.8.0.1')), ['ENETUNREACH'])
   assert.deepEqual(await codes(kernel, route('10.8.0.1', true)), [undefined])

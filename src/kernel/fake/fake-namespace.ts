@@ -151,7 +151,7 @@ export class FakeNamespace {
     }
     const peer = wanted.type === 'veth' ? (wanted.settings?.peer ?? { name: `${wanted.name}p` }) : undefined
     const peerHome = peer?.netnsPath === undefined ? this : this.#machine.namespaces.get(peer.netnsPath)
-    if (peer && !peerHome) throw new Refusal('EINVAL')
+    if (peer && !peerHome) throw new Refusal('ENOENT')
     if (peer && (peerHome!.device(peer.name) || (peerHome === this && peer.name === wanted.name)))
       throw new Refusal('EEXIST')
     const device = { mtuBytes: 1500, up: false, ...wanted, ifindex: this.#nextIndex, mac: wanted.mac ?? this.#newMac() }
@@ -230,6 +230,7 @@ export class FakeNamespace {
       this.#drop(keyOf(address))
       for (const [key, object] of [...this.objects])
         if (object.kind === 'route' && object.source?.equals(address.ip)) this.#drop(key)
+      this.#disconnect(address)
       return
     }
     this.#put(address)
@@ -251,6 +252,23 @@ export class FakeNamespace {
     if (!this.objects.has(keyOf(route))) this.#put(route)
   }
 
+  /** Takes the connected route of an address away, unless another address of the device needs it. */
+  #disconnect(address: Address): void {
+    const block = Cidr.of(address.ip, address.prefixLength)
+    const needed = this.#addressesOf(address.device).some(
+      (other) => other.prefixLength === block.length && block.contains(other.ip),
+    )
+    if (needed) return
+    for (const [key, object] of [...this.objects])
+      if (
+        object.kind === 'route' &&
+        object.protocol === RTPROT_KERNEL &&
+        object.destination.equals(block) &&
+        object.hops[0]?.device === address.device
+      )
+        this.#drop(key)
+  }
+
   #performRoute(verb: KernelOp['verb'], route: Route): void {
     const exists = this.objects.has(keyOf(route))
     if (verb === 'delete') {
@@ -263,7 +281,7 @@ export class FakeNamespace {
       if (device === undefined) throw new Refusal('ENETUNREACH', 'Nexthop has invalid gateway')
       const link = this.device(device)
       if (!link) throw new Refusal('ENODEV')
-      if (!link.up) throw new Refusal('ENETDOWN', 'Device for nexthop is not up')
+      if (!link.up && (!hop.via || hop.onlink)) throw new Refusal('ENETDOWN', 'Device for nexthop is not up')
       const reachable = !hop.via || hop.onlink || hop.via.isLinkLocal || this.#deviceTowards(hop.via) === device
       if (!reachable) throw new Refusal('ENETUNREACH', 'Nexthop has invalid gateway')
       return { ...hop, device }

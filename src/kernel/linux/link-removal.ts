@@ -93,6 +93,7 @@ export class LinkRemoval {
   async #deleteTogether(socket: NetlinkSocket, removals: readonly Removal[]): Promise<void> {
     const group = this.#nextGroup++
     const moved: Removal[] = []
+    const seen = new Set<string>()
     const batch = socket.batch()
     for (const { device } of removals) {
       const start = batch.begin(RTM_NEWLINK, 0)
@@ -101,7 +102,9 @@ export class LinkRemoval {
     }
     const failures = socket.transact(batch)
     for (const [i, removal] of removals.entries()) {
-      const failure = failures.get(batch.firstSequence + i)
+      const again = seen.has(removal.device) ? { errno: ENODEV } : undefined
+      seen.add(removal.device)
+      const failure = failures.get(batch.firstSequence + i) ?? again
       if (failure) settle(removal, failure)
       else moved.push(removal)
     }

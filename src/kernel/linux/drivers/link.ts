@@ -63,11 +63,7 @@ function changesOf(want: AnyLink, was: AnyLink | undefined, sink: RequestSink): 
     row && settings && want.type !== 'veth' && !sameSettings(settings, oldSettings)
       ? row.encode(settings, sink)
       : undefined
-  const port = want.port && (!was || !sameSettings(want.port, was.port)) ? portData(want.port) : undefined
-  const info: LinkInfo | undefined =
-    data || port
-      ? { ...(data && { kind: want.type, data }), ...(port && { portKind: 'bridge', portData: port }) }
-      : undefined
+  const info: LinkInfo | undefined = data && { kind: want.type, data }
   return {
     mtu: changed('mtuBytes') ? want.mtuBytes : undefined,
     address: changed('mac') ? want.mac?.bytes : undefined,
@@ -135,14 +131,23 @@ function create(link: AnyLink, sink: RequestSink): undefined | (() => void) {
   }
 }
 
-function change(link: AnyLink, was: AnyLink | undefined, sink: RequestSink): void {
+function change(link: AnyLink, was: AnyLink | undefined, sink: RequestSink): undefined | (() => void) {
   const index = sink.index(link.name)
   const attributes = changesOf(link, was, sink)
   const mode = link.addressGeneration
   if (mode !== undefined && was?.addressGeneration !== mode)
     put(sink, 0, { header: linkRequest(index), attributes: generationSpecifics(mode) })
   const bit = link.up === undefined || link.up === was?.up ? 0 : k.IFF_UP
-  put(sink, 0, { header: linkRequest(index, link.up ? bit : 0, bit), attributes })
+  const port = link.port && (!was || !sameSettings(link.port, was.port)) ? portData(link.port) : undefined
+  const portMessage: LinkMessage = {
+    header: linkRequest(index),
+    attributes: { info: { portKind: 'bridge', portData: port } },
+  }
+  const rest = { header: linkRequest(index, link.up ? bit : 0, bit), attributes }
+  // The kernel looks for the port before it looks at the new master, so the port's settings come by themselves.
+  if (!port || bit || hasAny(attributes)) put(sink, 0, rest)
+  else put(sink, 0, portMessage)
+  return port && (bit || hasAny(attributes)) ? () => put(sink, 0, portMessage) : undefined
 }
 
 export const linkKind: RtnetlinkKind<'link'> = {
@@ -162,8 +167,7 @@ export const linkKind: RtnetlinkKind<'link'> = {
 
   encode({ verb, object, was }, sink) {
     if (verb === 'add') return create(object, sink)
-    change(object, was, sink)
-    return undefined
+    return change(object, was, sink)
   },
 
   decode(_header, payload, names) {
