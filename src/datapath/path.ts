@@ -32,3 +32,14 @@ export function configOfPath(id: PathId): BackendConfig | undefined {
   if (vni > 0xffffff) return undefined
   return { type: 'vxlan', vni, port, gbp: match[3] !== undefined, learning: false, directRouting: false }
 }
+
+/**
+ * True when two different paths would need one device: VXLAN on one VNI with another port, or two user-space tunnels. They
+ * cannot stand side by side, so a change from one to the other is the one kind of switch that interrupts.
+ */
+export function shareDevice(a: PathId, b: PathId): boolean {
+  const [first, second] = [configOfPath(a), configOfPath(b)]
+  if (a === b || first?.type !== second?.type) return false
+  if (first?.type === 'vxlan' && second?.type === 'vxlan') return first.vni === second.vni
+  return first?.type === 'udp'
+}

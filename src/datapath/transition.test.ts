@@ -1,0 +1,296 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import type { NodeInfo, WeftNodeStatus } from '../model/cluster.ts'
+import { Ip } from '../net/ip.ts'
+import { type PeerView, pathsOf, planTransition, type SendMode, viewPeer } from './transition.ts'
+
+/**
+ * A cluster in miniature. The store is a log; each node has read a prefix of it. Kernel operations and writes to the store
+ * wait in queues and happen one at a time, in any interleaving; a crash loses the queues and keeps kernel and store.
+ */
+const modes: readonly SendMode[] = [
+  { path: 'host-gw', direct: false },
+  { path: 'vxlan/1/8472', direct: false },
+  { path: 'vxlan/1/8472', direct: true },
+  { path: 'vxlan/7/8472', direct: false },
+  { path: 'udp/8285', direct: false },
+]
+const mtus: Readonly<Record<string, number>> = {
+  'host-gw': 1500,
+  'vxlan/1/8472': 1450,
+  'vxlan/7/8472': 1450,
+  'udp/8285': 1472,
+}
+
+type Op = { local: string; up: boolean } | { peer: string; mode: SendMode | undefined } | { mtu: number }
+
+interface SimNode {
+  readonly name: string
+  wanted: SendMode
+  locals: Set<string>
+  toward: Map<string, SendMode>
+  mtu: number | undefined
+  ops: Op[]
+  decided: Map<string, SendMode>
+  paths: Set<string>
+  writes: WeftNodeStatus[]
+  seen: number
+  /** Until the first pass after a start, what the kernel sends by is unknown. */
+  unsure: boolean
+}
+
+class Cluster {
+  readonly log: { node: string; status: WeftNodeStatus }[] = []
+  readonly nodes: SimNode[]
+  readonly random: (n: number) => number
+
+  constructor(count: number, random: (n: number) => number) {
+    this.random = random
+    this.nodes = Array.from({ length: count }, (_, i) => ({
+      name: `n${i}`,
+      wanted: modes[random(modes.length)]!,
+      locals: new Set(),
+      toward: new Map(),
+      mtu: undefined,
+      ops: [],
+      decided: new Map(),
+      paths: new Set(),
+      writes: [],
+      seen: 0,
+      unsure: true,
+    }))
+  }
+
+  statusesAt(revision: number): Map<string, WeftNodeStatus> {
+    return new Map(this.log.slice(0, revision).map(({ node, status }) => [node, status]))
+  }
+
+  /** One step of a node's agent: what it sees in, queues out. True when anything came of it. */
+  think(node: SimNode): boolean {
+    const statuses = this.statusesAt(node.seen)
+    const announced = statuses.get(node.name)
+    const peers = new Map<string, PeerView>()
+    for (const [name, status] of statuses) if (name !== node.name) peers.set(name, status)
+    const sending = new Set(node.unsure ? (announced?.sends ?? []) : [])
+    for (const mode of [...node.toward.values(), ...node.decided.values()])
+      for (const path of pathsOf(mode)) sending.add(path)
+    for (const op of node.ops) if ('peer' in op && op.mode) for (const path of pathsOf(op.mode)) sending.add(path)
+    const leaving = new Set(node.ops.flatMap((op) => ('local' in op && !op.up ? [op.local] : [])))
+    const plan = planTransition({
+      wanted: node.wanted,
+      inPlace: new Set([...node.locals].filter((path) => !leaving.has(path))),
+      sending,
+      announced,
+      pending: node.writes,
+      peers,
+      current: node.decided,
+      ...(node.mtu !== undefined && { podMtuBytes: node.mtu }),
+      mtuOf: (path) => mtus[path],
+    })
+    const before = node.ops.length + node.writes.length
+    for (const path of plan.paths) if (!node.paths.has(path)) node.ops.push({ local: path, up: true })
+    for (const [name, mode] of plan.toward) {
+      const was = node.decided.get(name)
+      if (was?.path !== mode.path || was.direct !== mode.direct) node.ops.push({ peer: name, mode })
+    }
+    for (const name of node.decided.keys()) if (!plan.toward.has(name)) node.ops.push({ peer: name, mode: undefined })
+    for (const path of node.paths) if (!plan.paths.includes(path)) node.ops.push({ local: path, up: false })
+    if (plan.mtuBytes !== undefined && plan.mtuBytes !== this.lastMtu(node)) node.ops.push({ mtu: plan.mtuBytes })
+    node.decided = new Map(plan.toward)
+    node.paths = new Set(plan.paths)
+    node.unsure = false
+    const latest = node.writes.at(-1) ?? announced
+    const word = (status: WeftNodeStatus | undefined) => JSON.stringify([status?.accepts, status?.sends])
+    if (word(latest) !== word(plan.status)) node.writes.push(plan.status)
+    return node.ops.length + node.writes.length > before
+  }
+
+  lastMtu(node: SimNode): number | undefined {
+    const op = node.ops.findLast((op) => 'mtu' in op)
+    return op && 'mtu' in op ? op.mtu : node.mtu
+  }
+
+  perform(node: SimNode): boolean {
+    const op = node.ops.shift()
+    if (!op) return false
+    if ('mtu' in op) node.mtu = op.mtu
+    else if ('local' in op) op.up ? node.locals.add(op.local) : node.locals.delete(op.local)
+    else if (op.mode) node.toward.set(op.peer, op.mode)
+    else node.toward.delete(op.peer)
+    return true
+  }
+
+  /** A write reaches the store; the writer still waits for it to come back. */
+  write(node: SimNode): boolean {
+    const landed = this.log.filter((entry) => entry.node === node.name).map((entry) => entry.status)
+    const next = node.writes.find((status) => !landed.includes(status))
+    if (!next) return false
+    this.log.push({ node: node.name, status: next })
+    return true
+  }
+
+  watch(node: SimNode): boolean {
+    const entry = this.log[node.seen]
+    if (!entry) return false
+    node.seen++
+    if (entry.node === node.name) node.writes = node.writes.filter((status) => status !== entry.status)
+    return true
+  }
+
+  crash(node: SimNode): void {
+    node.ops = []
+    node.writes = []
+    node.decided = new Map()
+    node.paths = new Set(node.locals)
+    node.seen = this.log.length
+    node.unsure = true
+    node.decided = new Map(node.toward)
+  }
+
+  /** The promise: at no instant does anyone send by a path that the receiver does not take in, or with too large an MTU. */
+  check(): void {
+    for (const node of this.nodes)
+      for (const [name, mode] of node.toward)
+        for (const path of pathsOf(mode)) {
+          const peer = this.nodes.find((other) => other.name === name)!
+          assert.ok(peer.locals.has(path), `${node.name} sends by ${path} to ${name}, which has ${[...peer.locals]}`)
+          assert.ok(node.mtu === undefined || node.mtu <= mtus[path]!, `${node.name}: pods of ${node.mtu} on ${path}`)
+        }
+  }
+
+  walk(steps: number): void {
+    for (let i = 0; i < steps; i++) {
+      const node = this.nodes[this.random(this.nodes.length)]!
+      const dice = this.random(100)
+      if (dice < 3) node.wanted = modes[this.random(modes.length)]!
+      else if (dice < 5) this.crash(node)
+      else if (dice < 35) this.think(node)
+      else if (dice < 60) this.perform(node)
+      else if (dice < 75) this.write(node)
+      else this.watch(node)
+      this.check()
+    }
+  }
+
+  /** Lets everything happen that waits, until nothing does. */
+  settle(): void {
+    for (let round = 0; round < 200; round++) {
+      let busy = false
+      for (const node of this.nodes) {
+        while (this.watch(node)) busy = true
+        busy = this.think(node) || busy
+        while (this.perform(node)) busy = true
+        while (this.write(node)) busy = true
+        this.check()
+      }
+      if (!busy) return
+    }
+    assert.fail('the cluster does not come to rest')
+  }
+}
+
+const generator = (seed: number) => {
+  let state = seed >>> 0 || 1
+  return (n: number) => {
+    state ^= state << 13
+    state ^= state >>> 17
+    state ^= state << 5
+    return (state >>> 0) % n
+  }
+}
+
+test('no interleaving of switches, crashes and delays sends what the receiver does not take; all end in the new mode', () => {
+  const seed = Number(process.env.SEED ?? Math.floor(Math.random() * 2 ** 31))
+  console.log(`seed ${seed}`)
+  const random = generator(seed)
+  for (let round = 0; round < 150; round++) {
+    const cluster = new Cluster(2 + random(4), random)
+    cluster.walk(400)
+    const last = modes[random(modes.length)]!
+    for (const node of cluster.nodes) node.wanted = last
+    cluster.settle()
+    for (const node of cluster.nodes) {
+      assert.deepEqual([...node.locals].sort(), [...pathsOf(last)].sort(), `${node.name} keeps old devices`)
+      assert.equal(node.toward.size, cluster.nodes.length - 1)
+      for (const mode of node.toward.values()) assert.deepEqual(mode, last)
+      assert.equal(node.mtu, Math.min(...pathsOf(last).map((path) => mtus[path]!)))
+    }
+  }
+})
+
+test('nodes that want different modes for good still reach each other', () => {
+  const random = generator(11)
+  const cluster = new Cluster(3, random)
+  for (const [i, node] of cluster.nodes.entries()) node.wanted = modes[[0, 1, 4][i]!]!
+  cluster.settle()
+  for (const node of cluster.nodes) {
+    assert.equal(node.toward.size, 2)
+    for (const mode of node.toward.values()) assert.deepEqual(mode, node.wanted)
+  }
+})
+
+const wanted = { path: 'vxlan/1/8472', direct: false }
+
+test('a flannel node is judged by its backend-type alone', () => {
+  const flannel = (backendType: string, backendData?: unknown): NodeInfo => ({
+    name: 'f',
+    addresses: [],
+    podCidrs: [],
+    lease: { publicIp: Ip.parse('10.0.0.9'), backendType, backendData },
+  })
+  const mac = '0e:00:00:00:00:01'
+  assert.deepEqual(
+    viewPeer(flannel('vxlan', { VNI: 1, VtepMAC: mac }), { path: 'vxlan/1/4789', direct: false }).accepts,
+    ['vxlan/1/4789'],
+  )
+  assert.deepEqual(viewPeer(flannel('vxlan', { VNI: 5, VtepMAC: mac }), wanted).accepts, ['vxlan/5/8472'])
+  assert.deepEqual(viewPeer(flannel('vxlan', { VNI: 1, VtepMAC: mac }), { ...wanted, direct: true }).sends, [
+    'vxlan/1/8472',
+    'host-gw',
+  ])
+  assert.deepEqual(viewPeer(flannel('host-gw'), wanted).accepts, ['host-gw'])
+  assert.deepEqual(viewPeer(flannel('udp'), wanted).accepts, ['udp/8285'])
+  assert.deepEqual(viewPeer(flannel('wireguard'), wanted), { accepts: [], sends: [] })
+})
+
+test('a node that wants another mode takes in and sends what a flannel neighbour does', () => {
+  const peers = new Map([['f', { accepts: ['vxlan/1/8472'], sends: ['vxlan/1/8472'] }]])
+  const base = {
+    wanted: modes[0]!,
+    sending: new Set<string>(),
+    pending: [],
+    peers,
+    current: new Map(),
+    mtuOf: (path: string) => mtus[path],
+  }
+  const first = planTransition({ ...base, inPlace: new Set(), announced: undefined })
+  assert.deepEqual(first.paths, ['host-gw', 'vxlan/1/8472'])
+  assert.equal(first.mtuBytes, 1450)
+  assert.equal(first.toward.size, 0)
+  const both = { accepts: first.paths, sends: first.paths }
+  const second = planTransition({ ...base, inPlace: new Set(first.paths), announced: both })
+  assert.deepEqual(second.toward.get('f'), { path: 'vxlan/1/8472', direct: false })
+})
+
+test('a peer cannot make this node open ports that no configuration names', () => {
+  const evil = viewPeer(
+    {
+      name: 'e',
+      addresses: [],
+      podCidrs: [],
+      weft: { accepts: ['vxlan/9/53'], sends: ['vxlan/9/53', 'udp/53', 'x'.repeat(9), 'vxlan/1/8472'] },
+    },
+    wanted,
+  )
+  const plan = planTransition({
+    wanted: modes[0]!,
+    inPlace: new Set(['host-gw']),
+    sending: new Set(),
+    announced: undefined,
+    pending: [],
+    peers: new Map([['e', evil]]),
+    current: new Map(),
+    mtuOf: () => 1450,
+  })
+  assert.deepEqual(plan.paths, ['host-gw', 'vxlan/1/8472'])
+})

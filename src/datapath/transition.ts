@@ -1,0 +1,188 @@
+/**
+ * How a running cluster moves from one data path to another without losing a packet. Pure: this node's place and what it
+ * sees of the others in, what to keep, send by and announce out.
+ *
+ * Two promises travel in node objects (WeftNodeStatus): `accepts` = "packets by these paths are taken in", `sends` = "I may
+ * be sending by these". Both live in one store whose changes every node sees in one order. From that follow four rules:
+ *
+ *   1 Send by X only to a peer that accepts X, and only once one's own "sends X" has come back from the store.
+ *   2 Take X out of `sends` only once nothing in the kernel sends by it any more.
+ *   3 Take X out of `accepts` only while nobody's `sends` has X (and neither this node wants nor sends it).
+ *   4 Remove the device of X only once one's own `accepts` without X has come back and still nobody's `sends` has X.
+ *
+ * Why that is enough: let A begin to send X to B, and B remove X. A saw its own "sends X" and then "B accepts X"; B saw its
+ * own "accepts, not X" and then "A does not send X". In the store's one order either A's word stands before B's, and B
+ * must have seen it (4), or after, and A must have seen B's (1). Whatever was written and has not come back yet counts
+ * against the writer: it may send only by what every such status says, and must accept what any of them says.
+ *
+ *   wanted ──► device ──► accepts ─┐                     ┌─► sends no more old ──► accepts no more old ──► old device gone
+ *                                  ├─► each peer: flip ──┤
+ *   wanted ──────────────► sends ──┘  as it accepts      └─ (a peer that never accepts stays on the old path)
+ *
+ * A peer without weft's words is flannel: its backend-type is what it sends by and accepts, and that is all it will say.
+ * MTU: the least of all paths in use, so it is lowered before the first flip and raised after the old path is gone.
+ */
+import type { NodeInfo, WeftNodeStatus } from '../model/cluster.ts'
+import { decodeVxlanEndpoint } from '../model/vxlan-endpoint.ts'
+import { configOfPath, type PathId, shareDevice } from './path.ts'
+
+/** How packets go to a peer: by a path, and by plain routes where the peer is on the link when `direct`. */
+export interface SendMode {
+  readonly path: PathId
+  readonly direct: boolean
+}
+
+/** What a peer says, with everything impossible left out. */
+export interface PeerView {
+  readonly accepts: readonly PathId[]
+  readonly sends: readonly PathId[]
+}
+
+export interface TransitionInput {
+  /** What the configuration asks for. */
+  readonly wanted: SendMode
+  /** Paths whose local part, and whose part for every known peer, is in the kernel. */
+  readonly inPlace: ReadonlySet<PathId>
+  /** Paths that the kernel sends by now or may send by: what was decided and not yet surely undone. Everything after a restart: see `announced`. */
+  readonly sending: ReadonlySet<PathId>
+  /** This node's own status as it stands in the snapshot that `peers` is of; undefined when there is none. */
+  readonly announced: WeftNodeStatus | undefined
+  /** Statuses written or being written that have not come back in a snapshot. */
+  readonly pending: readonly WeftNodeStatus[]
+  readonly peers: ReadonlyMap<string, PeerView>
+  /** How each peer is sent to now, for keeping it. */
+  readonly current: ReadonlyMap<string, SendMode>
+  /** What pods use as their MTU now; undefined when no pod was told one yet. */
+  readonly podMtuBytes?: number
+  /** Largest inner packet of a path; undefined for a path that this node cannot have. */
+  mtuOf(path: PathId): number | undefined
+}
+
+export interface TransitionPlan {
+  /** Paths whose local part (and part for each peer) to keep or make, wanted ones first. */
+  readonly paths: readonly PathId[]
+  /** How to send to each peer; a peer is missing while there is no way that it accepts. */
+  readonly toward: ReadonlyMap<string, SendMode>
+  readonly status: { readonly accepts: readonly PathId[]; readonly sends: readonly PathId[] }
+  /** What pods may use as their MTU now. */
+  readonly mtuBytes: number | undefined
+  /** True when nothing of an earlier mode is left. */
+  readonly settled: boolean
+}
+
+const PLAIN: PathId = 'host-gw'
+
+/** Every path that a mode sends by. */
+export const pathsOf = (mode: SendMode): readonly PathId[] => (mode.direct ? [mode.path, PLAIN] : [mode.path])
+
+/** The next step from here; call again whenever any part of the input changes. */
+export function planTransition(input: TransitionInput): TransitionPlan {
+  const written = [...(input.announced ? [input.announced] : []), ...input.pending]
+  const wantedPaths = pathsOf(input.wanted).filter((path) => input.mtuOf(path) !== undefined)
+  const sentByPeers = new Set<PathId>()
+  for (const peer of input.peers.values()) for (const path of peer.sends) sentByPeers.add(path)
+
+  // Rule 4, from the other side: kept is what is wanted, promised, sent by this node, or sent by anyone to it.
+  const kept = new Set<PathId>(wantedPaths)
+  for (const status of written) for (const path of status.accepts) kept.add(path)
+  for (const path of input.sending) kept.add(path)
+  for (const path of sentByPeers) if (isExpected(path, input)) kept.add(path)
+  for (const path of kept) if (input.mtuOf(path) === undefined) kept.delete(path)
+  const paths: PathId[] = []
+  for (const path of kept) if (!paths.some((earlier) => shareDevice(earlier, path))) paths.push(path)
+  const mtuBytes = paths.length > 0 ? Math.min(...paths.map((path) => input.mtuOf(path)!)) : undefined
+
+  const toward = new Map<string, SendMode>()
+  for (const [name, peer] of input.peers) {
+    const mode = chooseMode(input, name, peer, paths, written)
+    if (mode) toward.set(name, mode)
+  }
+
+  const sends = new Set(wantedPaths)
+  for (const path of input.sending) sends.add(path)
+  for (const mode of toward.values()) for (const path of pathsOf(mode)) sends.add(path)
+  const accepts = paths.filter((path) => input.inPlace.has(path) && (sends.has(path) || sentByPeers.has(path)))
+  return {
+    paths,
+    toward,
+    status: { accepts, sends: [...sends] },
+    mtuBytes,
+    settled:
+      paths.every((path) => wantedPaths.includes(path)) && [...sends].every((path) => wantedPaths.includes(path)),
+  }
+}
+
+/** The wanted mode when it may be used, else what the peer is sent by now, else any way that both ends have. */
+function chooseMode(
+  input: TransitionInput,
+  name: string,
+  peer: PeerView,
+  paths: readonly PathId[],
+  written: readonly WeftNodeStatus[],
+): SendMode | undefined {
+  const may = (path: PathId): boolean => {
+    const mtu = input.mtuOf(path)
+    return (
+      mtu !== undefined &&
+      peer.accepts.includes(path) &&
+      input.inPlace.has(path) &&
+      (input.podMtuBytes ?? 0) <= mtu &&
+      input.announced !== undefined &&
+      written.every((status) => status.sends.includes(path))
+    )
+  }
+  const usable = (mode: SendMode): boolean => pathsOf(mode).every(may)
+  if (usable(input.wanted)) return input.wanted
+  const plainly = { path: input.wanted.path, direct: false }
+  const current = input.current.get(name)
+  if (current && usable(current)) return current
+  if (usable(plainly)) return plainly
+  for (const path of paths) if (may(path)) return { path, direct: false }
+  return undefined
+}
+
+/**
+ * Whether to prepare for a path because peers send by it. Only for what the configuration names, what this node had
+ * before, and flannel's own defaults: no node object can make every other node open a port of its choice.
+ */
+function isExpected(path: PathId, input: TransitionInput): boolean {
+  return (
+    pathsOf(input.wanted).includes(path) ||
+    defaults.includes(path) ||
+    (input.announced?.accepts.includes(path) ?? false) ||
+    input.inPlace.has(path)
+  )
+}
+
+const defaults: readonly PathId[] = ['host-gw', 'vxlan/1/8472', 'udp/8285']
+
+/** Most paths that one node's words may name. */
+const MAX_PATHS = 8
+
+/**
+ * What a peer accepts and sends by. flannel nodes do not say their VXLAN port: it is the one that this node's
+ * configuration has, because the file is the same; with DirectRouting wanted here they have it too.
+ */
+export function viewPeer(node: NodeInfo, wanted: SendMode): PeerView {
+  if (node.weft) return { accepts: knownPaths(node.weft.accepts), sends: knownPaths(node.weft.sends) }
+  const path = foreignPath(node, wanted)
+  if (!path) return { accepts: [], sends: [] }
+  const both = wanted.direct && path !== PLAIN ? [path, PLAIN] : [path]
+  return { accepts: both, sends: both }
+}
+
+const knownPaths = (paths: readonly string[]): PathId[] =>
+  paths.slice(0, MAX_PATHS).filter((path) => configOfPath(path) !== undefined)
+
+function foreignPath(node: NodeInfo, wanted: SendMode): PathId | undefined {
+  const type = node.lease?.backendType
+  const own = configOfPath(wanted.path)
+  if (type === 'host-gw') return PLAIN
+  if (type === 'udp') return own?.type === 'udp' ? wanted.path : 'udp/8285'
+  if (type !== 'vxlan') return undefined
+  const endpoint = [node.lease?.backendData, node.lease?.backendV6Data]
+    .map(decodeVxlanEndpoint)
+    .find((decoded) => typeof decoded === 'object')
+  const vni = endpoint?.vni ?? 1
+  return own?.type === 'vxlan' && own.vni === vni ? wanted.path : `vxlan/${vni}/8472`
+}
