@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-binaries="weft-cni weft-pod"
+binaries="weft-cni weft-tunnel weft-pod weft-udp-loop"
 stamp=dist/native/.stamp
 key="$({ find native -path native/target -prune -o -type f ! -path '*/tests/*' -print0 | sort -z | xargs -0 sha256sum
   rustc --version; } | sha256sum | cut -c1-32)"

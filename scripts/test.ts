@@ -57,66 +57,66 @@ interface Totals {
   skipped: number
 }
 
-async function runFiles(tier: string, files: readonly string[], totals: Totals): Promise<void> {
-  const concurrency = tier === 'unit' ? 2 : 1
-  const perFile = new Map<string, Totals & { failures: string[]; milliseconds: number }>()
-  const stream = run({ files: [...files], concurrency, timeout: 600_000 })
-  const rowOf = (file: string | undefined) => {
-    const name = file ? relative(root, file) : '(unknown)'
-    let row = perFile.get(name)
-    if (!row) {
-      row = { passed: 0, failed: 0, skipped: 0, failures: [], milliseconds: 0 }
-      perFile.set(name, row)
-    }
-    return row
-  }
-  const isFile = (name: string) => files.some((file) => name === file || name === join(root, file))
+interface FileReport extends Totals {
+  readonly failures: string[]
+  /** What the file printed, the last part of it. */
+  output: string
+}
+
+/** Runs one file in a process of its own; its tests may stand in a suite file that it imports. */
+async function runFile(file: string): Promise<FileReport> {
+  const report: FileReport = { passed: 0, failed: 0, skipped: 0, failures: [], output: '' }
+  const isFile = (name: string) => name === file || name === join(root, file)
+  const stream = run({ files: [file], concurrency: 1, timeout: 600_000 })
   stream.on('test:pass', (event) => {
-    if (isFile(event.name)) {
-      if (event.nesting === 0) rowOf(event.file ?? join(root, event.name)).milliseconds = event.details.duration_ms
-      return
+    if (isFile(event.name) || event.details.type === 'suite') return
+    if (event.skip === undefined || event.skip === false) report.passed++
+    else {
+      report.skipped++
+      console.log(`skip ${file}: ${event.name} (${event.skip === true ? 'no reason given' : event.skip})`)
     }
-    if (event.details.type === 'suite') return
-    const row = rowOf(event.file)
-    if (event.skip !== undefined && event.skip !== false) {
-      row.skipped++
-      console.log(
-        `skip ${relative(root, event.file ?? '')}: ${event.name} (${event.skip === true ? 'no reason' : event.skip})`,
-      )
-    } else row.passed++
   })
   stream.on('test:fail', (event) => {
-    if (event.details.type === 'suite') return
-    const row = rowOf(event.file ?? join(root, event.name))
-    const cause = event.details.error.cause as { failureType?: string; stack?: string; message?: string } | undefined
-    if (isFile(event.name) && row.failed > 0) return
-    row.failed++
-    row.failures.push(`${event.name}\n${cause?.stack ?? cause?.message ?? event.details.error.message}`)
+    if (event.details.type === 'suite' || (isFile(event.name) && report.failed > 0)) return
+    const cause = event.details.error.cause as { stack?: string; message?: string } | undefined
+    report.failed++
+    report.failures.push(`${event.name}\n${cause?.stack ?? cause?.message ?? event.details.error.message}`)
   })
-  const output = new Map<string, string>()
   for (const kind of ['test:stdout', 'test:stderr'] as const)
     stream.on(kind, (event) => {
-      const file = event.file ? relative(root, event.file) : '(unknown)'
-      output.set(file, ((output.get(file) ?? '') + event.message).slice(-20_000))
+      report.output = (report.output + event.message).slice(-20_000)
     })
   stream.resume()
   await new Promise((done) => stream.once('end', done))
-  for (const [file, row] of [...perFile].sort(([a], [b]) => a.localeCompare(b))) {
-    totals.passed += row.passed
-    totals.failed += row.failed
-    totals.skipped += row.skipped
-    const skipped = row.skipped ? `, ${row.skipped} skipped` : ''
-    console.log(
-      `${row.failed ? 'FAIL' : 'ok  '} ${tier} ${file}: ${row.passed} passed${row.failed ? `, ${row.failed} failed` : ''}${skipped}`,
-    )
-    for (const failure of row.failures) console.log(failure.replace(/^/gm, '     '))
-    if (row.failed && output.has(file)) console.log(output.get(file)!.replace(/^/gm, '   | '))
+  if (report.passed + report.failed + report.skipped === 0) {
+    report.failed++
+    report.failures.push('ran no test')
   }
-  const silent = files.filter((file) => !perFile.has(file))
-  for (const file of silent) {
-    totals.failed++
-    console.log(`FAIL ${tier} ${file}: ran no test`)
+  return report
+}
+
+async function runFiles(tier: string, files: readonly string[], totals: Totals): Promise<void> {
+  const waiting = [...files]
+  const worker = async () => {
+    for (let file = waiting.shift(); file !== undefined; file = waiting.shift()) {
+      const started = performance.now()
+      const report = await runFile(file)
+      totals.passed += report.passed
+      totals.failed += report.failed
+      totals.skipped += report.skipped
+      const counts = [
+        `${report.passed} passed`,
+        report.failed ? `${report.failed} failed` : [],
+        report.skipped ? `${report.skipped} skipped` : [],
+      ].flat()
+      const seconds = ((performance.now() - started) / 1000).toFixed(1)
+      console.log(`${report.failed ? 'FAIL' : 'ok  '} ${tier} ${file}: ${counts.join(', ')} (${seconds} s)`)
+      for (const failure of report.failures) console.log(failure.replace(/^/gm, '     '))
+      if (report.failed && report.output) console.log(report.output.replace(/^/gm, '   | '))
+    }
   }
+  // The namespaces tier uses the machine's clock, cores and names: one file at a time.
+  await Promise.all(Array.from({ length: tier === 'unit' ? 2 : 1 }, worker))
 }
 
 const totals: Totals = { passed: 0, failed: 0, skipped: 0 }
