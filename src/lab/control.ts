@@ -48,7 +48,11 @@ export class NotRunning extends Error {
 }
 
 /** Asks a daemon and resolves with its result. Rejects with NotRunning, or with the daemon's own words. */
-export function askControl<T>(path: string, request: ControlRequest, onProgress: (line: string) => void = () => {}): Promise<T> {
+export function askControl<T>(
+  path: string,
+  request: ControlRequest,
+  onProgress: (line: string) => void = () => {},
+): Promise<T> {
   return new Promise((resolve, reject) => {
     const socket = connect(path)
     let settled = false

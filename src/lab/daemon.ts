@@ -20,9 +20,19 @@ import { serveControl } from './control.ts'
 import { startControllers } from './controllers/controllers.ts'
 import { handleControl } from './daemon-commands.ts'
 import { Faults } from './faults.ts'
-import { Kubelet } from './kubelet/kubelet.ts'
 import { kubeconfigText } from './kubeconfig.ts'
-import { apiAddress, FABRIC_API_PORT, type LabSpec, labPaths, type NodeSpec, netnsPath, netnsPrefix, nodePaths, SERVICE_CIDRS } from './layout.ts'
+import { Kubelet } from './kubelet/kubelet.ts'
+import {
+  apiAddress,
+  FABRIC_API_PORT,
+  type LabSpec,
+  labPaths,
+  type NodeSpec,
+  netnsPath,
+  netnsPrefix,
+  nodePaths,
+  SERVICE_CIDRS,
+} from './layout.ts'
 import { backendOf, withNode, writeSpec } from './spec.ts'
 import { buildFabric, buildNode, deleteNamespaces, listNetns } from './underlay.ts'
 
@@ -41,6 +51,8 @@ export class LabDaemon implements PodRuntime {
   spec: LabSpec
   readonly log: Logger
   readonly faults: Faults
+  /** Resolves when everything is started; rejects when that failed. */
+  started: Promise<void> = Promise.resolve()
   readonly #nodes = new Map<string, LiveNode>()
   readonly #tokens = new Map<string, TokenUser>()
   #tokenTexts: Record<string, string> = {}
@@ -61,9 +73,22 @@ export class LabDaemon implements PodRuntime {
     const paths = labPaths(spec.name)
     mkdirSync(paths.run, { recursive: true, mode: 0o755 })
     const daemon = new LabDaemon(spec, log)
+    let done = () => {}
+    let failed: (error: unknown) => void = () => {}
+    daemon.started = new Promise((resolve, reject) => {
+      done = resolve
+      failed = reject
+    })
+    daemon.started.catch(() => {})
     daemon.#control = await serveControl(paths.control, (request, tell) => handleControl(daemon, request, tell))
     writeFileSync(paths.daemonPid, `${process.pid}\n`)
-    await daemon.#begin(progress)
+    try {
+      await daemon.#begin(progress)
+      done()
+    } catch (error) {
+      failed(error)
+      throw error
+    }
     return daemon
   }
 
@@ -78,7 +103,10 @@ export class LabDaemon implements PodRuntime {
 
   node(name: string): LiveNode {
     const found = this.#nodes.get(name)
-    if (!found) throw new Error(`lab ${this.spec.name} has no node ${JSON.stringify(name)}; it has ${[...this.#nodes.keys()].join(', ')}`)
+    if (!found)
+      throw new Error(
+        `lab ${this.spec.name} has no node ${JSON.stringify(name)}; it has ${[...this.#nodes.keys()].join(', ')}`,
+      )
     return found
   }
 
@@ -120,7 +148,11 @@ export class LabDaemon implements PodRuntime {
       writeSpec(this.spec)
     }
     const admin = { cluster: `weft-${spec.name}`, server: `https://127.0.0.1:${port}`, user: 'admin' }
-    writeFileSync(paths.kubeconfig, kubeconfigText({ ...admin, ca: this.#certificate.ca, token: this.#tokenFor('admin') }), { mode: 0o600 })
+    writeFileSync(
+      paths.kubeconfig,
+      kubeconfigText({ ...admin, ca: this.#certificate.ca, token: this.#tokenFor('admin') }),
+      { mode: 0o600 },
+    )
   }
 
   /** The port of last time when it is free, any other one when it is not. */
@@ -145,7 +177,9 @@ export class LabDaemon implements PodRuntime {
     if (!text) {
       text = randomBytes(24).toString('base64url')
       this.#tokenTexts[who] = text
-      writeFileSync(join(labPaths(this.spec.name).certificates, 'tokens.json'), JSON.stringify(this.#tokenTexts), { mode: 0o600 })
+      writeFileSync(join(labPaths(this.spec.name).certificates, 'tokens.json'), JSON.stringify(this.#tokenTexts), {
+        mode: 0o600,
+      })
     }
     this.#tokens.set(
       text,
@@ -184,7 +218,8 @@ export class LabDaemon implements PodRuntime {
       for (const record of Kubelet.recordsIn(folder)) if (record.attachment) known.add(record.attachment.netnsPath)
     }
     for (const name of listNetns(this.spec.name))
-      if (name.startsWith(`${netnsPrefix(this.spec.name)}pod-`) && !known.has(`/run/netns/${name}`)) deleteNetns(`/run/netns/${name}`)
+      if (name.startsWith(`${netnsPrefix(this.spec.name)}pod-`) && !known.has(`/run/netns/${name}`))
+        deleteNetns(`/run/netns/${name}`)
   }
 
   async #beginNode(node: NodeSpec): Promise<void> {
@@ -194,7 +229,13 @@ export class LabDaemon implements PodRuntime {
     const server = `https://${apiAddress(4)}:${FABRIC_API_PORT}`
     writeFileSync(
       nodePaths(spec.name, node.name).kubeconfig,
-      kubeconfigText({ cluster: `weft-${spec.name}`, server, user: `system:node:${node.name}`, ca: this.#certificate!.ca, token: this.#tokenFor(`node/${node.name}`) }),
+      kubeconfigText({
+        cluster: `weft-${spec.name}`,
+        server,
+        user: `system:node:${node.name}`,
+        ca: this.#certificate!.ca,
+        token: this.#tokenFor(`node/${node.name}`),
+      }),
       { mode: 0o600 },
     )
     const kubelet = new Kubelet({ spec, node, client: this.client, log: this.log.child({ part: 'kubelet' }) })
@@ -270,7 +311,9 @@ export class LabDaemon implements PodRuntime {
   }
 
   async attach(): Promise<never> {
-    throw new Error('attach is not served: containers of the lab have no standard input; use kubectl exec or kubectl logs -f')
+    throw new Error(
+      'attach is not served: containers of the lab have no standard input; use kubectl exec or kubectl logs -f',
+    )
   }
 
   async portForward(pod: KubeObject, port: number) {

@@ -70,6 +70,18 @@ export class Faults {
     this.active = existsSync(this.#path) ? (JSON.parse(readFileSync(this.#path, 'utf8')) as ActiveFaults) : none()
   }
 
+  /** One line a fault, for people. */
+  describe(): string[] {
+    const { isolated, split, loss, delay, apiDown } = this.active
+    return [
+      ...isolated.map((name) => `${name} cut off`),
+      ...split.map(([a, b]) => `${a} and ${b} apart`),
+      ...Object.entries(loss).map(([name, percent]) => `${name} loses ${percent}%`),
+      ...Object.entries(delay).map(([name, ms]) => `${name} delayed ${ms} ms`),
+      ...(apiDown ? ['API server down'] : []),
+    ]
+  }
+
   clear(): void {
     Object.assign(this.active, none())
   }
@@ -91,7 +103,8 @@ export class Faults {
 
   async #delay(node: string): Promise<void> {
     const ms = this.active.delay[node]
-    if (ms !== undefined) await inFabric(this.#lab, ['tc', 'qdisc', 'replace', 'dev', node, 'root', 'netem', 'delay', `${ms}ms`])
+    if (ms !== undefined)
+      await inFabric(this.#lab, ['tc', 'qdisc', 'replace', 'dev', node, 'root', 'netem', 'delay', `${ms}ms`])
     else if (this.#delayed.has(node)) await inFabric(this.#lab, ['tc', 'qdisc', 'del', 'dev', node, 'root'])
     if (ms === undefined) this.#delayed.delete(node)
     else this.#delayed.add(node)
@@ -109,7 +122,9 @@ export async function requireNetem(): Promise<void> {
 async function kernelHasNetem(): Promise<boolean> {
   for (const text of ['/proc/config.gz', `/boot/config-${(await run('uname', ['-r'])).stdout.trim()}`]) {
     if (!existsSync(text)) continue
-    const { stdout } = await run(text.endsWith('.gz') ? 'zgrep' : 'grep', ['NET_SCH_NETEM', text]).catch(() => ({ stdout: '' }))
+    const { stdout } = await run(text.endsWith('.gz') ? 'zgrep' : 'grep', ['NET_SCH_NETEM', text]).catch(() => ({
+      stdout: '',
+    }))
     return /^CONFIG_NET_SCH_NETEM=[ym]/m.test(stdout)
   }
   return true
@@ -118,7 +133,9 @@ async function kernelHasNetem(): Promise<boolean> {
 /** Runs a program in the fabric's namespace. Rejects with what it printed when it fails. */
 export function inFabric(lab: string, argv: readonly string[], stdin = ''): Promise<void> {
   return new Promise((resolve, reject) => {
-    const child = inNetns(netnsPath(lab, 'fabric'), () => spawn(argv[0]!, argv.slice(1), { stdio: ['pipe', 'ignore', 'pipe'] }))
+    const child = inNetns(netnsPath(lab, 'fabric'), () =>
+      spawn(argv[0]!, argv.slice(1), { stdio: ['pipe', 'ignore', 'pipe'] }),
+    )
     let text = ''
     child.stderr.on('data', (chunk: Buffer) => {
       text += chunk

@@ -3,7 +3,17 @@
  */
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { ConfigError } from '../model/errors.ts'
-import { isLabName, isNodeName, type LabSpec, labPaths, labRoots, MAX_NODES, MAX_SUBNETS, type NodeSpec, POD_CIDRS } from './layout.ts'
+import {
+  isLabName,
+  isNodeName,
+  type LabSpec,
+  labPaths,
+  labRoots,
+  MAX_NODES,
+  MAX_SUBNETS,
+  type NodeSpec,
+  POD_CIDRS,
+} from './layout.ts'
 
 /** The short names of data paths that `up` and `switch` take, and flannel's Backend object for each. */
 export const BACKENDS: Readonly<Record<string, Readonly<Record<string, unknown>>>> = {
@@ -16,8 +26,7 @@ export const BACKENDS: Readonly<Record<string, Readonly<Record<string, unknown>>
 /** net-conf.json for a backend by its short name. Throws ConfigError for a name that is none. */
 export function netConfigFor(backend: string, ipv6: boolean): string {
   const Backend = BACKENDS[backend]
-  if (!Backend)
-    throw new ConfigError('--backend', backend, `is not one of ${Object.keys(BACKENDS).join(', ')}`)
+  if (!Backend) throw new ConfigError('--backend', backend, `is not one of ${Object.keys(BACKENDS).join(', ')}`)
   return JSON.stringify(
     {
       Network: String(POD_CIDRS.v4),
@@ -31,7 +40,9 @@ export function netConfigFor(backend: string, ipv6: boolean): string {
 
 /** The Backend's short name in a net-conf.json; its type as written when there is none. */
 export function backendOf(netConfig: string): string {
-  const backend = Object.entries(JSON.parse(netConfig) as Record<string, unknown>).find(([key]) => key.toLowerCase() === 'backend')?.[1]
+  const backend = Object.entries(JSON.parse(netConfig) as Record<string, unknown>).find(
+    ([key]) => key.toLowerCase() === 'backend',
+  )?.[1]
   const fields = Object.fromEntries(
     Object.entries((backend ?? {}) as Record<string, unknown>).map(([key, value]) => [key.toLowerCase(), value]),
   )
@@ -56,7 +67,11 @@ const within = (flag: string, value: number, low: number, high: number): void =>
 /** Nodes n1, n2, … spread over the subnets in turn. Throws ConfigError. */
 export function makeSpec(wish: LabWish): LabSpec {
   if (!isLabName(wish.name))
-    throw new ConfigError('weft lab up', '--name', `${JSON.stringify(wish.name)}: up to 16 small letters and digits, a letter first`)
+    throw new ConfigError(
+      'weft lab up',
+      '--name',
+      `${JSON.stringify(wish.name)}: up to 16 small letters and digits, a letter first`,
+    )
   within('--nodes', wish.nodes, 1, MAX_NODES)
   within('--subnets', wish.subnets, 1, MAX_SUBNETS)
   if (wish.mtuBytes !== undefined) within('--mtu', wish.mtuBytes, 1280, 65535)
@@ -71,17 +86,30 @@ export function makeSpec(wish: LabWish): LabSpec {
     ipv6: wish.ipv6,
     ...(wish.mtuBytes === undefined ? {} : { mtuBytes: wish.mtuBytes }),
     netConfig: wish.netConfig,
-    nodes: Array.from({ length: wish.nodes }, (_, i) => ({ name: `n${i + 1}`, index: i + 1, subnet: i % wish.subnets })),
+    nodes: Array.from({ length: wish.nodes }, (_, i) => ({
+      name: `n${i + 1}`,
+      index: i + 1,
+      subnet: i % wish.subnets,
+    })),
   }
 }
 
 /** The spec with one more node. Throws ConfigError. */
-export function withNode(spec: LabSpec, wish: { readonly name?: string; readonly subnet?: number }): { spec: LabSpec; node: NodeSpec } {
+export function withNode(
+  spec: LabSpec,
+  wish: { readonly name?: string; readonly subnet?: number },
+): { spec: LabSpec; node: NodeSpec } {
   const index = Math.max(0, ...spec.nodes.map((each) => each.index)) + 1
   within('nodes', index, 1, MAX_NODES)
   const node = { name: wish.name ?? `n${index}`, index, subnet: wish.subnet ?? (index - 1) % spec.subnets }
-  if (!isNodeName(node.name)) throw new ConfigError('fault add-node', 'NODE', `${JSON.stringify(node.name)}: up to 13 small letters, digits and dashes`)
-  if (spec.nodes.some((each) => each.name === node.name)) throw new ConfigError('fault add-node', node.name, 'is there already')
+  if (!isNodeName(node.name))
+    throw new ConfigError(
+      'fault add-node',
+      'NODE',
+      `${JSON.stringify(node.name)}: up to 13 small letters, digits and dashes`,
+    )
+  if (spec.nodes.some((each) => each.name === node.name))
+    throw new ConfigError('fault add-node', node.name, 'is there already')
   within('--subnet', node.subnet, 0, spec.subnets - 1)
   return { spec: { ...spec, nodes: [...spec.nodes, node] }, node }
 }

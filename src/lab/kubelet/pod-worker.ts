@@ -308,7 +308,8 @@ export class PodWorker {
   }
 
   async #maybeStart(container: ContainerSpec, policy: string): Promise<void> {
-    const record = (this.record.containers[container.name] ??= { restartCount: 0 })
+    const record = this.record.containers[container.name] ?? { restartCount: 0 }
+    this.record.containers[container.name] = record
     if (record.ended) {
       if (policy === 'Never' || (policy === 'OnFailure' && record.ended.exitCode === 0)) {
         this.#waiting.delete(container.name)

@@ -1,0 +1,248 @@
+/**
+ * What the `weft lab` commands do, apart from reading the command line.
+ */
+import { spawn } from 'node:child_process'
+import { createReadStream, existsSync, readFileSync, watch } from 'node:fs'
+import { ConfigError } from '../model/errors.ts'
+import type { KubeObject } from './api/interfaces.ts'
+import { askControl, NotRunning } from './control.ts'
+import type { LabStatus, Place } from './daemon-commands.ts'
+import { isLabName, labPaths, nativeProgram } from './layout.ts'
+import { isRunning, removeLab, startLab } from './lifecycle.ts'
+import { LAB_VARIABLE, readTail } from './process.ts'
+import { labNames, makeSpec, netConfigFor, readSpec } from './spec.ts'
+
+type Print = (line: string) => void
+
+export interface UpOptions {
+  readonly name: string
+  readonly nodes: number
+  readonly subnets: number
+  readonly backend: string
+  readonly netConfig?: string
+  readonly mtu?: number
+  readonly ipv6: boolean
+}
+
+const seconds = (from: number): string => `${((performance.now() - from) / 1000).toFixed(1)} s`
+
+function checkName(name: string): void {
+  if (!isLabName(name))
+    throw new ConfigError(
+      'weft lab',
+      '--name',
+      `${JSON.stringify(name)}: up to 16 small letters and digits, a letter first`,
+    )
+}
+
+/** Asks the lab's daemon; says how to start it when there is none. */
+export async function ask<T>(
+  lab: string,
+  request: { command: string; [key: string]: unknown },
+  progress?: Print,
+): Promise<T> {
+  checkName(lab)
+  try {
+    return await askControl<T>(labPaths(lab).control, request, progress)
+  } catch (error) {
+    if (!(error instanceof NotRunning)) throw error
+    const flag = lab === 'lab' ? '' : ` --name ${lab}`
+    throw new Error(`lab ${lab} does not run; start it with: weft lab up${flag}`)
+  }
+}
+
+/** Brings a lab up, or says that it is. A lab whose daemon died is taken over with what still runs. */
+export async function up(options: UpOptions, print: Print): Promise<LabStatus> {
+  checkName(options.name)
+  const startedAt = performance.now()
+  const existing = readSpec(options.name)
+  if (existing && (await isRunning(options.name))) {
+    print(`lab ${options.name} runs already`)
+    return ask<LabStatus>(options.name, { command: 'wait-ready' }, (line) => print(`  ${line}`))
+  }
+  if (options.netConfig !== undefined && !existsSync(options.netConfig))
+    throw new ConfigError('weft lab up', '--net-config', `there is no file ${options.netConfig}`)
+  const netConfig =
+    options.netConfig === undefined
+      ? netConfigFor(options.backend, options.ipv6)
+      : readFileSync(options.netConfig, 'utf8').trim()
+  const spec =
+    existing ??
+    makeSpec({
+      name: options.name,
+      nodes: options.nodes,
+      subnets: options.subnets,
+      ipv6: options.ipv6,
+      ...(options.mtu === undefined ? {} : { mtuBytes: options.mtu }),
+      netConfig,
+    })
+  print(existing ? `lab ${spec.name} was here before; taking it over` : `lab ${spec.name}: ${spec.nodes.length} nodes`)
+  const status = await startLab(spec, (line) => print(`  ${line}`))
+  print(`lab ${spec.name} is up in ${seconds(startedAt)}: ${status.nodes.length} nodes, data path ${status.backend}`)
+  return status
+}
+
+export async function down(names: readonly string[], print: Print): Promise<void> {
+  for (const name of names) {
+    checkName(name)
+    const startedAt = performance.now()
+    const { processes, namespaces } = await removeLab(name)
+    print(
+      processes + namespaces === 0
+        ? `lab ${name}: nothing runs; its files are gone`
+        : `lab ${name} is down in ${seconds(startedAt)}: ${processes} processes, ${namespaces} namespaces, its files`,
+    )
+  }
+}
+
+export { labNames }
+
+export function printStatus(status: LabStatus, print: Print): void {
+  print(
+    `lab ${status.name}: data path ${status.backend}, ${status.subnets} subnet${status.subnets === 1 ? '' : 's'}, api ${status.api}, daemon ${status.pid} (${Math.round(status.memoryBytes / 2 ** 20)} MiB)`,
+  )
+  print(`kubeconfig: ${status.kubeconfig}`)
+  const rows = [
+    ['NODE', 'READY', 'SUBNET', 'ADDRESSES', 'POD CIDRS', 'SENDS BY', 'AGENT', 'RESTARTS', 'PODS'],
+    ...status.nodes.map((node) => [
+      node.name,
+      node.ready ? 'yes' : 'no',
+      `net${node.subnet}`,
+      node.addresses.join(','),
+      node.podCidrs.join(','),
+      node.backend || '-',
+      node.agentPid === undefined ? 'down' : String(node.agentPid),
+      String(node.agentRestarts),
+      String(node.pods),
+    ]),
+  ]
+  const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)))
+  for (const row of rows)
+    print(
+      row
+        .map((cell, column) => cell.padEnd(widths[column]!))
+        .join('  ')
+        .trimEnd(),
+    )
+  for (const node of status.nodes) if (node.reason) print(`${node.name}: ${node.reason}`)
+  for (const fault of status.faults) print(`fault: ${fault}`)
+}
+
+/** Runs a command inside a pod or a node with this terminal; resolves with its exit code. */
+export async function execute(
+  lab: string,
+  target: string,
+  argv: readonly string[],
+  container?: string,
+): Promise<number> {
+  const place = await ask<Place>(lab, { command: 'locate', target, ...(container ? { container } : {}) })
+  const enter =
+    place.pid === undefined
+      ? ['--netns', place.netnsPath, '--mount-ns', '--hostname', target]
+      : ['--join', String(place.pid)]
+  const child = spawn(nativeProgram('weft-pod'), ['run', ...enter, '--', ...argv], {
+    stdio: 'inherit',
+    env: { ...process.env, ...place.env, [LAB_VARIABLE]: lab },
+  })
+  const ignore = () => {}
+  process.on('SIGINT', ignore)
+  try {
+    return await new Promise((resolve, reject) => {
+      child.once('error', reject)
+      child.once('exit', (code, signal) => resolve(code ?? (signal ? 128 : 1)))
+    })
+  } finally {
+    process.off('SIGINT', ignore)
+  }
+}
+
+export interface RunOptions {
+  readonly node?: string
+  readonly image: string
+  readonly port?: readonly number[]
+  readonly restart: string
+}
+
+/** Makes a pod and waits until it is ready or done. */
+export async function runPod(
+  lab: string,
+  name: string,
+  argv: readonly string[],
+  options: RunOptions,
+  print: Print,
+): Promise<void> {
+  const pod: KubeObject = {
+    apiVersion: 'v1',
+    kind: 'Pod',
+    metadata: { name, namespace: 'default', labels: { run: name } },
+    spec: {
+      restartPolicy: options.restart,
+      ...(options.node ? { nodeName: options.node } : {}),
+      containers: [
+        {
+          name: 'main',
+          image: options.image,
+          ...(argv.length > 0 ? { command: argv } : {}),
+          ...(options.port ? { ports: options.port.map((containerPort) => ({ containerPort })) } : {}),
+        },
+      ],
+    },
+  }
+  await ask(lab, { command: 'apply', objects: [pod] })
+  const pods = await ask<{ name: string; node: string; phase: string; ips: string[] }[]>(lab, {
+    command: 'wait-pods',
+    namespace: 'default',
+    selector: `run=${name}`,
+  })
+  for (const each of pods) print(`pod ${each.name} on ${each.node}: ${each.phase}, ${each.ips.join(', ')}`)
+}
+
+/** Prints the log of a pod's container or of a node's agent. */
+export async function showLogs(
+  lab: string,
+  target: string,
+  options: { tail?: number; follow: boolean; container?: string },
+): Promise<void> {
+  const path =
+    target === 'daemon'
+      ? labPaths(lab).daemonLog
+      : await ask<string>(lab, {
+          command: 'log-path',
+          target,
+          ...(options.container ? { container: options.container } : {}),
+        })
+  const whole = readTail(path, 64 << 20)
+  const lines = whole.split('\n')
+  const shown = options.tail === undefined ? whole : lines.slice(-options.tail - 1).join('\n')
+  process.stdout.write(shown)
+  if (!options.follow) return
+  let at = Buffer.byteLength(whole)
+  const more = () => {
+    createReadStream(path, { start: at }).on('data', (chunk) => {
+      at += chunk.length
+      process.stdout.write(chunk)
+    })
+  }
+  watch(path, more)
+}
+
+/** Moves a running lab to another data path. */
+export async function switchTo(
+  lab: string,
+  target: { readonly backend?: string; readonly file?: string },
+  print: Print,
+): Promise<void> {
+  const status = await ask<LabStatus>(lab, { command: 'status' })
+  if (target.file !== undefined && !existsSync(target.file))
+    throw new ConfigError('weft lab switch', '--net-config', `there is no file ${target.file}`)
+  const netConfig =
+    target.file === undefined
+      ? netConfigFor(target.backend ?? '', status.ipv6)
+      : readFileSync(target.file, 'utf8').trim()
+  const done = await ask<{ from: string; to: string; milliseconds: number }>(
+    lab,
+    { command: 'switch', netConfig },
+    (line) => print(`  ${line}`),
+  )
+  print(`${done.from} → ${done.to} on all nodes in ${done.milliseconds} ms`)
+}

@@ -1,0 +1,387 @@
+/**
+ * What `weft lab …` may ask a running daemon: status, switching the data path, faults, where a pod is.
+ */
+import type { KubeObject } from './api/interfaces.ts'
+import type { ControlRequest } from './control.ts'
+import { type LabDaemon, NET_CONFIG_MAP } from './daemon.ts'
+import { requireNetem } from './faults.ts'
+import { keyOfObject } from './informer.ts'
+import { labPaths, netnsPath, nodePaths } from './layout.ts'
+import { backendOf } from './spec.ts'
+
+type Progress = (line: string) => void
+
+const READY_TIMEOUT_MS = 60_000
+const SWITCH_TIMEOUT_MS = 60_000
+
+export interface NodeStatus {
+  readonly name: string
+  readonly subnet: number
+  readonly ready: boolean
+  readonly reason?: string
+  readonly addresses: readonly string[]
+  readonly podCidrs: readonly string[]
+  readonly backend: string
+  readonly agentPid?: number
+  readonly agentRestarts: number
+  readonly pods: number
+}
+
+export interface LabStatus {
+  readonly name: string
+  readonly pid: number
+  readonly api: string
+  readonly kubeconfig: string
+  readonly backend: string
+  readonly ipv6: boolean
+  readonly subnets: number
+  readonly nodes: readonly NodeStatus[]
+  readonly faults: readonly string[]
+  readonly memoryBytes: number
+}
+
+/** Where a pod or a node is on this machine. */
+export interface Place {
+  readonly netnsPath: string
+  /** The process whose namespaces to join; none for a node. */
+  readonly pid?: number
+  readonly env?: NodeJS.ProcessEnv
+}
+
+export async function handleControl(daemon: LabDaemon, request: ControlRequest, progress: Progress): Promise<unknown> {
+  const text = (key: string): string => {
+    const value = request[key]
+    if (typeof value !== 'string' || value === '') throw new Error(`${request.command}: ${key} is missing`)
+    return value
+  }
+  switch (request.command) {
+    case 'wait-ready':
+      return waitReady(daemon, progress)
+    case 'status':
+      return statusOf(daemon)
+    case 'switch':
+      return switchBackend(daemon, text('netConfig'), progress)
+    case 'locate':
+      return locate(daemon, text('target'), request.container as string | undefined)
+    case 'log-path':
+      return logPath(daemon, text('target'), request.container as string | undefined)
+    case 'apply':
+      return apply(daemon, request.objects as KubeObject[])
+    case 'wait-pods':
+      return waitPods(daemon, text('namespace'), request.selector as string | undefined)
+    case 'fault':
+      return fault(daemon, request)
+    default:
+      throw new Error(`the lab does not know the command ${JSON.stringify(request.command)}`)
+  }
+}
+
+// ── readiness and status ─────────────────────────────────────────────────────────────────────────────────
+
+const condition = (object: KubeObject, type: string): { status?: string; message?: string } | undefined =>
+  (object.status?.conditions as { type: string; status?: string; message?: string }[] | undefined)?.find(
+    (each) => each.type === type,
+  )
+
+/** Watches a resource until the test over all its objects holds. Rejects with `describe` after the time. */
+function waitFor(
+  daemon: LabDaemon,
+  resource: string,
+  options: { namespace?: string; labelSelector?: string },
+  test: (objects: readonly KubeObject[]) => boolean,
+  timeoutMs: number,
+  describe: (objects: readonly KubeObject[]) => string,
+): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const objects = new Map<string, KubeObject>()
+    let synced = false
+    let settled = false
+    const settle = (error?: Error) => {
+      if (settled) return
+      settled = true
+      clearTimeout(timer)
+      setImmediate(() => watch.close())
+      if (error) reject(error)
+      else resolve()
+    }
+    const timer = setTimeout(() => settle(new Error(describe([...objects.values()]))), timeoutMs)
+    const watch = daemon.client.watch(resource, options, (event) => {
+      if (event.type === 'SYNCED') synced = true
+      else if (event.type === 'DELETED') objects.delete(keyOfObject(event.object))
+      else objects.set(keyOfObject(event.object), event.object)
+      if (synced && test([...objects.values()])) settle()
+    })
+  })
+}
+
+async function waitReady(daemon: LabDaemon, progress: Progress): Promise<LabStatus> {
+  await daemon.started
+  const told = new Set<string>()
+  const ready = (node: KubeObject) => condition(node, 'Ready')?.status === 'True' && !node.spec?.taints?.length
+  await waitFor(
+    daemon,
+    'nodes',
+    {},
+    (nodes) => {
+      for (const node of nodes) {
+        const name = node.metadata.name!
+        if (!ready(node) || told.has(name)) continue
+        told.add(name)
+        progress(`node ${name} is ready: pods ${(node.spec?.podCIDRs ?? []).join(', ')}`)
+      }
+      return daemon.spec.nodes.every(({ name }) => nodes.some((node) => node.metadata.name === name && ready(node)))
+    },
+    READY_TIMEOUT_MS,
+    (nodes) => {
+      const late = nodes
+        .filter((node) => !ready(node))
+        .map((node) => `${node.metadata.name}: ${condition(node, 'Ready')?.message ?? 'no answer'}`)
+      return `not every node became ready; ${late.join('; ')}. Look at: weft lab logs ${nodes.find((node) => !ready(node))?.metadata.name ?? 'n1'} --name ${daemon.spec.name}`
+    },
+  )
+  return statusOf(daemon)
+}
+
+const annotation = (node: KubeObject, key: string): string => node.metadata.annotations?.[key] ?? ''
+
+async function statusOf(daemon: LabDaemon): Promise<LabStatus> {
+  await daemon.started
+  const { spec, client } = daemon
+  const [nodes, pods] = await Promise.all([client.list('nodes'), client.list('pods')])
+  return {
+    name: spec.name,
+    pid: process.pid,
+    api: `https://127.0.0.1:${spec.apiPort}`,
+    kubeconfig: labPaths(spec.name).kubeconfig,
+    backend: await daemon.backend(),
+    ipv6: spec.ipv6,
+    subnets: spec.subnets,
+    memoryBytes: process.memoryUsage.rss(),
+    faults: daemon.faults.describe(),
+    nodes: spec.nodes.map((each) => {
+      const node = nodes.items.find(({ metadata }) => metadata.name === each.name)
+      const agent = daemon.nodes.get(each.name)?.agent.status
+      const ready = node ? condition(node, 'Ready') : undefined
+      return {
+        name: each.name,
+        subnet: each.subnet,
+        ready: ready?.status === 'True',
+        ...(ready?.status === 'True' ? {} : { reason: ready?.message ?? 'not registered' }),
+        addresses: ((node?.status?.addresses ?? []) as { type: string; address: string }[])
+          .filter(({ type }) => type === 'InternalIP')
+          .map(({ address }) => address),
+        podCidrs: node?.spec?.podCIDRs ?? [],
+        backend: node ? annotation(node, 'flannel.alpha.coreos.com/backend-type') : '',
+        ...(agent?.pid === undefined ? {} : { agentPid: agent.pid }),
+        agentRestarts: agent?.restarts ?? 0,
+        pods: pods.items.filter((pod) => pod.spec?.nodeName === each.name).length,
+      }
+    }),
+  }
+}
+
+// ── switching ────────────────────────────────────────────────────────────────────────────────────────────
+
+/** What a node says of itself: its announced backend, and by which data paths it still sends. */
+function arrived(node: KubeObject, type: string, path: string): boolean {
+  if (annotation(node, 'flannel.alpha.coreos.com/backend-type') !== type) return false
+  const text = annotation(node, 'weft.dev/node-status')
+  if (!text) return true
+  try {
+    const { sends } = JSON.parse(text) as { sends?: string[] }
+    return !sends || sends.every((each) => each === path || each === type)
+  } catch {
+    return false
+  }
+}
+
+async function switchBackend(daemon: LabDaemon, netConfig: string, progress: Progress) {
+  await daemon.started
+  const path = backendOf(netConfig)
+  const type = path === 'vxlan-direct' ? 'vxlan' : path
+  const from = await daemon.backend()
+  const startedAt = performance.now()
+  const elapsed = () => Math.round(performance.now() - startedAt)
+  progress(`ConfigMap ${NET_CONFIG_MAP.namespace}/${NET_CONFIG_MAP.name}: ${from} → ${path}`)
+  await daemon.writeNetConfig(netConfig)
+  const told = new Set<string>()
+  await waitFor(
+    daemon,
+    'nodes',
+    {},
+    (nodes) => {
+      for (const node of nodes) {
+        const name = node.metadata.name!
+        if (!arrived(node, type, path) || told.has(name)) continue
+        told.add(name)
+        progress(`node ${name} sends by ${path} after ${elapsed()} ms`)
+      }
+      return daemon.spec.nodes.every(({ name }) =>
+        nodes.some((node) => node.metadata.name === name && arrived(node, type, path)),
+      )
+    },
+    SWITCH_TIMEOUT_MS,
+    (nodes) => {
+      const late = nodes.filter((node) => !arrived(node, type, path)).map((node) => node.metadata.name)
+      return `nodes ${late.join(', ')} did not report ${path} in time; Look at: weft lab logs ${late[0]} --name ${daemon.spec.name}`
+    },
+  )
+  return { from, to: path, milliseconds: elapsed() }
+}
+
+// ── pods ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** A pod by `name` or `namespace/name`; a name alone is looked for in `default`, then everywhere. */
+export async function findPod(daemon: LabDaemon, target: string): Promise<KubeObject> {
+  const slash = target.indexOf('/')
+  const { items } = await daemon.client.list('pods', slash < 0 ? {} : { namespace: target.slice(0, slash) })
+  const name = target.slice(slash + 1)
+  const found = items.filter((pod) => pod.metadata.name === name)
+  const chosen = found.find((pod) => pod.metadata.namespace === 'default') ?? found[0]
+  if (!chosen) throw new Error(`there is no pod ${JSON.stringify(target)} in lab ${daemon.spec.name}`)
+  return chosen
+}
+
+const isNode = (daemon: LabDaemon, target: string): boolean =>
+  daemon.nodes.has(target) || ['router', 'outside', 'fabric'].includes(target)
+
+async function locate(daemon: LabDaemon, target: string, container?: string): Promise<Place> {
+  await daemon.started
+  if (isNode(daemon, target)) return { netnsPath: netnsPath(daemon.spec.name, target) }
+  const pod = await findPod(daemon, target)
+  return daemon.node(pod.spec.nodeName).kubelet.locate(pod, container ?? pod.spec.containers[0].name)
+}
+
+async function logPath(daemon: LabDaemon, target: string, container?: string): Promise<string> {
+  await daemon.started
+  if (daemon.nodes.has(target)) return nodePaths(daemon.spec.name, target).agentLog
+  const pod = await findPod(daemon, target)
+  const path = daemon.node(pod.spec.nodeName).kubelet.logPath(pod, container ?? pod.spec.containers[0].name)
+  if (!path) throw new Error(`pod ${target} has written nothing yet`)
+  return path
+}
+
+const RESOURCES: Readonly<Record<string, string>> = {
+  Pod: 'pods',
+  Service: 'services',
+  ConfigMap: 'configmaps',
+  Namespace: 'namespaces',
+  Deployment: 'deployments.apps',
+  DaemonSet: 'daemonsets.apps',
+}
+
+async function apply(daemon: LabDaemon, objects: readonly KubeObject[]): Promise<string[]> {
+  await daemon.started
+  const out: string[] = []
+  for (const object of objects) {
+    const resource = RESOURCES[object.kind ?? '']
+    if (!resource) throw new Error(`cannot apply a ${object.kind}`)
+    const { name = '', namespace } = object.metadata
+    await daemon.client.patch(resource, namespace ? { namespace, name } : { name }, object, {
+      type: 'apply',
+      fieldManager: 'weft-lab',
+      force: true,
+    })
+    out.push(`${resource}/${name}`)
+  }
+  return out
+}
+
+/** Waits until every chosen pod is ready or has finished. */
+async function waitPods(daemon: LabDaemon, namespace: string, labelSelector?: string) {
+  await daemon.started
+  const done = (pod: KubeObject) =>
+    condition(pod, 'Ready')?.status === 'True' || ['Succeeded', 'Failed'].includes(pod.status?.phase)
+  await waitFor(
+    daemon,
+    'pods',
+    { namespace, ...(labelSelector ? { labelSelector } : {}) },
+    (pods) => pods.length > 0 && pods.every(done),
+    READY_TIMEOUT_MS,
+    (pods) =>
+      `pods are not ready: ${
+        pods
+          .filter((pod) => !done(pod))
+          .map(keyOfObject)
+          .join(', ') || 'none exist'
+      }`,
+  )
+  const { items } = await daemon.client.list('pods', { namespace, ...(labelSelector ? { labelSelector } : {}) })
+  return items.map((pod) => ({
+    name: pod.metadata.name,
+    namespace: pod.metadata.namespace,
+    node: pod.spec?.nodeName,
+    phase: pod.status?.phase,
+    ips: ((pod.status?.podIPs ?? []) as { ip: string }[]).map(({ ip }) => ip),
+  }))
+}
+
+// ── faults ───────────────────────────────────────────────────────────────────────────────────────────────
+
+async function fault(daemon: LabDaemon, request: ControlRequest): Promise<string> {
+  await daemon.started
+  const { active } = daemon.faults
+  const name = String(request.node ?? '')
+  const live = () => daemon.node(name)
+  switch (request.kind) {
+    case 'kill-agent':
+      await live().agent.kill('SIGKILL', request.keepDown === true)
+      return `agent of ${name} killed${request.keepDown ? '; it stays down until: weft lab fault start-agent' : '; it is started again'}`
+    case 'stop-agent':
+      if (!live().agent.freeze(true)) throw new Error(`no agent runs on ${name}`)
+      return `agent of ${name} is frozen (SIGSTOP)`
+    case 'start-agent':
+      live().agent.freeze(false)
+      live().agent.raise()
+      return `agent of ${name} runs`
+    case 'partition': {
+      live()
+      if (request.other) {
+        const other = daemon.node(String(request.other)).spec.name
+        active.split = [...active.split.filter((pair) => !(pair.includes(name) && pair.includes(other))), [name, other]]
+        await daemon.faults.apply(daemon.spec)
+        return `${name} and ${other} cannot reach each other`
+      }
+      active.isolated = [...new Set([...active.isolated, name])]
+      await daemon.faults.apply(daemon.spec)
+      return `${name} is cut off from everything`
+    }
+    case 'loss':
+      live()
+      active.loss[name] = percentage(request.percent)
+      await daemon.faults.apply(daemon.spec)
+      return `${active.loss[name]}% of the packets from and to ${name} are lost`
+    case 'delay':
+      live()
+      await requireNetem()
+      active.delay[name] = Number(request.milliseconds)
+      await daemon.faults.apply(daemon.spec)
+      return `packets to ${name} take ${active.delay[name]} ms longer`
+    case 'api-down':
+      active.apiDown = true
+      await daemon.faults.apply(daemon.spec)
+      return 'the API server refuses connections of nodes'
+    case 'heal':
+      daemon.faults.clear()
+      await daemon.faults.apply(daemon.spec)
+      return 'partitions, losses and delays are gone'
+    case 'add-node': {
+      const node = await daemon.addNode({
+        ...(name ? { name } : {}),
+        ...(request.subnet === undefined ? {} : { subnet: Number(request.subnet) }),
+      })
+      return `node ${node.name} joined on net${node.subnet}`
+    }
+    case 'drop-node':
+      await daemon.dropNode(name)
+      return `node ${name} is gone`
+    default:
+      throw new Error(`there is no fault ${JSON.stringify(request.kind)}`)
+  }
+}
+
+function percentage(value: unknown): number {
+  const percent = Number(value)
+  if (!(percent > 0 && percent <= 100)) throw new Error(`a loss is more than 0 and at most 100 percent, not ${value}`)
+  return percent
+}

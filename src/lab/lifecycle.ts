@@ -1,0 +1,79 @@
+/**
+ * Labs from outside: starting the daemon of one, finding and ending everything of one. `down` needs no daemon: namespaces
+ * are found by name, processes by their environment, directories by path.
+ */
+import { spawn } from 'node:child_process'
+import { closeSync, existsSync, mkdirSync, openSync, rmSync } from 'node:fs'
+import { askControl, NotRunning } from './control.ts'
+import type { LabStatus } from './daemon-commands.ts'
+import { type LabSpec, labPaths } from './layout.ts'
+import { endProcesses, findLabProcesses, identify, isAlive, LAB_VARIABLE, readTail } from './process.ts'
+import { writeSpec } from './spec.ts'
+import { deleteNamespaces, listNetns } from './underlay.ts'
+
+type Progress = (line: string) => void
+
+/** True when a daemon answers for the lab. */
+export async function isRunning(lab: string): Promise<boolean> {
+  try {
+    await askControl(labPaths(lab).control, { command: 'status' })
+    return true
+  } catch (error) {
+    if (error instanceof NotRunning) return false
+    throw error
+  }
+}
+
+/** Starts the daemon detached and resolves when all nodes are ready. Rejects with the end of its log when it dies. */
+export async function startLab(spec: LabSpec, progress: Progress): Promise<LabStatus> {
+  if (process.getuid?.() !== 0) throw new Error('a lab needs root: it makes network namespaces. Try: sudo weft lab up')
+  const paths = labPaths(spec.name)
+  mkdirSync(paths.run, { recursive: true, mode: 0o755 })
+  writeSpec(spec)
+  rmSync(paths.control, { force: true })
+  const log = openSync(paths.daemonLog, 'a')
+  const child = spawn(process.execPath, [...process.execArgv, process.argv[1]!, 'lab', 'daemon', '--name', spec.name], {
+    cwd: '/',
+    detached: true,
+    stdio: ['ignore', log, log],
+    env: { ...process.env, [LAB_VARIABLE]: spec.name },
+  })
+  closeSync(log)
+  child.unref()
+  const identity = child.pid === undefined ? undefined : identify(child.pid)
+  const alive = () => identity !== undefined && isAlive(identity)
+  while (!existsSync(paths.control)) {
+    if (!alive())
+      throw new Error(`the lab did not start; the end of ${paths.daemonLog}:\n${readTail(paths.daemonLog, 4000)}`)
+    await new Promise((resolve) => setTimeout(resolve, 10))
+  }
+  try {
+    return await askControl<LabStatus>(paths.control, { command: 'wait-ready' }, progress)
+  } catch (error) {
+    if (alive()) throw error
+    throw new Error(`the lab ended; the end of ${paths.daemonLog}:\n${readTail(paths.daemonLog, 4000)}`, {
+      cause: error,
+    })
+  }
+}
+
+/** What `down` found and removed. */
+export interface Removal {
+  readonly processes: number
+  readonly namespaces: number
+}
+
+/** Ends everything of a lab; nothing there is fine. */
+export async function removeLab(lab: string): Promise<Removal> {
+  const paths = labPaths(lab)
+  let processes = 0
+  // Twice and more: the daemon may have started something while it was being ended.
+  for (let found = findLabProcesses(lab); found.length > 0; found = findLabProcesses(lab)) {
+    processes += found.length
+    await endProcesses(found, 0)
+  }
+  const namespaces = listNetns(lab).length
+  deleteNamespaces(lab)
+  for (const folder of [paths.run, paths.store]) rmSync(folder, { recursive: true, force: true })
+  return { processes, namespaces }
+}
