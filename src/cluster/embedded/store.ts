@@ -11,7 +11,7 @@ import { ExpiredError, type Journal, type JournalRecord, VersionConflictError } 
 
 /** JSON of one object. Never changed in place: a change is a new object. */
 export interface StoreObject {
-  metadata: { name?: string; namespace?: string; resourceVersion?: string; [key: string]: unknown }
+  metadata: { name?: string; namespace?: string; resourceVersion?: string }
   [key: string]: unknown
 }
 
@@ -101,6 +101,11 @@ export class ObjectStore {
     return this.#version
   }
 
+  /** The newest version that the journal has and watchers were told of. */
+  get committedVersion(): number {
+    return this.#committedVersion
+  }
+
   /** Watches from a version before this one are refused. */
   get compactedVersion(): number {
     return this.#compactedVersion
@@ -180,15 +185,15 @@ export class ObjectStore {
   }
 
   /**
-   * Every change of a resource after a version, first those of the window (synchronously), then new ones as they
-   * are committed. Throws ExpiredError when the version is older than the window.
+   * Every change of a resource (`*`: of all) after a version, first those of the window (synchronously), then new
+   * ones as they are committed. Throws ExpiredError when the version is older than the window.
    */
   watch(resource: string, after: number, listener: (event: StoreEvent) => void): StoreWatch {
     if (after < this.#compactedVersion) throw new ExpiredError(after, this.#compactedVersion)
     const subscriber: Subscriber = { resource, after, listener }
     for (let n = this.#firstAfter(after); n < this.#window.length; n++) {
       const event = this.#window[n]!
-      if (event.resource === resource) listener(event)
+      if (resource === '*' || event.resource === resource) listener(event)
     }
     this.#subscribers.add(subscriber)
     return { close: () => this.#subscribers.delete(subscriber) }
@@ -268,8 +273,7 @@ export class ObjectStore {
     this.#shrink()
     for (const event of batch)
       for (const subscriber of [...this.#subscribers])
-        if (subscriber.resource === event.resource && event.resourceVersion > subscriber.after)
-          if (this.#subscribers.has(subscriber)) subscriber.listener(event)
+        if (wants(subscriber, event) && this.#subscribers.has(subscriber)) subscriber.listener(event)
   }
 
   /** Drops what the window no longer holds, in steps so that the cost per change stays constant. */
@@ -295,6 +299,9 @@ export class ObjectStore {
     return low
   }
 }
+
+const wants = ({ resource, after }: Subscriber, event: StoreEvent): boolean =>
+  (resource === '*' || resource === event.resource) && event.resourceVersion > after
 
 function lowerBound(sorted: readonly string[], value: string): number {
   let low = 0

@@ -1,0 +1,115 @@
+/**
+ * Brings what a client sent into the shape of its schema: wrong types are errors, unknown fields are dropped and
+ * named, nulls are dropped, defaults are filled in. Built-in kinds and custom resources go the same way; the
+ * value constraints of a CustomResourceDefinition (pattern, enum, …) are checked by constraints.ts.
+ * Sources: Kubernetes API reference; apiextensions.k8s.io/v1, "structural schemas", "pruning", "defaulting".
+ */
+import { isObject, resolve, type Schema, type SchemaSource } from './schema.ts'
+
+export interface ShapeReport {
+  /** Paths of fields that the schema does not have: `spec.containers[0].imagee`. */
+  readonly unknown: string[]
+  /** Values of the wrong JSON type. */
+  readonly mistyped: { readonly path: string; readonly expected: string; readonly value: unknown }[]
+}
+
+interface Walk {
+  readonly source: SchemaSource
+  readonly report: ShapeReport
+  /** Custom resources keep null where the schema says nullable; built-in kinds never. */
+  readonly depth: number
+}
+
+const quantityPattern = /^[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+|[numkMGTPE]|[KMGTPE]i)?$/
+
+/** A copy of `value` with the schema's shape. What does not fit is left out and reported. */
+export function shape(source: SchemaSource, schema: Schema, value: unknown, report: ShapeReport, path = ''): unknown {
+  return shaped({ source, report, depth: 0 }, schema, value, path)
+}
+
+function shaped(walk: Walk, given: Schema | undefined, value: unknown, path: string): unknown {
+  const schema = resolve(walk.source, given)
+  if (!schema || walk.depth > 64) return value
+  if (value === null) {
+    if (schema.nullable) return null
+    return schema.default === undefined ? undefined : structuredClone(schema.default)
+  }
+  if (value === undefined) return undefined
+  const wrong = (expected: string): undefined => {
+    walk.report.mistyped.push({ path, expected, value })
+    return undefined
+  }
+  if (schema['x-kubernetes-int-or-string'])
+    return typeof value === 'string' || Number.isSafeInteger(value) ? value : wrong('integer or string')
+  switch (schema.type) {
+    case 'string':
+      if (typeof value === 'string') {
+        if (schema.format === 'quantity' && !quantityPattern.test(value)) return wrong('quantity')
+        if (schema.format === 'date-time' && Number.isNaN(Date.parse(value))) return wrong('date-time')
+        return value
+      }
+      return schema.format === 'quantity' && typeof value === 'number' ? String(value) : wrong('string')
+    case 'integer':
+      return Number.isSafeInteger(value) ? value : wrong('integer')
+    case 'number':
+      return typeof value === 'number' ? value : wrong('number')
+    case 'boolean':
+      return typeof value === 'boolean' ? value : wrong('boolean')
+    case 'array': {
+      if (!Array.isArray(value)) return wrong('array')
+      const items: unknown[] = []
+      const inner = { ...walk, depth: walk.depth + 1 }
+      for (let n = 0; n < value.length; n++) {
+        const item = shaped(inner, schema.items, value[n], `${path}[${n}]`)
+        if (item !== undefined) items.push(item)
+      }
+      return items
+    }
+    default:
+      if (schema.type === 'object' || schema.properties || schema.additionalProperties)
+        return isObject(value) ? shapedObject(walk, schema, value, path) : wrong('object')
+      return value
+  }
+}
+
+function shapedObject(walk: Walk, schema: Schema, value: Record<string, unknown>, path: string): unknown {
+  const inner = { ...walk, depth: walk.depth + 1 }
+  const result: Record<string, unknown> = {}
+  const extra = schema.additionalProperties
+  const keepUnknown =
+    schema['x-kubernetes-preserve-unknown-fields'] === true || extra === true || (!schema.properties && !extra)
+  for (const [key, member] of Object.entries(value)) {
+    const at = path ? `${path}.${key}` : key
+    const known = schema.properties && Object.hasOwn(schema.properties, key) ? schema.properties[key] : undefined
+    if (key === '__proto__') continue
+    let kept: unknown
+    if (known) kept = shaped(inner, known, member, at)
+    else if (typeof extra === 'object') kept = shaped(inner, extra, member, at)
+    else if (keepUnknown || isEmbeddedField(schema, key)) kept = member
+    else {
+      walk.report.unknown.push(at)
+      continue
+    }
+    if (kept !== undefined) result[key] = kept
+  }
+  fillDefaults(inner, schema, result, path)
+  return result
+}
+
+const isEmbeddedField = (schema: Schema, key: string): boolean =>
+  schema['x-kubernetes-embedded-resource'] === true && (key === 'apiVersion' || key === 'kind' || key === 'metadata')
+
+function fillDefaults(walk: Walk, schema: Schema, object: Record<string, unknown>, path: string): void {
+  for (const [key, property] of Object.entries(schema.properties ?? {}))
+    if (!Object.hasOwn(object, key) && property.default !== undefined)
+      object[key] = shaped(walk, property, structuredClone(property.default), path ? `${path}.${key}` : key)
+}
+
+/** The top level of every object is open for apiVersion, kind and metadata even if a schema leaves them out. */
+export function withMetadata(schema: Schema, metadata: Schema): Schema {
+  return {
+    ...schema,
+    type: 'object',
+    properties: { ...schema.properties, apiVersion: { type: 'string' }, kind: { type: 'string' }, metadata },
+  }
+}
