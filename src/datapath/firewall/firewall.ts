@@ -1,0 +1,16 @@
+/**
+ * weft's own nftables table as pure plans: a skeleton that the settings decide, elements for each other node, elements
+ * for each port mapping. See skeleton.ts for what the rules mean.
+ */
+export { type HostPort, type HostPortOptions, planHostPorts } from './hostport.ts'
+export { firewallTable, planPodDevice } from './names.ts'
+export { type FirewallPeer, planPeerElements } from './peer.ts'
+export {
+  type FirewallOptions,
+  type FirewallTunnel,
+  innerCounter,
+  loopbackCounter,
+  ownSourceCounter,
+  planFirewallSkeleton,
+  strangerCounter,
+} from './skeleton.ts'

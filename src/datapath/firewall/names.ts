@@ -1,0 +1,114 @@
+/**
+ * Names inside weft's own table, and how its objects are made. Everything that weft filters or translates is in
+ * `table inet weft`; no rule of anybody else's is touched.
+ *
+ * Sets, per family (`4` or `6` behind the name):
+ *
+ *   cluster   the pod network(s)                       one element per cluster CIDR
+ *   local     this node's own pod subnets              one element per pod CIDR
+ *   nodes     addresses that tunnels may come from     one element per address of another node
+ *   peers     pod subnets of the other nodes           one element per subnet
+ *   senders   VTEP MAC . pod subnet behind it          one element per subnet of a VXLAN peer
+ *   hostports, hostport-addresses                      one element per port mapping
+ *
+ * and `pod-devices`, the devices that this node's pods hang on.
+ */
+import type {
+  NftChain,
+  NftCounter,
+  NftElement,
+  NftRule,
+  NftSet,
+  NftStatement,
+  NftTable,
+  NftType,
+} from '../../model/nft.ts'
+import { type Family, Ip } from '../../net/ip.ts'
+
+export const firewallTable: NftTable = { kind: 'nft-table', family: 'inet', name: 'weft' }
+
+const inTable = { family: 'inet', table: 'weft' } as const
+
+export type SetName = 'cluster' | 'local' | 'nodes' | 'peers' | 'senders' | 'hostports' | 'hostport-addresses'
+
+export const setName = (name: SetName, family: Family): string => `${name}${family}`
+
+const addressType = (family: Family): NftType => (family === 4 ? 'ipv4_addr' : 'ipv6_addr')
+
+/** The sets of one family, empty. */
+export function planSets(family: Family): NftSet[] {
+  const address = addressType(family)
+  const set = (name: SetName, type: readonly NftType[], rest: Partial<NftSet> = {}): NftSet => ({
+    kind: 'nft-set',
+    ...inTable,
+    name: setName(name, family),
+    type,
+    ...rest,
+  })
+  const ranges = { flags: ['interval'] } as const
+  const target = { data: [address, 'inet_service'] } as const
+  return [
+    set('cluster', [address], ranges),
+    set('local', [address], ranges),
+    set('nodes', [address]),
+    set('peers', [address], ranges),
+    set('senders', ['ether_addr', address], ranges),
+    set('hostports', ['inet_proto', 'inet_service'], target),
+    set('hostport-addresses', [address, 'inet_proto', 'inet_service'], target),
+  ]
+}
+
+export const podDevices: NftSet = { kind: 'nft-set', ...inTable, name: 'pod-devices', type: ['ifname'] }
+
+/** Lets packets with this node's pod addresses in by a further device. */
+export const planPodDevice = (device: string): NftElement => ({
+  kind: 'nft-element',
+  ...inTable,
+  set: podDevices.name,
+  key: `"${device}"`,
+})
+
+export const element = (name: SetName, family: Family, key: string, value?: string): NftElement => ({
+  kind: 'nft-element',
+  ...inTable,
+  set: setName(name, family),
+  key,
+  ...(value !== undefined && { value }),
+})
+
+export const counter = (name: string): NftCounter => ({ kind: 'nft-counter', ...inTable, name })
+
+export const chain = (name: string, base: NftChain['base'], rules: readonly NftRule[]): NftChain => ({
+  kind: 'nft-chain',
+  ...inTable,
+  name,
+  ...(base && { base }),
+  rules,
+})
+
+/** A rule with the sentence that `nft list` shows beside it. */
+export const rule = (comment: string | undefined, ...statements: NftStatement[]): NftRule =>
+  comment === undefined ? { statements } : { statements, comment }
+
+export const saddr = (family: Family) => (family === 4 ? 'ip saddr' : 'ip6 saddr') as 'ip saddr' | 'ip6 saddr'
+export const daddr = (family: Family) => (family === 4 ? 'ip daddr' : 'ip6 daddr') as 'ip daddr' | 'ip6 daddr'
+
+/** `left @set`, or `left != @set`. */
+export const inSet = (
+  selector: ReturnType<typeof saddr | typeof daddr>,
+  name: SetName,
+  family: Family,
+): NftStatement => ({
+  match: [selector],
+  right: `@${setName(name, family)}`,
+})
+export const notInSet = (
+  selector: ReturnType<typeof saddr | typeof daddr>,
+  name: SetName,
+  family: Family,
+): NftStatement => ({ match: [selector], op: '!=', right: `@${setName(name, family)}` })
+
+/** All multicast of a family. */
+export const multicast = (family: Family): string => (family === 4 ? '224.0.0.0/4' : `${Ip.parse('ff00::')}/8`)
+
+export const families: readonly Family[] = [4, 6]
