@@ -1,0 +1,209 @@
+/**
+ * `npm run bench -- routes [--routes N] [--rounds R]`: N routes into an empty table, and a change of one, through
+ * Kernel.execute as the applier calls it, against `ip -batch` and against bird2's kernel protocol. Every round gives
+ * each way a fresh namespace; the ways take turns, and the number of routes is counted afterwards.
+ *
+ * bird's time runs from its start until the kernel counts its routes (looked at every 10 ms), for the change from
+ * `birdc configure` until the kernel announces it; parsing its configuration alone is printed beside.
+ */
+import { execFileSync, spawn, spawnSync } from 'node:child_process'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as pause } from 'node:timers/promises'
+import { parseArgs } from 'node:util'
+import type { KernelOp } from '../../src/model/kernel-state.ts'
+import { Cidr } from '../../src/net/cidr.ts'
+import { Ip } from '../../src/net/ip.ts'
+import { TestNamespace } from '../netns/namespace.ts'
+import type { Bench, BenchResult } from './bench.ts'
+
+const BASE = Ip.parse('20.0.0.0')
+const GATEWAY = Ip.parse('10.0.0.2')
+const OTHER_GATEWAY = Ip.parse('10.0.0.3')
+
+const destination = (i: number): Cidr => Cidr.of(BASE.plus(i * 256), 24)
+
+const routeOp = (i: number, via: Ip, verb: 'add' | 'set' = 'set'): KernelOp => ({
+  verb,
+  object: { kind: 'route', destination: destination(i), hops: [{ via, device: 'v0' }], protocol: 119 },
+})
+
+/** A fresh namespace with a veth pair whose near end is 10.0.0.1/24. */
+function fresh(): TestNamespace {
+  const netns = new TestNamespace()
+  netns.run(
+    'ip link add v0 type veth peer name v1; ip link set v1 up; ip address add 10.0.0.1/24 dev v0; ip link set v0 up',
+  )
+  return netns
+}
+
+function countRoutes(netns: TestNamespace, expected: number): void {
+  const count = Number(netns.run("ip -4 route show table main | grep -c 'via 10.0.0'"))
+  if (count !== expected) throw new Error(`${count} routes in the kernel instead of ${expected}`)
+}
+
+interface Reading {
+  readonly load: number
+  readonly change: number
+}
+
+async function measureOurs(routes: number): Promise<Reading> {
+  const netns = fresh()
+  try {
+    const kernel = netns.kernel
+    await kernel.read('route')
+    const ops = Array.from({ length: routes }, (_, i) => routeOp(i, GATEWAY))
+    const start = performance.now()
+    const results = await kernel.execute(ops)
+    const load = performance.now() - start
+    const failed = results.find((result) => result)
+    if (failed) throw failed
+    const changeStart = performance.now()
+    const [failure] = await kernel.execute([routeOp(routes >> 1, OTHER_GATEWAY)])
+    const change = performance.now() - changeStart
+    if (failure) throw failure
+    countRoutes(netns, routes)
+    return { load, change }
+  } finally {
+    netns.delete()
+  }
+}
+
+function timed(call: () => void): number {
+  const start = performance.now()
+  call()
+  return performance.now() - start
+}
+
+function measureIpBatch(routes: number, folder: string): Reading {
+  const netns = fresh()
+  try {
+    const batch = join(folder, 'batch')
+    const one = join(folder, 'one')
+    const line = (i: number, via: Ip) => `route replace ${destination(i)} via ${via} dev v0 proto 119\n`
+    writeFileSync(batch, Array.from({ length: routes }, (_, i) => line(i, GATEWAY)).join(''))
+    writeFileSync(one, line(routes >> 1, OTHER_GATEWAY))
+    const ip = (file: string) => timed(() => execFileSync('ip', ['-n', netns.name, '-batch', file], { stdio: 'pipe' }))
+    const reading = { load: ip(batch), change: ip(one) }
+    countRoutes(netns, routes)
+    return reading
+  } finally {
+    netns.delete()
+  }
+}
+
+const birdConfig = (routes: number, changed: boolean): string =>
+  `router id 10.0.0.1;
+protocol device {}
+protocol kernel { ipv4 { export all; import none; }; }
+protocol static {
+  ipv4;
+${Array.from({ length: routes }, (_, i) => `  route ${destination(i)} via ${changed && i === routes >> 1 ? OTHER_GATEWAY : GATEWAY};\n`).join('')}}
+`
+
+/** Prefixes in the main table of a process's namespace; 0 while the process is not there yet. */
+function prefixesOf(pid: number): number {
+  try {
+    const main = /Main:\n[\s\S]*?Prefixes:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/net/fib_triestat`, 'utf8'))
+    return Number(main?.[1] ?? 0)
+  } catch {
+    return 0
+  }
+}
+
+async function measureBird(routes: number, folder: string): Promise<Reading & { parse: number }> {
+  const netns = fresh()
+  const config = join(folder, 'bird.conf')
+  const control = join(folder, 'bird.ctl')
+  writeFileSync(config, birdConfig(routes, false))
+  const parse = timed(() => execFileSync('bird', ['-p', '-c', config], { stdio: 'pipe' }))
+  const start = performance.now()
+  const args = ['netns', 'exec', netns.name, 'bird', '-f', '-c', config, '-s', control]
+  const bird = spawn('ip', args, { stdio: 'ignore' })
+  try {
+    // The count of the main table's prefixes, read without a dump. The pause keeps the reader out of bird's way.
+    while (prefixesOf(bird.pid!) < routes) await pause(10)
+    const load = performance.now() - start
+    writeFileSync(config, birdConfig(routes, true))
+    let changed: () => void = () => {}
+    const heard = new Promise<void>((resolve) => {
+      changed = resolve
+    })
+    const watch = netns.kernel.watch(['route'], (event) => {
+      if (event.type === 'new' && event.object.kind === 'route') changed()
+    })
+    const changeStart = performance.now()
+    spawnSync('birdc', ['-s', control, 'configure'], { stdio: 'ignore' })
+    await heard
+    const change = performance.now() - changeStart
+    watch.close()
+    return { load, change, parse }
+  } finally {
+    bird.kill('SIGKILL')
+    netns.delete()
+  }
+}
+
+const median = (values: readonly number[]): number => [...values].sort((a, b) => a - b)[values.length >> 1]!
+const spread = (values: readonly number[]): string =>
+  `${median(values).toFixed(1)} (${Math.min(...values).toFixed(1)}–${Math.max(...values).toFixed(1)})`
+
+export const bench: Bench = {
+  name: 'routes',
+  describe: '100,000 routes from an empty table, and a change of one, against ip -batch and bird2',
+  async run(args): Promise<BenchResult> {
+    const { values } = parseArgs({
+      args: [...args],
+      options: {
+        routes: { type: 'string', default: '100000' },
+        rounds: { type: 'string', default: '5' },
+        'no-bird': { type: 'boolean', default: false },
+      },
+    })
+    const routes = Number(values.routes)
+    const folder = mkdtempSync(join(tmpdir(), 'weft-bench-'))
+    const ours: Reading[] = []
+    const ip: Reading[] = []
+    const bird: (Reading & { parse: number })[] = []
+    try {
+      await measureOurs(Math.min(routes, 5000))
+      for (let round = 0; round < Number(values.rounds); round++) {
+        ours.push(await measureOurs(routes))
+        ip.push(measureIpBatch(routes, folder))
+        if (!values['no-bird']) bird.push(await measureBird(routes, folder))
+      }
+    } finally {
+      rmSync(folder, { recursive: true, force: true })
+    }
+    const ratios = ours.map((reading, i) => reading.load / ip[i]!.load)
+    const row = (name: string, readings: readonly Reading[]) => {
+      if (readings.length === 0) return
+      const load = spread(readings.map((reading) => reading.load))
+      console.log(`${name.padEnd(22)} ${load.padEnd(30)} ${spread(readings.map((reading) => reading.change))}`)
+    }
+    console.log(`${routes} routes, ms, median (range) of ${ours.length} interleaved rounds`)
+    console.log(`${''.padEnd(22)} ${'load'.padEnd(30)} change of one`)
+    row('weft', ours)
+    row('ip -batch', ip)
+    row('bird (from its start)', bird)
+    if (bird.length) console.log(`bird, parsing alone:   ${spread(bird.map((reading) => reading.parse))}`)
+    const [oursLoad, ipLoad] = [median(ours.map((r) => r.load)), median(ip.map((r) => r.load))]
+    console.log(`weft ÷ ip -batch: ${spread(ratios.map((r) => r * 100))} %`)
+    return {
+      bench: 'routes',
+      ours: oursLoad,
+      peer: ipLoad,
+      unit: 'ms',
+      ratio: median(ratios),
+      routes,
+      oursChangeMs: median(ours.map((r) => r.change)),
+      ipChangeMs: median(ip.map((r) => r.change)),
+      ...(bird.length && {
+        birdMs: median(bird.map((r) => r.load)),
+        birdChangeMs: median(bird.map((r) => r.change)),
+        ratioToBird: oursLoad / median(bird.map((r) => r.load)),
+      }),
+    }
+  },
+}
