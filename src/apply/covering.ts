@@ -57,7 +57,8 @@ function coversLink(have: ObjectOf<'link'>, want: ObjectOf<'link'>): boolean {
   const readable: Plain = { ...want, settings: undefined, master: undefined, operationalState: undefined }
   if (!matches(have, readable)) return false
   if (want.master !== undefined && (have.master ?? null) !== want.master) return false
-  return want.type === 'foreign' || want.type === 'veth' || matches(settingsOf(have), falseIsAbsent(want.settings))
+  if (have.type !== want.type || want.type === 'foreign' || want.type === 'veth') return have.type === want.type
+  return want.type === 'tun' ? !mustRecreateLink(have, want) : matches(settingsOf(have), falseIsAbsent(want.settings))
 }
 
 const settingsOf = (link: ObjectOf<'link'>): unknown => (link.type === 'foreign' ? {} : falseIsAbsent(link.settings))
@@ -118,7 +119,7 @@ function mustRecreateLink(have: ObjectOf<'link'>, want: Link): boolean {
     case 'vxlan':
       return fixedVxlanSettings.some((key) => !equalObjects(is[key] ?? null, shall[key] ?? null))
     case 'tun':
-      return is.mode !== shall.mode || (is.vnetHeader ?? false) !== (shall.vnetHeader ?? false)
+      return (is.mode ?? 'tun') !== (shall.mode ?? 'tun')
     case 'vlan':
       return is.id !== shall.id
     default:
