@@ -122,7 +122,10 @@ export class LabDaemon implements PodRuntime {
     await this.#seedObjects()
     this.#controllers = startControllers(this.client, this.spec, this.log.child({ part: 'controllers' }))
     this.#sweepPods()
-    await Promise.all(this.spec.nodes.map((node) => this.#beginNode(node)))
+    const nodes = await Promise.all(this.spec.nodes.map((node) => this.#prepareNode(node)))
+    // In order, so that the first node has the first part of the pod network.
+    for (const node of nodes) await node.kubelet.register()
+    await Promise.all(nodes.map((node) => this.#beginNode(node)))
     await this.faults.apply(this.spec)
     progress(`nodes: ${this.spec.nodes.map((node) => node.name).join(' ')}, each with its agent`)
   }
@@ -222,7 +225,7 @@ export class LabDaemon implements PodRuntime {
         deleteNetns(`/run/netns/${name}`)
   }
 
-  async #beginNode(node: NodeSpec): Promise<void> {
+  async #prepareNode(node: NodeSpec): Promise<LiveNode> {
     const { spec } = this
     await buildNode(spec, node)
     const agent = new AgentProcess(spec.name, node.name, this.log.child({ part: 'agent' }))
@@ -239,9 +242,13 @@ export class LabDaemon implements PodRuntime {
       { mode: 0o600 },
     )
     const kubelet = new Kubelet({ spec, node, client: this.client, log: this.log.child({ part: 'kubelet' }) })
-    this.#nodes.set(node.name, { spec: node, agent, kubelet })
-    await kubelet.start()
-    agent.start()
+    return { spec: node, agent, kubelet }
+  }
+
+  async #beginNode(node: LiveNode): Promise<void> {
+    this.#nodes.set(node.spec.name, node)
+    node.agent.start()
+    await node.kubelet.start()
   }
 
   /** A new node joins. */
@@ -249,7 +256,9 @@ export class LabDaemon implements PodRuntime {
     const { spec, node } = withNode(this.spec, wish)
     this.spec = spec
     writeSpec(spec)
-    await this.#beginNode(node)
+    const live = await this.#prepareNode(node)
+    await live.kubelet.register()
+    await this.#beginNode(live)
     return node
   }
 

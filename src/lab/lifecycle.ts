@@ -4,9 +4,10 @@
  */
 import { spawn } from 'node:child_process'
 import { closeSync, existsSync, mkdirSync, openSync, rmSync } from 'node:fs'
+import { resolve } from 'node:path'
 import { askControl, NotRunning } from './control.ts'
 import type { LabStatus } from './daemon-commands.ts'
-import { type LabSpec, labPaths } from './layout.ts'
+import { type LabSpec, labPaths, projectRoot } from './layout.ts'
 import { endProcesses, findLabProcesses, identify, isAlive, LAB_VARIABLE, readTail } from './process.ts'
 import { writeSpec } from './spec.ts'
 import { deleteNamespaces, listNetns } from './underlay.ts'
@@ -32,12 +33,16 @@ export async function startLab(spec: LabSpec, progress: Progress): Promise<LabSt
   writeSpec(spec)
   rmSync(paths.control, { force: true })
   const log = openSync(paths.daemonLog, 'a')
-  const child = spawn(process.execPath, [...process.execArgv, process.argv[1]!, 'lab', 'daemon', '--name', spec.name], {
-    cwd: '/',
-    detached: true,
-    stdio: ['ignore', log, log],
-    env: { ...process.env, [LAB_VARIABLE]: spec.name },
-  })
+  const child = spawn(
+    process.execPath,
+    [...process.execArgv, resolve(process.argv[1]!), 'lab', 'daemon', '--name', spec.name],
+    {
+      cwd: projectRoot(),
+      detached: true,
+      stdio: ['ignore', log, log],
+      env: { ...process.env, [LAB_VARIABLE]: spec.name },
+    },
+  )
   closeSync(log)
   child.unref()
   const identity = child.pid === undefined ? undefined : identify(child.pid)

@@ -7,7 +7,6 @@ import type { LabSpec } from '../layout.ts'
 import { startDaemonSets } from './daemon-sets.ts'
 import { startDeployments } from './deployments.ts'
 import { startEndpoints } from './endpoints.ts'
-import { startGarbage } from './garbage.ts'
 import { startNodeLifecycle, startPodCidrs } from './nodes.ts'
 import { startReplicaSets } from './replica-sets.ts'
 import { startScheduler } from './scheduler.ts'
@@ -22,6 +21,5 @@ export function startControllers(client: LocalClient, spec: LabSpec, log: Logger
   startDeployments(shared, startReplicaSets(shared))
   startDaemonSets(shared)
   startEndpoints(shared)
-  startGarbage(shared)
   return shared
 }

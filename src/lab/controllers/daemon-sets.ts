@@ -7,7 +7,16 @@ import { keyOfObject } from '../informer.ts'
 import type { Pod } from '../kubelet/pod-spec.ts'
 import { templateHash } from './replica-sets.ts'
 import { misfit } from './scheduler.ts'
-import { controllerOf, isFinished, isReady, isTerminating, podFrom, remove, type Shared, writeStatus } from './shared.ts'
+import {
+  controllerOf,
+  isFinished,
+  isReady,
+  isTerminating,
+  podFrom,
+  remove,
+  type Shared,
+  writeStatus,
+} from './shared.ts'
 
 const HASH_LABEL = 'controller-revision-hash'
 
@@ -36,7 +45,8 @@ export function startDaemonSets(shared: Shared): void {
       const fitting = [...nodes.values()].filter((node) => fits(set, node))
       const names = new Set(fitting.map((node) => node.metadata.name!))
       for (const pod of own)
-        if (!isTerminating(pod) && (isFinished(pod) || !names.has(pod.spec.nodeName!))) await remove(client, 'pods', pod)
+        if (!isTerminating(pod) && (isFinished(pod) || !names.has(pod.spec.nodeName!)))
+          await remove(client, 'pods', pod)
       const onNode = new Map(own.filter((pod) => !isFinished(pod)).map((pod) => [pod.spec.nodeName!, pod]))
       for (const name of names) {
         const mark = `${set.metadata.uid}/${name}`
@@ -92,7 +102,9 @@ export function startDaemonSets(shared: Shared): void {
   sets.onChange((set) => queue.add(keyOfObject(set)))
   let names = ''
   nodes.onChange(() => {
-    const now = JSON.stringify([...nodes.values()].map((node) => [node.metadata.name, node.metadata.labels, node.spec?.taints]))
+    const now = JSON.stringify(
+      [...nodes.values()].map((node) => [node.metadata.name, node.metadata.labels, node.spec?.taints]),
+    )
     if (now !== names) all()
     names = now
   })

@@ -7,13 +7,26 @@
 import type { KubeObject } from '../api/interfaces.ts'
 import { type Informer, keyOfObject, nameOf } from '../informer.ts'
 import { templateHash } from './replica-sets.ts'
-import { controllerOf, controllerReference, isTerminating, nowText, remove, type Shared, writeStatus } from './shared.ts'
+import {
+  controllerOf,
+  controllerReference,
+  isTerminating,
+  nowText,
+  remove,
+  type Shared,
+  writeStatus,
+} from './shared.ts'
 
 const HASH_LABEL = 'pod-template-hash'
 const REVISION = 'deployment.kubernetes.io/revision'
 
 /** A count given as a number or as a percentage of `total`. */
-function share(value: number | string | undefined, fallback: string, total: number, round: (n: number) => number): number {
+function share(
+  value: number | string | undefined,
+  fallback: string,
+  total: number,
+  round: (n: number) => number,
+): number {
   const text = String(value ?? fallback)
   return text.endsWith('%') ? round((Number(text.slice(0, -1)) * total) / 100) : Number(text)
 }
@@ -31,7 +44,9 @@ export function startDeployments(shared: Shared, sets: Informer): void {
     async (key) => {
       const deployment = deployments.get(key)
       if (!deployment || isTerminating(deployment)) return
-      const own = [...sets.values()].filter((set) => controllerOf(set)?.uid === deployment.metadata.uid && !isTerminating(set))
+      const own = [...sets.values()].filter(
+        (set) => controllerOf(set)?.uid === deployment.metadata.uid && !isTerminating(set),
+      )
       const hash = templateHash(deployment.spec.template)
       let current = own.find((set) => set.metadata.labels?.[HASH_LABEL] === hash)
       const old = own.filter((set) => set !== current)
@@ -47,7 +62,12 @@ export function startDeployments(shared: Shared, sets: Informer): void {
     4,
   )
 
-  async function createSet(deployment: KubeObject, hash: string, revision: number, replicas?: number): Promise<KubeObject> {
+  async function createSet(
+    deployment: KubeObject,
+    hash: string,
+    revision: number,
+    replicas?: number,
+  ): Promise<KubeObject> {
     const template = structuredClone(deployment.spec.template)
     template.metadata = { ...template.metadata, labels: { ...template.metadata?.labels, [HASH_LABEL]: hash } }
     return client.create('replicasets.apps', {
@@ -72,7 +92,9 @@ export function startDeployments(shared: Shared, sets: Informer): void {
   }
 
   const annotate = (deployment: KubeObject, revision: number) =>
-    client.patch('deployments.apps', nameOf(deployment), { metadata: { annotations: { [REVISION]: String(revision) } } })
+    client.patch('deployments.apps', nameOf(deployment), {
+      metadata: { annotations: { [REVISION]: String(revision) } },
+    })
 
   async function scale(set: KubeObject, replicas: number): Promise<void> {
     if (replicasOf(set) !== replicas) await client.patch('replicasets.apps', nameOf(set), { spec: { replicas } })
@@ -114,7 +136,12 @@ export function startDeployments(shared: Shared, sets: Informer): void {
     const ready = sum(readyOf)
     const updated = Number(fresh.status?.replicas ?? 0)
     const replicas = sum((set) => Number(set.status?.replicas ?? 0))
-    const before = (deployment.status?.conditions ?? []) as { type: string; status: string; reason?: string; lastTransitionTime?: string }[]
+    const before = (deployment.status?.conditions ?? []) as {
+      type: string
+      status: string
+      reason?: string
+      lastTransitionTime?: string
+    }[]
     const condition = (type: string, holds: boolean, reason: string, message: string) => {
       const old = before.find((each) => each.type === type)
       const status = holds ? 'True' : 'False'
@@ -141,7 +168,12 @@ export function startDeployments(shared: Shared, sets: Informer): void {
       conditions: [
         ready >= least
           ? condition('Available', true, 'MinimumReplicasAvailable', 'Deployment has minimum availability.')
-          : condition('Available', false, 'MinimumReplicasUnavailable', 'Deployment does not have minimum availability.'),
+          : condition(
+              'Available',
+              false,
+              'MinimumReplicasUnavailable',
+              'Deployment does not have minimum availability.',
+            ),
         condition(
           'Progressing',
           true,

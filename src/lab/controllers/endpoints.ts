@@ -134,7 +134,9 @@ export function startEndpoints(shared: Shared): void {
       await client.create(resource, wanted)
       return
     }
-    const same = ['endpoints', 'ports', 'subsets'].every((part) => JSON.stringify(have[part]) === JSON.stringify(wanted[part]))
+    const same = ['endpoints', 'ports', 'subsets'].every(
+      (part) => JSON.stringify(have[part]) === JSON.stringify(wanted[part]),
+    )
     if (same) return
     const metadata = { ...have.metadata, labels: wanted.metadata.labels ?? have.metadata.labels ?? {} }
     await client.update(resource, { ...wanted, metadata })

@@ -70,7 +70,8 @@ export function startNodeLifecycle(shared: Shared): void {
     if (!node) {
       seen.delete(key)
       for (const pod of pods.values())
-        if (pod.spec.nodeName === key) await client.delete('pods', nameOf(pod), { gracePeriodSeconds: 0 }).catch(() => {})
+        if (pod.spec.nodeName === key)
+          await client.delete('pods', nameOf(pod), { gracePeriodSeconds: 0 }).catch(() => {})
       return
     }
     queue.addAfter(key, LOOK_EVERY_MS)
@@ -82,7 +83,8 @@ export function startNodeLifecycle(shared: Shared): void {
     await keepTaints(nodes.get(key) ?? node)
     if (silentMs > EVICT_AFTER_MS)
       for (const pod of pods.values())
-        if (pod.spec.nodeName === key && !isTerminating(pod) && !toleratesForever(pod)) await remove(client, 'pods', pod)
+        if (pod.spec.nodeName === key && !isTerminating(pod) && !toleratesForever(pod))
+          await remove(client, 'pods', pod)
   })
 
   async function markSilent(node: KubeObject): Promise<void> {
@@ -106,7 +108,9 @@ export function startNodeLifecycle(shared: Shared): void {
       const changed = (pod.status?.conditions ?? []).map((each) =>
         each.type === 'Ready' ? { ...each, status: 'False', reason: 'NodeNotReady', lastTransitionTime: now } : each,
       )
-      await client.patch('pods', nameOf(pod), { status: { conditions: changed } }, { subresource: 'status' }).catch(() => {})
+      await client
+        .patch('pods', nameOf(pod), { status: { conditions: changed } }, { subresource: 'status' })
+        .catch(() => {})
     }
   }
 

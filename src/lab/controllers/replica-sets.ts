@@ -5,7 +5,16 @@ import { createHash } from 'node:crypto'
 import type { KubeObject } from '../api/interfaces.ts'
 import { keyOfObject } from '../informer.ts'
 import type { Pod } from '../kubelet/pod-spec.ts'
-import { controllerOf, isFinished, isReady, isTerminating, podFrom, remove, type Shared, writeStatus } from './shared.ts'
+import {
+  controllerOf,
+  isFinished,
+  isReady,
+  isTerminating,
+  podFrom,
+  remove,
+  type Shared,
+  writeStatus,
+} from './shared.ts'
 
 /** Pods made at once for one set. */
 const BURST = 50

@@ -31,8 +31,8 @@ export const tolerates = (tolerations: readonly Toleration[], taint: Taint): boo
 export function misfit(pod: Pod, node: KubeObject, onNode: readonly Pod[]): string | undefined {
   const labels = node.metadata.labels ?? {}
   const selector = (pod.spec as { nodeSelector?: Record<string, string> }).nodeSelector
-  const terms = (pod.spec as unknown as KubeObject).affinity?.nodeAffinity?.requiredDuringSchedulingIgnoredDuringExecution
-    ?.nodeSelectorTerms as Selector[] | undefined
+  const terms = (pod.spec as unknown as KubeObject).affinity?.nodeAffinity
+    ?.requiredDuringSchedulingIgnoredDuringExecution?.nodeSelectorTerms as Selector[] | undefined
   if (selector && !matches({ matchLabels: selector }, labels)) return "didn't match Pod's node affinity/selector"
   if (terms && !terms.some((term) => matches({ matchExpressions: term.matchExpressions ?? [] }, labels)))
     return "didn't match Pod's node affinity/selector"
@@ -102,8 +102,19 @@ export function startScheduler(shared: Shared): void {
     queue.addAfter(keyOfObject(pod), 5000)
     if (old?.message === message) return
     const others = (pod.status?.conditions ?? []).filter(({ type }) => type !== 'PodScheduled')
-    const condition = { type: 'PodScheduled', status: 'False', reason: 'Unschedulable', message, lastTransitionTime: nowText() }
-    await client.patch('pods', nameOf(pod), { status: { conditions: [...others, condition] } }, { subresource: 'status' })
+    const condition = {
+      type: 'PodScheduled',
+      status: 'False',
+      reason: 'Unschedulable',
+      message,
+      lastTransitionTime: nowText(),
+    }
+    await client.patch(
+      'pods',
+      nameOf(pod),
+      { status: { conditions: [...others, condition] } },
+      { subresource: 'status' },
+    )
   }
 
   pods.onChange((pod, gone) => {

@@ -8,7 +8,11 @@ import type { Pod } from '../kubelet/pod-spec.ts'
 
 export interface Selector {
   readonly matchLabels?: Readonly<Record<string, string>>
-  readonly matchExpressions?: readonly { readonly key: string; readonly operator: string; readonly values?: readonly string[] }[]
+  readonly matchExpressions?: readonly {
+    readonly key: string
+    readonly operator: string
+    readonly values?: readonly string[]
+  }[]
 }
 
 export class Shared {
@@ -35,7 +39,11 @@ export class Shared {
 
   /** A queue that reports to the log under the controller's name and ends with this. */
   queue(controller: string, handle: (key: string) => Promise<void>, width = 1): WorkQueue {
-    const made = new WorkQueue(handle, (key, error) => this.log.warn({ controller, key, err: error }, 'will try again'), { width })
+    const made = new WorkQueue(
+      handle,
+      (key, error) => this.log.warn({ controller, key, err: error }, 'will try again'),
+      { width },
+    )
     this.#queues.push(made)
     return made
   }
@@ -88,14 +96,22 @@ export const isReady = (pod: Pod): boolean =>
 /** Deletes; gone already is fine. */
 export async function remove(client: LocalClient, resource: string, object: KubeObject): Promise<void> {
   try {
-    await client.delete(resource, nameOf(object), { preconditions: { uid: object.metadata.uid! }, propagationPolicy: 'Background' })
+    await client.delete(resource, nameOf(object), {
+      preconditions: { uid: object.metadata.uid! },
+      propagationPolicy: 'Background',
+    })
   } catch (error) {
     if (!isNotFound(error) && (error as { code?: number }).code !== 409) throw error
   }
 }
 
 /** Writes `status` when it differs from what is there. */
-export async function writeStatus(client: LocalClient, resource: string, object: KubeObject, status: object): Promise<void> {
+export async function writeStatus(
+  client: LocalClient,
+  resource: string,
+  object: KubeObject,
+  status: object,
+): Promise<void> {
   const have = (object.status ?? {}) as Record<string, unknown>
   const differs = Object.entries(status).some(([key, value]) => JSON.stringify(have[key]) !== JSON.stringify(value))
   if (!differs) return
@@ -111,7 +127,11 @@ export function podFrom(
   owner: KubeObject,
   ownerKind: string,
   template: KubeObject,
-  extra: { readonly labels?: Record<string, string>; readonly nodeName?: string; readonly tolerations?: readonly object[] } = {},
+  extra: {
+    readonly labels?: Record<string, string>
+    readonly nodeName?: string
+    readonly tolerations?: readonly object[]
+  } = {},
 ): Pod {
   const spec = structuredClone(template.spec)
   if (extra.nodeName) spec.nodeName = extra.nodeName

@@ -113,7 +113,6 @@ export class Kubelet {
   }
 
   async start(): Promise<void> {
-    await this.#register()
     const known = new Map(this.#records.readAll().map((record) => [record.uid, record]))
     this.#pods = new Informer<Pod>(this.#client, 'pods', { fieldSelector: `spec.nodeName=${this.node.name}` })
     this.#pods.onChange((pod, gone) => {
@@ -162,7 +161,8 @@ export class Kubelet {
 
   // ── node status ────────────────────────────────────────────────────────────────────────────────────────
 
-  async #register(): Promise<void> {
+  /** Makes the Node object when there is none, and says what the node is. */
+  async register(): Promise<void> {
     const { name } = this.node
     try {
       await this.#client.get('nodes', { name })

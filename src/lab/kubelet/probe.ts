@@ -6,8 +6,8 @@
  * Sources: Kubernetes documentation, "Configure Liveness, Readiness and Startup Probes".
  */
 import { request } from 'node:http'
-import { request as secureRequest } from 'node:https'
 import type { Socket } from 'node:net'
+import { connect as secureConnect } from 'node:tls'
 import { connectIn } from '../connect.ts'
 import { type ContainerSpec, type ProbeSpec, portNumber } from './pod-spec.ts'
 
@@ -71,9 +71,8 @@ function httpAnswer(
         ...headers,
       },
     }
-    const outgoing = secure
-      ? secureRequest({ ...options, socket, agent: false, rejectUnauthorized: false } as object)
-      : request({ ...options, agent: false, createConnection: () => socket })
+    const stream = secure ? secureConnect({ socket, rejectUnauthorized: false }) : socket
+    const outgoing = request({ ...options, createConnection: () => stream })
     outgoing.on('error', settle)
     outgoing.on('response', (response) => {
       response.resume()
