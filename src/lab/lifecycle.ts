@@ -3,11 +3,11 @@
  * are found by name, processes by their environment, directories by path.
  */
 import { spawn } from 'node:child_process'
-import { closeSync, existsSync, mkdirSync, openSync, rmSync } from 'node:fs'
-import { resolve } from 'node:path'
+import { closeSync, existsSync, mkdirSync, openSync, rmdirSync, rmSync } from 'node:fs'
+import { dirname, resolve } from 'node:path'
 import { askControl, NotRunning } from './control.ts'
 import type { LabStatus } from './daemon-commands.ts'
-import { type LabSpec, labPaths, projectRoot } from './layout.ts'
+import { type LabSpec, labPaths, labRoots, projectRoot } from './layout.ts'
 import { endProcesses, findLabProcesses, identify, isAlive, LAB_VARIABLE, readTail } from './process.ts'
 import { writeSpec } from './spec.ts'
 import { deleteNamespaces, listNetns } from './underlay.ts'
@@ -80,5 +80,16 @@ export async function removeLab(lab: string): Promise<Removal> {
   const namespaces = listNetns(lab).length
   deleteNamespaces(lab)
   for (const folder of [paths.run, paths.store]) rmSync(folder, { recursive: true, force: true })
+  for (const folder of [labRoots.run, dirname(labRoots.run), labRoots.store, dirname(labRoots.store)])
+    removeEmpty(folder)
   return { processes, namespaces }
+}
+
+/** Removes a folder that nothing is in; anything else is left. */
+function removeEmpty(folder: string): void {
+  try {
+    rmdirSync(folder)
+  } catch {
+    // Not there, or another lab's files are in it.
+  }
 }

@@ -1,33 +1,27 @@
 /** What every cluster has from its first moment: the system namespaces and the Service of the API itself. */
-import { ApiError } from './api-error.ts'
 import type { KubeObject } from './interfaces.ts'
 import type { Resources } from './resources.ts'
 
 const namespaces = ['default', 'kube-node-lease', 'kube-public', 'kube-system']
 
-const apiService: KubeObject = {
+const apiService = (clusterIP: string): KubeObject => ({
   metadata: {
     name: 'kubernetes',
     namespace: 'default',
     labels: { component: 'apiserver', provider: 'kubernetes' },
   },
-  spec: { ports: [{ name: 'https', port: 443, protocol: 'TCP', targetPort: 6443 }] },
-}
+  spec: { clusterIP, ports: [{ name: 'https', port: 443, protocol: 'TCP', targetPort: 6443 }] },
+})
 
 /** Makes what is missing. */
-export function bootstrap(resources: Resources): void {
+export function bootstrap(resources: Resources, apiAddress: string): void {
   const { catalog } = resources
   const ensure = (resource: string, object: KubeObject): void => {
     const kind = catalog.named(resource)!
     const { name, namespace } = object.metadata
     if (resources.store.get(kind.storage, kind.namespaced ? namespace! : '', name!)) return
-    try {
-      resources.create(kind, namespace, structuredClone(object))
-    } catch (error) {
-      // A service range too small for the API's own Service is the lab's choice.
-      if (!(error instanceof ApiError && error.reason === 'Invalid' && resource === 'services')) throw error
-    }
+    resources.create(kind, namespace, object)
   }
   for (const name of namespaces) ensure('namespaces', { metadata: { name } })
-  ensure('services', apiService)
+  ensure('services', apiService(apiAddress))
 }

@@ -89,8 +89,7 @@ export class Resources {
     if (hasGeneration(kind)) metadata.generation = 1
     else delete metadata.generation
     if (kind.status && kind.storage !== 'nodes') delete object.status
-    this.#complete(kind, object, undefined)
-    this.#track(kind, undefined, object, context)
+    this.#complete(kind, object, undefined, () => this.#track(kind, undefined, object, context))
     return this.#put(kind, object, undefined, context)
   }
 
@@ -233,17 +232,15 @@ export class Resources {
       )
     const next = mergeForSubresource(kind, old, object, subresource)
     keepSystemFields(next, old)
-    this.#complete(kind, next, old)
+    const given = object.metadata.managedFields
+    next.metadata.managedFields = given ?? old.metadata.managedFields ?? []
+    if (next.metadata.managedFields.length === 0) delete next.metadata.managedFields
+    // A client may hand over fields itself (kubectl does so when it moves to server-side apply).
+    const tracks = given === undefined || isDeepStrictEqual(given, old.metadata.managedFields)
+    this.#complete(kind, next, old, () => tracks && this.#track(kind, old, next, context, subresource))
     if (hasGeneration(kind) && !isDeepStrictEqual(contentOf(kind, old), contentOf(kind, next)))
       next.metadata.generation = (old.metadata.generation ?? 0) + 1
-    const given = object.metadata.managedFields
-    next.metadata.managedFields = given && Array.isArray(given) ? given : (old.metadata.managedFields ?? [])
-    if (next.metadata.managedFields.length === 0) delete next.metadata.managedFields
-    const reset = Array.isArray(given) && given.length === 0
-    if (isDeepStrictEqual(next, old) && !reset) return old
-    // A client may hand over fields itself (kubectl does so when it moves to server-side apply).
-    if (given === undefined || isDeepStrictEqual(given, old.metadata.managedFields))
-      this.#track(kind, old, next, context, subresource)
+    if (isDeepStrictEqual(withoutTimes(next), withoutTimes(old))) return old
     return this.#put(kind, next, old, context)
   }
 
@@ -276,7 +273,7 @@ export class Resources {
     delete object.metadata.managedFields
     const result = mergeForSubresource(kind, old, object, options.subresource)
     keepSystemFields(result, old)
-    this.#complete(kind, result, old)
+    this.#complete(kind, result, old, () => {})
     if (hasGeneration(kind) && !isDeepStrictEqual(contentOf(kind, old), contentOf(kind, result)))
       result.metadata.generation = (old.metadata.generation ?? 0) + 1
     if (managed) result.metadata.managedFields = managed
@@ -284,12 +281,17 @@ export class Resources {
     return this.#put(kind, result, old, silent)
   }
 
-  /** Defaults, derived fields and rules. Throws 422 with every problem. */
-  #complete(kind: Kind, object: KubeObject, old: KubeObject | undefined): void {
+  /**
+   * Defaults, derived fields and rules; `track` runs between what the author decided and what the cluster decides.
+   * Throws 422 with every problem.
+   */
+  #complete(kind: Kind, object: KubeObject, old: KubeObject | undefined, track: () => void): void {
     // Objects are shared once stored: what prepare changes in place must be this object's own.
     const own = structuredClone(object)
     Object.assign(object, own)
     kind.prepare?.(object, old)
+    track()
+    kind.admit?.(object, old)
     const problems = validateMetadata(object.metadata, kind.namespaced, kind.nameForm ?? 'subdomain')
     if (kind.validate) problems.push(...kind.validate(object, old))
     if (problems.length === 0 && kind.storage === 'services') problems.push(...this.#addresses.assign(object, old))

@@ -56,7 +56,7 @@ export class ApiServer implements ApiServerHandle {
     )
     const resources = new Resources(options.store, catalog, addresses)
     this.client = new InProcessClient(resources)
-    bootstrap(resources)
+    bootstrap(resources, addresses.first)
     this.#handler = new ResourceHandler({ resources, tokens: options.tokens, watches: this.#watches })
     this.#discovery = new DiscoveryHandler(catalog)
     this.#streams = new PodStreams(resources, this.#handler, options.podRuntime)

@@ -27,6 +27,11 @@ export class ServiceAddresses {
     this.#services = services
   }
 
+  /** The first address of the range, by custom that of the API's own Service. */
+  get first(): string {
+    return this.#cidrs[0]!.base.plus(1).toString()
+  }
+
   /** Fills addresses, families and node ports of a Service, in place; gives back what cannot be had. */
   assign(service: KubeObject, old: KubeObject | undefined): FieldProblem[] {
     const { spec } = service

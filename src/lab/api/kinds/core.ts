@@ -177,7 +177,7 @@ export const coreKinds = (model: (name: string) => Schema): Kind[] => {
       schema: model('V1Namespace'),
       selectable: ['status.phase'],
       columns: [text('Status', 'Phase of the namespace.', (o) => o.status?.phase ?? ''), ageColumn],
-      prepare: prepareNamespace,
+      admit: prepareNamespace,
     }),
     defineKind({
       ...core,

@@ -15,13 +15,16 @@ type Json = any
 
 export const definitionStorage = 'customresourcedefinitions.apiextensions.k8s.io'
 
-function prepareDefinition(definition: KubeObject, old: KubeObject | undefined): void {
+function defaultDefinition({ spec }: KubeObject): void {
+  if (!spec?.names) return
+  spec.names.singular ||= String(spec.names.kind ?? '').toLowerCase()
+  spec.names.listKind ||= `${spec.names.kind}List`
+  spec.conversion ??= { strategy: 'None' }
+}
+
+function establishDefinition(definition: KubeObject, old: KubeObject | undefined): void {
   const { spec } = definition
   if (!spec?.names) return
-  const names = spec.names
-  names.singular ||= String(names.kind ?? '').toLowerCase()
-  names.listKind ||= `${names.kind}List`
-  spec.conversion ??= { strategy: 'None' }
   const now = new Date().toISOString().replace(/\.\d+Z$/, 'Z')
   const kept = old?.status?.conditions
   definition.status = {
@@ -42,7 +45,7 @@ function prepareDefinition(definition: KubeObject, old: KubeObject | undefined):
         lastTransitionTime: now,
       },
     ],
-    acceptedNames: structuredClone(names),
+    acceptedNames: structuredClone(spec.names),
     storedVersions: [
       ...new Set([
         ...(old?.status?.storedVersions ?? []),
@@ -116,7 +119,8 @@ export const definitionKinds = (model: (name: string) => Schema): Kind[] => [
     status: true,
     schema: model('V1CustomResourceDefinition'),
     columns: [createdColumn],
-    prepare: prepareDefinition,
+    prepare: defaultDefinition,
+    admit: establishDefinition,
     validate: validateDefinition,
   }),
 ]

@@ -58,8 +58,10 @@ export interface Kind {
   readonly selectable: readonly string[]
   /** Without Name, which always comes first. */
   readonly columns: readonly Column[]
-  /** Fills defaults and derived fields of a new or changed object, in place. */
+  /** Fills the defaults of a new or changed object, in place. They belong to whoever wrote the object. */
   prepare?(object: KubeObject, old: KubeObject | undefined): void
+  /** Fills what the cluster decides, in place. It belongs to nobody. */
+  admit?(object: KubeObject, old: KubeObject | undefined): void
   validate?(object: KubeObject, old: KubeObject | undefined): FieldProblem[]
   /** Object of this kind ↔ object as stored, where kinds share storage. */
   toStorage?(object: KubeObject): KubeObject

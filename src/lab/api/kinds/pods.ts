@@ -26,17 +26,21 @@ function qosClass(spec: Json): string {
   return any ? (guaranteed ? 'Guaranteed' : 'Burstable') : 'BestEffort'
 }
 
-function prepare(pod: KubeObject, old: KubeObject | undefined): void {
+function prepare(pod: KubeObject): void {
   if (!pod.spec) return
   defaultPodSpec(pod.spec)
-  if (old) return
+  pod.spec.enableServiceLinks ??= true
+}
+
+function admit(pod: KubeObject, old: KubeObject | undefined): void {
+  if (!pod.spec || old) return
   const { spec } = pod
-  spec.enableServiceLinks ??= true
   spec.serviceAccountName ||= 'default'
   spec.serviceAccount ??= spec.serviceAccountName
   spec.priority ??= 0
   spec.preemptionPolicy ??= 'PreemptLowerPriority'
-  const tolerations: Json[] = (spec.tolerations ??= [])
+  spec.tolerations ??= []
+  const tolerations: Json[] = spec.tolerations
   for (const key of ['node.kubernetes.io/not-ready', 'node.kubernetes.io/unreachable'])
     if (!tolerations.some((t) => (t.key === key || !t.key) && (!t.effect || t.effect === 'NoExecute')))
       tolerations.push({ key, operator: 'Exists', effect: 'NoExecute', tolerationSeconds: 300 })
@@ -182,6 +186,7 @@ export const podKinds = (model: (name: string) => Schema): Kind[] => [
     ],
     columns: podColumns,
     prepare,
+    admit,
     validate,
   }),
 ]

@@ -18,7 +18,7 @@ function validateWorkload(object: KubeObject, old: KubeObject | undefined): Fiel
   if (!spec?.selector) problems.push(problem.required('spec.selector'))
   else if (!Object.keys(spec.selector.matchLabels ?? {}).length && !spec.selector.matchExpressions?.length)
     problems.push(
-      problem.invalid('spec.selector', spec.selector, 'empty selector is invalid for ' + object.kind?.toLowerCase()),
+      problem.invalid('spec.selector', spec.selector, `empty selector is invalid for ${object.kind?.toLowerCase()}`),
     )
   const labels = spec?.template?.metadata?.labels
   problems.push(...validateLabels(labels, 'spec.template.labels'))

@@ -44,7 +44,7 @@ interface Attribute {
 const attributePattern = /"name": "([^"]+)",\s*"baseName": "([^"]+)",\s*"type": "([^"]+)",\s*"format": "([^"]*)"/g
 const propertyPattern = /(?:\/\*\*\s*\n\s*\* ([^\n]*)\n\s*\*\/\s*)?'([\w$]+)'(\?)?:/g
 
-const unescape = (text: string): string => text.replace(/\\(['"`\\])/g, '$1')
+const plain = (text: string): string => text.replace(/\\(['"`\\])/g, '$1')
 
 export class ModelSchemas implements SchemaSource {
   readonly #components = new Map<string, Schema>()
@@ -81,7 +81,7 @@ export class ModelSchemas implements SchemaSource {
     const short = shortName(model)
     const facts = new Map<string, { description: string; optional: boolean }>()
     for (const [, description, name, mark] of declaration.matchAll(propertyPattern))
-      facts.set(name!, { description: unescape(description ?? ''), optional: mark === '?' })
+      facts.set(name!, { description: plain(description ?? ''), optional: mark === '?' })
     const properties: Record<string, Schema> = {}
     const required: string[] = []
     for (const [, name, baseName, type, format] of code.matchAll(attributePattern)) {
@@ -93,7 +93,7 @@ export class ModelSchemas implements SchemaSource {
     const about = /\/\*\*\s*\n\s*\* ([^\n]*)\n\s*\*\/\s*\nexport declare class/.exec(declaration)?.[1]
     return {
       type: 'object',
-      ...(about && { description: unescape(about) }),
+      ...(about && { description: plain(about) }),
       ...(required.length && { required }),
       ...(Object.keys(properties).length ? { properties } : { 'x-kubernetes-preserve-unknown-fields': true }),
       ...(atomicModels.has(short) && { 'x-kubernetes-map-type': 'atomic' }),
