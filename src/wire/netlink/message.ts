@@ -84,7 +84,7 @@ export interface Acknowledgement {
 export function decodeAcknowledgement(flags: number, reader: Reader, done = false): Acknowledgement {
   const start = reader.offset
   if (done && reader.remaining < 4) return { errno: 0 }
-  const errno = -reader.i32le()
+  const errno = 0 - reader.i32le()
   let message: string | undefined
   let offset: number | undefined
   let missingType: number | undefined

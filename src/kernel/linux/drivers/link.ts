@@ -61,7 +61,7 @@ function changesOf(want: AnyLink, was: AnyLink | undefined, sink: RequestSink): 
   const oldSettings = was && was.type !== 'foreign' ? was.settings : undefined
   const data =
     row && settings && want.type !== 'veth' && !sameSettings(settings, oldSettings)
-      ? row.encode(settings, sink)
+      ? row.encode(settings, sink, oldSettings)
       : undefined
   const info: LinkInfo | undefined = data && { kind: want.type, data }
   return {

@@ -4,10 +4,12 @@ import type { LinkKindRow } from './link-kind.ts'
 
 export const bridgeKind: LinkKindRow<'bridge'> = {
   kind: 'bridge',
-  encode(settings): BridgeData {
+  encode(settings, _context, was): BridgeData {
+    // A kernel without VLAN filtering refuses to hear of it, even that it shall be off.
+    const vlanFiltering = settings?.vlanFiltering || (was?.vlanFiltering ? settings?.vlanFiltering : undefined)
     return {
       stpState: settings?.stp === undefined ? undefined : settings.stp ? 1 : 0,
-      vlanFiltering: settings?.vlanFiltering,
+      vlanFiltering,
       multicastSnooping: settings?.multicastSnooping,
     }
   },

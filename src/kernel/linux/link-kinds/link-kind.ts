@@ -15,8 +15,12 @@ export interface LinkKindContext {
 
 export interface LinkKindRow<K extends LinkKind> {
   readonly kind: K
-  /** The wire table's object, or ready bytes; undefined for none. */
-  encode(settings: LinkSettings[K] | undefined, context: LinkKindContext): object | Uint8Array | undefined
+  /** The wire table's object, or ready bytes; undefined for none. `was` is what the device has, when that is known. */
+  encode(
+    settings: LinkSettings[K] | undefined,
+    context: LinkKindContext,
+    was?: LinkSettings[K],
+  ): object | Uint8Array | undefined
   /** IFLA_LINK of a new device, for kinds that say their lower device there. */
   lower?(settings: LinkSettings[K] | undefined): string | undefined
   /** What the kernel says. `name` turns an index into a device's name. */

@@ -35,7 +35,11 @@ const rows: { readonly [K in LinkKind]: LinkKindRow<K> } = {
 
 /** A row with the link between its kind and its settings forgotten, for callers that hold both as one value. */
 export type AnyLinkKindRow = Pick<LinkKindRow<LinkKind>, 'kind'> & {
-  encode(settings: unknown, context: Parameters<LinkKindRow<LinkKind>['encode']>[1]): object | Uint8Array | undefined
+  encode(
+    settings: unknown,
+    context: Parameters<LinkKindRow<LinkKind>['encode']>[1],
+    was?: unknown,
+  ): object | Uint8Array | undefined
   lower?(settings: unknown): string | undefined
   decode(data: object, name: (index: number) => string, link: number | undefined): object
 }
