@@ -28,7 +28,6 @@ function optionOf(row: FlagRow): Option {
     row.defaultText ?? (row.default === undefined || row.default === false ? undefined : String(row.default))
   const facts = [...(shown === undefined ? [] : [`default: ${shown}`]), `env: ${envNames(row).join(', ')}`]
   const option = new Option(row.flags, `${row.description} (${facts.join('; ')})`).helpGroup(`${row.group}:`)
-  if (row.flags.includes('[boolean]')) option.preset(true)
   if (row.flags.includes('...>')) option.argParser((text: string, before: string[] = []) => [...before, text])
   return option
 }

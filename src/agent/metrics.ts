@@ -5,7 +5,9 @@ import { Counter, Gauge, Histogram, Registry } from 'prom-client'
 
 export class AgentMetrics {
   readonly registry = new Registry()
-  readonly ops = this.#counter('weft_kernel_ops_total', 'Kernel operations that were tried', ['verb', 'kind', 'result'])
+  readonly ops = this.#counter('weft_kernel_ops_total', 'Kernel operations that were done')
+  readonly failedOps = this.#counter('weft_kernel_ops_failed_total', 'Kernel operations that the kernel refused')
+  readonly failing = this.#gauge('weft_kernel_ops_failing', 'Refused operations that wait for another try')
   readonly drift = this.#counter(
     'weft_drift_healed_total',
     'Wanted objects that somebody else changed, put right again',
@@ -16,12 +18,6 @@ export class AgentMetrics {
   readonly configErrors = this.#counter('weft_config_errors_total', 'Configurations that were refused')
   readonly reports = this.#counter('weft_peer_problems_total', 'Words of other nodes that were refused')
   readonly wanted = this.#gauge('weft_wanted_objects', 'Kernel objects that this node should have')
-  readonly programSeconds = new Histogram({
-    name: 'weft_program_seconds',
-    help: 'Time of one pass of the applier',
-    buckets: [0.0005, 0.002, 0.005, 0.02, 0.1, 0.5, 2, 10],
-    registers: [this.registry],
-  })
   readonly cniSeconds = new Histogram({
     name: 'weft_cni_seconds',
     help: 'Time from a CNI request to its answer',

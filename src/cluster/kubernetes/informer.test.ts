@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { after, afterEach, before, beforeEach, test } from 'node:test'
-import { KubeClient } from './client.ts'
+import { HttpClient } from '../http-client.ts'
 import { Informer } from './informer.ts'
 import { nodeObject, TestServer } from './test-server.ts'
 
@@ -32,10 +32,10 @@ async function watched(): Promise<void> {
 }
 
 function begin(options: { watchSeconds?: number; watchGraceMilliseconds?: number } = {}): void {
-  const client = new KubeClient({
+  const client = new HttpClient({
     server: server.url,
     insecure: false,
-    namespace: 'default',
+   
     credentials: async () => ({}),
   })
   const say = (line: string) => {

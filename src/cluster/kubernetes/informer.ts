@@ -12,7 +12,7 @@
  * Sources: Kubernetes API Concepts: "Retrieving large results sets in chunks", "Watch bookmarks", "410 Gone responses".
  */
 import { Backoff, type BackoffOptions, sleep } from '../backoff.ts'
-import { KubeApiError, type KubeClient } from './client.ts'
+import { type HttpClient, HttpError } from '../http-client.ts'
 
 /** The part of an object that every projector may rely on. Strangers wrote the rest. */
 export interface RawObject {
@@ -21,7 +21,7 @@ export interface RawObject {
 }
 
 export interface InformerOptions<T> {
-  readonly client: KubeClient
+  readonly client: HttpClient
   /** Collection path, such as `/api/v1/nodes`. */
   readonly path: string
   /** `metadata.name=…` when not everything is wanted. */
@@ -102,7 +102,7 @@ export class Informer<T> {
       this.#failing = true
       this.#options.onConnection(error)
     }
-    const asked = error instanceof KubeApiError ? (error.retryAfterSeconds ?? 0) * 1000 : 0
+    const asked = error instanceof HttpError ? (error.retryAfterSeconds ?? 0) * 1000 : 0
     await sleep(Math.max(this.#backoff.next(), Math.min(asked, 60_000)), this.#abort.signal)
   }
 
@@ -177,12 +177,7 @@ export class Informer<T> {
     if (!object) return
     if (type === 'ERROR') {
       const status = object as { code?: number; reason?: string; message?: string }
-      throw new KubeApiError(
-        `watch ${this.#options.path}`,
-        status.code ?? 500,
-        status.reason ?? '',
-        status.message ?? '',
-      )
+      throw new HttpError(`watch ${this.#options.path}`, status.code ?? 500, status.reason ?? '', status.message ?? '')
     }
     const version = object.metadata?.resourceVersion
     if (typeof version === 'string') this.#version = version
@@ -209,7 +204,7 @@ export class Informer<T> {
 }
 
 const isExpired = (error: unknown): boolean =>
-  error instanceof KubeApiError && (error.status === 410 || error.reason === 'Expired' || error.reason === 'Gone')
+  error instanceof HttpError && (error.status === 410 || error.reason === 'Expired' || error.reason === 'Gone')
 
 const nameOf = (object: RawObject): string | undefined => {
   const name = object.metadata?.name

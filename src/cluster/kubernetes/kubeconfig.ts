@@ -11,27 +11,11 @@ import { dirname, resolve } from 'node:path'
 import { promisify } from 'node:util'
 import { parse } from 'yaml'
 import { ConfigError } from '../../model/errors.ts'
+import type { Credentials, Endpoint } from '../http-client.ts'
 
-/** Client certificate and bearer token, as far as there are any. PEM text. */
-export interface Credentials {
-  readonly certificate?: string
-  readonly key?: string
-  /** Value of the Authorization header. */
-  readonly authorization?: string
-}
-
-export interface Connection {
-  /** Base address without a trailing slash. */
-  readonly server: string
-  /** PEM; the system's authorities when left out. */
-  readonly ca?: string
-  readonly insecure: boolean
-  /** Name to check the certificate against instead of the host of `server`. */
-  readonly serverName?: string
+export interface Connection extends Endpoint {
   /** The namespace of the context, `default` when it names none. */
   readonly namespace: string
-  /** Asked before every request; cheap when nothing changed. */
-  credentials(): Promise<Credentials>
 }
 
 const SERVICE_ACCOUNT = '/var/run/secrets/kubernetes.io/serviceaccount'

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { HttpClient } from '../http-client.ts'
 import { announcementOf, Recorder, testSource } from '../source-suite.ts'
-import { KubeClient } from './client.ts'
 import { KubernetesSource } from './source.ts'
 import { nodeObject, TestServer } from './test-server.ts'
 
@@ -12,10 +12,10 @@ const quiet = { debug() {}, info() {}, warn() {}, error() {} }
 
 const sourceOf = (server: TestServer, nodeName: string): KubernetesSource =>
   new KubernetesSource({
-    client: new KubeClient({
+    client: new HttpClient({
       server: server.url,
       insecure: false,
-      namespace: 'default',
+     
       credentials: async () => ({ authorization: 'Bearer t' }),
     }),
     nodeName,

@@ -9,14 +9,14 @@
 import { hostname } from 'node:os'
 import { Backoff, sleep } from '../backoff.ts'
 import type { Announcement, ClusterEvent, ClusterListener, ClusterLog, ClusterSource, NodeReport } from '../cluster.ts'
+import { type HttpClient, HttpError } from '../http-client.ts'
 import { NetConfigFile } from '../net-config-file.ts'
 import { ReportLimiter } from '../report-limiter.ts'
 import { annotationsByKey, formatAnnouncement, type ProjectedNode, parseNode, projectNode } from './annotations.ts'
-import { KubeApiError, type KubeClient } from './client.ts'
 import { Informer, type InformerOptions, type RawObject } from './informer.ts'
 
 export interface KubernetesSourceOptions {
-  readonly client: KubeClient
+  readonly client: HttpClient
   readonly nodeName: string
   readonly annotationPrefix: string
   /** Where net-conf.json is: a file, or the key `net-conf.json` of a ConfigMap. */
@@ -108,7 +108,7 @@ export class KubernetesSource implements ClusterSource {
       .request({ method: 'POST', path: '/api/v1/namespaces/default/events', body: event, signal: this.#abort.signal })
       .catch((error: Error) => {
         if (this.#abort.signal.aborted) return
-        if (error instanceof KubeApiError && error.status === 403) {
+        if (error instanceof HttpError && error.status === 403) {
           this.#eventsRefused = true
           log.warn({ err: error.message }, 'may not create Events: reports about nodes stay in this log')
         } else log.debug({ err: error.message, node: report.node }, 'an Event could not be written')
@@ -142,7 +142,7 @@ export class KubernetesSource implements ClusterSource {
         return
       } catch (error) {
         if (signal.aborted) return
-        const status = error instanceof KubeApiError ? error.status : 0
+        const status = error instanceof HttpError ? error.status : 0
         const refused = status >= 400 && status < 500 && ![408, 409, 429].includes(status)
         if (refused) throw error
         if (attempt === 0) log.warn({ err: (error as Error).message }, `cannot ${what} yet`)

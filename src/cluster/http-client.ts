@@ -1,6 +1,6 @@
 /**
- * The few HTTP requests that an agent makes of a Kubernetes API server: JSON in and out, and a watch as lines. On Node's own
- * http client with kept connections: no packages, no objects of kinds that nobody reads.
+ * The few HTTP requests that an agent makes of a Kubernetes API server, or of etcd's gateway: JSON in and out, and a watch
+ * as lines. On Node's own http client with kept connections: no packages, no objects of kinds that nobody reads.
  *
  * A peer that vanished without a word is noticed by TCP keepalive: after 15 s of silence the kernel asks every second and
  * gives up after ten unanswered probes.
@@ -10,7 +10,26 @@
 import { Agent as HttpAgent, request as httpRequest, type IncomingMessage } from 'node:http'
 import { Agent as HttpsAgent, request as httpsRequest } from 'node:https'
 import { text as readText } from 'node:stream/consumers'
-import type { Connection, Credentials } from './kubeconfig.ts'
+
+/** Client certificate and bearer token, as far as there are any. PEM text. */
+export interface Credentials {
+  readonly certificate?: string
+  readonly key?: string
+  /** Value of the Authorization header. */
+  readonly authorization?: string
+}
+
+export interface Endpoint {
+  /** Base address without a trailing slash. */
+  readonly server: string
+  /** PEM; the system's authorities when left out. */
+  readonly ca?: string
+  readonly insecure: boolean
+  /** Name to check the certificate against instead of the host of `server`. */
+  readonly serverName?: string
+  /** Asked before every request; cheap when nothing changed. */
+  credentials(): Promise<Credentials>
+}
 
 const REQUEST_TIMEOUT_MS = 30_000
 const KEEPALIVE_MS = 15_000
@@ -18,8 +37,8 @@ const KEEPALIVE_MS = 15_000
 const MAX_BODY_BYTES = 64 << 20
 
 /** The server answered, and not with success. */
-export class KubeApiError extends Error {
-  override readonly name = 'KubeApiError'
+export class HttpError extends Error {
+  override readonly name = 'HttpError'
   /** HTTP status, or the code of a Status object in a watch. */
   readonly status: number
   /** `Expired`, `Conflict`, `NotFound`, … */
@@ -34,7 +53,7 @@ export class KubeApiError extends Error {
   }
 }
 
-export interface KubeRequest {
+export interface HttpRequest {
   readonly method: 'GET' | 'POST' | 'PATCH' | 'PUT' | 'DELETE'
   /** Path with its query. */
   readonly path: string
@@ -44,31 +63,31 @@ export interface KubeRequest {
   readonly signal?: AbortSignal
 }
 
-export class KubeClient {
-  readonly #connection: Connection
+export class HttpClient {
+  readonly #endpoint: Endpoint
   readonly #base: URL
   #agent: HttpAgent | HttpsAgent | undefined
   #agentFor: Credentials | undefined
 
-  constructor(connection: Connection) {
-    this.#connection = connection
-    this.#base = new URL(connection.server)
+  constructor(endpoint: Endpoint) {
+    this.#endpoint = endpoint
+    this.#base = new URL(endpoint.server)
   }
 
   /** For messages. */
   get server(): string {
-    return this.#connection.server
+    return this.#endpoint.server
   }
 
-  /** Sends and reads one JSON answer. Rejects with KubeApiError, or the socket's error. */
-  async request(request: KubeRequest): Promise<unknown> {
+  /** Sends and reads one JSON answer. Rejects with HttpError, or the socket's error. */
+  async request(request: HttpRequest): Promise<unknown> {
     const response = await this.#send(request, AbortSignal.timeout(REQUEST_TIMEOUT_MS))
     const answer = await readBounded(response)
     const what = `${request.method} ${request.path.split('?')[0]}`
     const ok = response.statusCode! >= 200 && response.statusCode! < 300
     const parsed = parseJson(answer)
     if (!ok) throw statusError(what, response, parsed, answer)
-    if (parsed === undefined) throw new KubeApiError(what, 502, 'NotJson', 'the answer is not JSON')
+    if (parsed === undefined) throw new HttpError(what, 502, 'NotJson', 'the answer is not JSON')
     return parsed
   }
 
@@ -76,7 +95,7 @@ export class KubeClient {
    * Calls back for each line of a streamed answer until it ends. Rejects as `request` does, and when the signal aborts.
    * Resolves when the server ends the stream in order.
    */
-  async stream(request: KubeRequest, onLine: (line: string) => void): Promise<void> {
+  async stream(request: HttpRequest, onLine: (line: string) => void): Promise<void> {
     const response = await this.#send(request)
     const what = `${request.method} ${request.path.split('?')[0]}`
     if (response.statusCode !== 200) {
@@ -94,7 +113,7 @@ export class KubeClient {
         if (line) onLine(line)
       }
       rest += chunk.slice(from)
-      if (rest.length > MAX_BODY_BYTES) throw new KubeApiError(what, 502, 'TooLarge', 'a line exceeds 64 MiB')
+      if (rest.length > MAX_BODY_BYTES) throw new HttpError(what, 502, 'TooLarge', 'a line exceeds 64 MiB')
     }
   }
 
@@ -103,8 +122,8 @@ export class KubeClient {
     this.#agent = undefined
   }
 
-  async #send(request: KubeRequest, timeout?: AbortSignal): Promise<IncomingMessage> {
-    const credentials = await this.#connection.credentials()
+  async #send(request: HttpRequest, timeout?: AbortSignal): Promise<IncomingMessage> {
+    const credentials = await this.#endpoint.credentials()
     const url = new URL(this.#base.pathname.replace(/\/$/, '') + request.path, this.#base)
     const body = request.body === undefined ? undefined : JSON.stringify(request.body)
     const signals = [request.signal, timeout].filter((signal) => signal !== undefined)
@@ -142,7 +161,7 @@ export class KubeClient {
     if (this.#agent && same) return this.#agent
     this.#agent?.destroy()
     this.#agentFor = credentials
-    const { ca, insecure, serverName } = this.#connection
+    const { ca, insecure, serverName } = this.#endpoint
     const pool = { keepAlive: true, keepAliveMsecs: KEEPALIVE_MS, maxFreeSockets: 2, timeout: 0 }
     this.#agent =
       url.protocol === 'https:'
@@ -180,11 +199,11 @@ function parseJson(text: string): unknown {
   }
 }
 
-function statusError(what: string, response: IncomingMessage, parsed: unknown, answer: string): KubeApiError {
+function statusError(what: string, response: IncomingMessage, parsed: unknown, answer: string): HttpError {
   const status = (parsed ?? {}) as { reason?: unknown; message?: unknown }
   const message = typeof status.message === 'string' ? status.message : answer.slice(0, 200)
   const retryAfter = Number(response.headers['retry-after'])
-  return new KubeApiError(
+  return new HttpError(
     what,
     response.statusCode ?? 0,
     typeof status.reason === 'string' ? status.reason : '',

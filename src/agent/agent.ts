@@ -1,0 +1,238 @@
+/**
+ * `weft agent`: the list of what it is made of, and how that starts and stops.
+ *
+ *   lock ─► status socket ─► kernel, applier ─► CNI server (answers "try again later") ─► interface, cluster ─► loop
+ *
+ * Stopping undoes nothing: what the kernel has stays, and the next agent goes on from it.
+ */
+import { existsSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+import type { Logger } from 'pino'
+import { Applier, type ApplyReport } from '../apply/applier.ts'
+import type { ClusterSource } from '../cluster/cluster.ts'
+import { installShim, writeConflist } from '../cni/install.ts'
+import type { FragmentSink } from '../cni/network.ts'
+import { CniServer } from '../cni/server.ts'
+import type { Kernel } from '../kernel/kernel.ts'
+import { openLinuxKernel } from '../kernel/linux/linux-kernel.ts'
+import { levelToggle, openLog, setLogLevel } from './log.ts'
+import { AgentMetrics } from './metrics.ts'
+import { NetworkLoop, type PodNetwork } from './network-loop.ts'
+import { NodeWatch } from './node-watch.ts'
+import type { AgentOptions } from './options.ts'
+import { RunLock } from './run-lock.ts'
+import { openSource } from './source.ts'
+import { StatusServer } from './status-server.ts'
+import { readPreviousSubnets, writeSubnetEnv } from './subnet-env.ts'
+
+/** Runs until a signal; resolves with the exit code. Throws ConfigError for what the user must change. */
+export async function runAgent(options: AgentOptions): Promise<number> {
+  const log = openLog(options.logLevel, options.nodeName)
+  const lock = await RunLock.take(options.runDir)
+  const agent = new Agent(options, log)
+  const toggle = levelToggle(log)
+  process.on('SIGHUP', toggle)
+  process.on('uncaughtException', (error) => {
+    log.fatal({ err: error }, 'the agent fails; what is programmed stays')
+    process.exit(70)
+  })
+  try {
+    await agent.start()
+    const signal = await new Promise<string>((resolve) => {
+      for (const name of ['SIGTERM', 'SIGINT'] as const) process.once(name, () => resolve(name))
+    })
+    log.info({ signal }, 'stopping; what is programmed stays')
+    return 0
+  } finally {
+    process.off('SIGHUP', toggle)
+    await agent.close()
+    lock.release()
+  }
+}
+
+class Agent {
+  readonly #options: AgentOptions
+  readonly #log: Logger
+  readonly #metrics = new AgentMetrics()
+  readonly #kernel: Kernel
+  readonly #applier: Applier
+  readonly #source: ClusterSource
+  readonly #node: NodeWatch
+  readonly #loop: NetworkLoop
+  readonly #cni: CniServer
+  readonly #status: StatusServer
+  #driftSeen = 0
+  #conflistWritten = false
+  #available = false
+
+  constructor(options: AgentOptions, log: Logger) {
+    this.#options = options
+    this.#log = log
+    this.#kernel = openLinuxKernel()
+    this.#applier = new Applier(this.#kernel, {
+      onReport: (report) => this.#onReport(report),
+      onReadError: (error) => log.warn({ err: (error as Error).message }, 'the kernel could not be read; trying again'),
+    })
+    this.#source = openSource(options, log)
+    this.#loop = new NetworkLoop({
+      nodeName: options.nodeName,
+      source: this.#source,
+      writer: this.#applier,
+      log,
+      previousSubnets: readPreviousSubnets(options.subnetFile),
+      settings: {
+        masquerade: options.masquerade.enabled,
+        fullyRandom: options.masquerade.fullyRandom,
+        forward: options.forwardRules,
+        blackhole: options.blackholeRoute,
+      },
+      onOwnNode: ({ node, wishes }) => this.#node.setNode(node.addresses, wishes),
+      onPodNetwork: (network) => this.#servePods(network),
+      onConfigError: () => this.#metrics.configErrors.inc(),
+      onPeerProblem: () => this.#metrics.reports.inc(),
+    })
+    this.#node = new NodeWatch({
+      kernel: this.#kernel,
+      options: options.interface,
+      onDetected: (detected) => this.#loop.onDetected(detected),
+      onProblem: (error) => log.warn({ err: error.message }, 'the external interface is not known'),
+    })
+    this.#cni = new CniServer({
+      kernel: this.#kernel,
+      runDir: options.runDir,
+      stateDir: `${options.stateDir}/cni`,
+      ...(options.hostLocalDir ? { hostLocalDir: options.hostLocalDir } : {}),
+      sink: this.#sink(),
+      log,
+      metrics: {
+        observe: (command, code, milliseconds) =>
+          this.#metrics.cniSeconds.observe({ command: knownCommand(command), code: String(code) }, milliseconds / 1000),
+        gauge: (attachments, draining) => {
+          this.#metrics.attachments.set(attachments)
+          this.#metrics.draining.set(draining)
+        },
+      },
+    })
+    this.#status = new StatusServer({
+      socketPath: `${options.runDir}/agent.sock`,
+      tcp: options.healthz,
+      notReady: () => this.#loop.notReady(),
+      metrics: () => this.#readMetrics(),
+      state: () => ({ ...this.#loop.state(), failures: this.#failures(), applied: this.#applier.counts }),
+      setLogLevel: (level) => setLogLevel(log, level),
+    })
+  }
+
+  async start(): Promise<void> {
+    await this.#status.listen()
+    await this.#applier.start()
+    const recovered = await this.#cni.start()
+    this.#log.info({ recovered }, 'CNI server')
+    this.#installPlugin()
+    await this.#node.start()
+    this.#source.start((event) => {
+      if (event.type === 'connection') this.#metrics.connected.set(event.up ? 1 : 0)
+      if (event.type === 'synced') {
+        this.#metrics.connected.set(1)
+        this.#metrics.synced.set(1)
+      }
+      this.#loop.onCluster(event)
+    })
+  }
+
+  async close(): Promise<void> {
+    this.#loop.close()
+    this.#node.close()
+    this.#status.close()
+    await Promise.all([this.#source.close(), this.#cni.close()])
+    await this.#applier.close()
+    this.#kernel.close()
+  }
+
+  async #servePods(network: PodNetwork): Promise<void> {
+    const { subnetFile, masquerade, cniConfDir, setNodeNetworkUnavailable } = this.#options
+    await this.#cni.setNetwork(network)
+    writeSubnetEnv(subnetFile, {
+      networks: network.clusterNetworks,
+      subnets: network.podCidrs,
+      mtuBytes: network.mtuBytes,
+      masquerade: masquerade.enabled,
+    })
+    this.#log.info(network, 'pods can be served')
+    if (cniConfDir && !this.#conflistWritten) {
+      writeConflist(cniConfDir)
+      this.#conflistWritten = true
+    }
+    if (setNodeNetworkUnavailable && !this.#available) {
+      this.#available = true
+      this.#source.setNetworkAvailable().catch((error: Error) => {
+        this.#log.warn({ err: error.message }, 'the condition NetworkUnavailable cannot be set')
+      })
+    }
+  }
+
+  /** Puts the plugin binary where the runtime looks. Without one, a plugin that is there already goes on working. */
+  #installPlugin(): void {
+    const { cniBinDir, cniPlugin, runDir } = this.#options
+    if (!cniBinDir) return
+    const plugin = cniPlugin ?? pluginBesideProgram()
+    if (plugin) installShim(cniBinDir, runDir, plugin)
+    else this.#log.warn({}, 'there is no dist/native/weft-cni and no --cni-plugin: no plugin is put in place')
+  }
+
+  /** Fragments of pods go the same way as all others; a port mapping that the kernel refused fails its ADD. */
+  #sink(): FragmentSink {
+    return {
+      set: async (fragment) => {
+        this.#applier.set(fragment)
+        await this.#applier.settle()
+        if (this.#applier.inPlace(fragment.source)) return
+        const failure = this.#applier.failures().find(({ sources }) => sources.includes(fragment.source))
+        throw failure?.error ?? new Error(`${fragment.source} could not be put in place`)
+      },
+      remove: async (source) => {
+        this.#applier.remove(source)
+        await this.#applier.settle()
+      },
+    }
+  }
+
+  #onReport(report: ApplyReport): void {
+    const failed = new Set(report.failures.map(({ key }) => key))
+    this.#metrics.ops.inc(report.ops.length - failed.size)
+    this.#metrics.failedOps.inc(failed.size)
+    const { driftSeen } = this.#applier.counts
+    if (driftSeen > this.#driftSeen) {
+      this.#metrics.drift.inc(driftSeen - this.#driftSeen)
+      this.#log.info({ ops: report.ops.length }, 'put right what was changed by another hand')
+      this.#driftSeen = driftSeen
+    }
+    this.#log.debug({ ops: report.ops.length, failed: failed.size }, 'programmed')
+    this.#loop.onReport(report)
+  }
+
+  #failures(): object[] {
+    return this.#applier.failures().map(({ key, error, sources }) => ({ key, error: error.message, sources }))
+  }
+
+  #readMetrics(): Promise<string> {
+    const { believed, refused } = this.#loop.peerCounts
+    this.#metrics.peers.set({ state: 'believed' }, believed)
+    this.#metrics.peers.set({ state: 'refused' }, refused)
+    this.#metrics.wanted.set(this.#applier.desired.size)
+    this.#metrics.failing.set(this.#applier.failures().length)
+    return this.#metrics.registry.metrics()
+  }
+}
+
+const knownCommand = (command: string): string =>
+  ['ADD', 'DEL', 'CHECK', 'GC', 'STATUS', 'VERSION'].includes(command) ? command : 'other'
+
+/** `native/weft-cni` beside the bundle, or under dist/ of the checkout. */
+function pluginBesideProgram(): string | undefined {
+  for (const candidate of ['./native/weft-cni', '../native/weft-cni', '../../dist/native/weft-cni']) {
+    const path = fileURLToPath(new URL(candidate, import.meta.url))
+    if (existsSync(path)) return path
+  }
+  return undefined
+}
