@@ -108,7 +108,7 @@ const named: Readonly<
       'nd-redirect': 137,
     },
   },
-  boolean: { bytes: 1, names: { missing: 0, exists: 1 } },
+  boolean: { bytes: 4, names: { missing: 0, exists: 1 } },
 }
 
 const widths: Readonly<Partial<Record<LiteralType, number>>> = {
@@ -136,7 +136,7 @@ export const paddedBytes = (type: LiteralType): number => (literalBytes(type) + 
 export const isFlagType = (type: LiteralType): boolean => named[type]?.flags === true
 
 const littleEndian = (type: LiteralType): boolean =>
-  type === 'mark' || type === 'ct_state' || type === 'ct_status' || type === 'fib_addrtype'
+  ['mark', 'ct_state', 'ct_status', 'fib_addrtype', 'boolean'].includes(type)
 
 function numberToBytes(type: LiteralType, value: number): Uint8Array {
   const bytes = new Uint8Array(literalBytes(type))

@@ -137,6 +137,11 @@ export class LinuxKernel implements Kernel, DriverContext {
     return this.#ioctlSocket
   }
 
+  /** What a driver can do beyond the Kernel interface, for functions of that driver's own file. */
+  sessionOf(driver: Driver): DriverSession {
+    return this.#session(driver)
+  }
+
   #session(driver: Driver): DriverSession {
     let session = this.#sessions.get(driver)
     if (!session) {

@@ -294,8 +294,7 @@ function lone(statement: LoneStatement): NftExpression {
   }
   if ('log' in statement) {
     const { group, prefix } = statement.log
-    const toGroup = group === undefined ? {} : { group, snapLength: 0, threshold: 0 }
-    return { name: 'log', data: { ...(prefix !== undefined && { prefix }), ...toGroup } }
+    return { name: 'log', data: { ...(prefix !== undefined && { prefix }), ...(group !== undefined && { group }) } }
   }
   if ('reject' in statement) return { name: 'reject', data: rejects[statement.reject] }
   throw new NftLiteralError(`[${statement.foreign}] cannot be written`)

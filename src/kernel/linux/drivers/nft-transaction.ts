@@ -193,8 +193,8 @@ export class NftTransaction {
     ({ verb, object }, i) => object.kind === 'nft-element' && verb !== 'add' && this.#element('delete', object, i),
     ({ verb, object }, i) => object.kind === 'nft-element' && verb !== 'delete' && this.#element('add', object, i),
     ({ verb, object }, i) => object.kind === 'nft-chain' && verb !== 'delete' && this.#addRules(verb, object, i),
-    ({ verb, object }, i) => object.kind === 'nft-chain' && verb === 'delete' && this.#deleteChain(object, i),
     ({ verb, object }, i) => verb === 'delete' && this.#deleteSetOrCounter(object, i),
+    ({ verb, object }, i) => object.kind === 'nft-chain' && verb === 'delete' && this.#deleteChain(object, i),
     ({ verb, object }, i) => object.kind === 'nft-table' && verb === 'delete' && this.#deleteTable(object, i),
   ]
 

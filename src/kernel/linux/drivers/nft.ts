@@ -9,7 +9,7 @@ import { type KernelObject, keyOf, type ObjectKind } from '../../../model/kernel
 import type { KernelOp } from '../../../model/kernel-state.ts'
 import type { NftCounterReading, NftSet, NftTable } from '../../../model/nft.ts'
 import { NETLINK_NETFILTER } from '../../../wire/netlink/constants.gen.ts'
-import type { KernelEvent, OpResult, Watch } from '../../kernel.ts'
+import type { Kernel, KernelEvent, OpResult, Watch } from '../../kernel.ts'
 import type { Driver, DriverContext, DriverSession } from '../driver.ts'
 import type { NetlinkSocket } from '../netlink-socket.ts'
 import * as syscalls from '../syscalls.ts'
@@ -30,6 +30,13 @@ export const nftDriver: Driver = {
 export interface CounterReadings {
   /** What the named counters of weft's tables have counted. */
   readCounters(): Promise<NftCounterReading[]>
+}
+
+/** What the named counters of weft's tables have counted, in a kernel that has this driver; nothing in another (the twin). */
+export async function readNftCounters(kernel: Kernel): Promise<readonly NftCounterReading[]> {
+  const session =
+    'sessionOf' in kernel && typeof kernel.sessionOf === 'function' ? kernel.sessionOf(nftDriver) : undefined
+  return session instanceof NftSession ? session.readCounters() : []
 }
 
 class NftSession implements DriverSession, CounterReadings {
