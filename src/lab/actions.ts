@@ -139,7 +139,7 @@ export async function execute(
   const enter =
     place.pid === undefined
       ? ['--netns', place.netnsPath, '--mount-ns', '--hostname', target]
-      : ['--join', String(place.pid)]
+      : ['--join', String(place.pid), '--mount-ns']
   const child = spawn(nativeProgram('weft-pod'), ['run', ...enter, '--', ...argv], {
     stdio: 'inherit',
     env: { ...process.env, ...place.env, [LAB_VARIABLE]: lab },

@@ -30,7 +30,14 @@ async function entered({ pid, netnsPath }: JoinTarget): Promise<void> {
   if (!(await waitUntil(inside, 2000))) throw new Error('the container does not run')
 }
 
-const runner = (target: JoinTarget): string[] => ['run', '--join', String(target.pid), '--', ...target.argv]
+const runner = (target: JoinTarget): string[] => [
+  'run',
+  '--join',
+  String(target.pid),
+  '--mount-ns',
+  '--',
+  ...target.argv,
+]
 
 /** Runs a program to its end and resolves with its exit code; kills it after the timeout (rejects). */
 export async function runJoined(target: JoinTarget, timeoutMs: number): Promise<number> {

@@ -50,7 +50,6 @@ export class Kubelet {
   #beat: NodeJS.Timeout | undefined
   #reachable = true
   #unready: string | undefined = 'cni config uninitialized'
-  #conditionsText = ''
   #closed = false
   #adds = 0
   readonly #queue: (() => void)[] = []
@@ -222,8 +221,11 @@ export class Kubelet {
     clearTimeout(this.#beat)
     if (this.#closed) return
     try {
+      const before = this.#reachable
       this.#reachable = await this.#reachesApi()
       if (this.#reachable) {
+        // What was said of the node and its pods while it was silent is not what this kubelet said last.
+        if (!before) for (const worker of this.#workers.values()) worker.resync()
         this.#unready = await this.#cni.unreadyReason()
         await this.#pushConditions()
         await this.#renewLease()
@@ -277,8 +279,8 @@ export class Kubelet {
             `container runtime network not ready: NetworkReady=false reason:NetworkPluginNotReady message:Network plugin returns error: ${this.#unready}`,
           ),
     ]
-    const text = JSON.stringify(ours)
-    if (text === this.#conditionsText && before.length >= ours.length) return
+    const shown = (each: Omit<PodCondition, 'lastTransitionTime'> | undefined) => `${each?.status} ${each?.reason} ${each?.message}`
+    if (ours.every((each) => shown(before.find(({ type }) => type === each.type)) === shown(each))) return
     const conditions = [...before.filter((each) => !ours.some(({ type }) => type === each.type)), ...ours]
     const { resourceVersion } = node.metadata
     await this.#client.patch(
@@ -287,7 +289,6 @@ export class Kubelet {
       { metadata: { resourceVersion }, status: { conditions } },
       { subresource: 'status' },
     )
-    this.#conditionsText = text
   }
 
   async #renewLease(): Promise<void> {

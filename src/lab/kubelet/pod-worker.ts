@@ -117,6 +117,12 @@ export class PodWorker {
     this.wake()
   }
 
+  /** Writes the whole status again at the next step. */
+  resync(): void {
+    this.#lastStatus = ''
+    this.wake()
+  }
+
   /** Stops looking after the pod without ending it. */
   abandon(): void {
     this.#removed = true
