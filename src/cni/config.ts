@@ -68,7 +68,6 @@ export interface NetworkConfig {
   readonly hairpin?: boolean
   readonly mtuBytes?: number
   readonly portIsolation: boolean
-  readonly macSpoofCheck: boolean
   readonly disableContainerInterface: boolean
   /** Leave duplicate address detection on for IPv6 addresses of pods. */
   readonly enableDad: boolean
@@ -78,8 +77,8 @@ export interface NetworkConfig {
   readonly prevResult?: CniResult
 }
 
-/** Options of the reference bridge that this plugin does not have: refused, not ignored, because they isolate. */
-const unsupported = ['vlan', 'vlanTrunk', 'promiscMode'] as const
+/** Options of the reference bridge that this plugin does not have: refused, not ignored, because pods would be less apart than asked for. */
+const unsupported = ['vlan', 'vlanTrunk', 'promiscMode', 'macspoofchk'] as const
 
 export function parseNetworkConfig(fields: FieldReader, cniVersion: CniVersion): NetworkConfig {
   const name = fields.text('name', 256)
@@ -113,7 +112,6 @@ export function parseNetworkConfig(fields: FieldReader, cniVersion: CniVersion):
     ...(hairpin === undefined ? {} : { hairpin }),
     ...(mtuBytes ? { mtuBytes } : {}),
     portIsolation: fields.flag('portIsolation'),
-    macSpoofCheck: fields.flag('macspoofchk'),
     disableContainerInterface,
     enableDad: fields.flag('enabledad'),
     ipam,

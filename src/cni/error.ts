@@ -26,6 +26,8 @@ export const CniCode = {
   alreadyAttached: 104,
   /** The journal cannot be written: nothing was begun. */
   journal: 105,
+  /** A host port that another container has, or that the node's firewall refuses. */
+  hostPort: 106,
   internal: 199,
 } as const
 

@@ -52,10 +52,13 @@ export class CniServer {
     if (recovery.damagedLines) log.error(recovery, 'The CNI journal was damaged; a copy is beside it')
     const report = await recover(kernel, this.#journal, this.#attacher, log)
     this.#recovered = true
-    for (const { attachment } of this.#journal.entries.values()) {
-      const fragment = attachmentFragment(attachment)
-      if (fragment) await sink.set(fragment)
-    }
+    const living = [...this.#journal.entries.values()].filter(({ state }) => state === 'up')
+    const fragments = living.flatMap(({ attachment }) => attachmentFragment(attachment) ?? [])
+    await Promise.all(
+      fragments.map((fragment) =>
+        sink.set(fragment).catch((err) => log.error({ err, source: fragment.source }, 'Cannot restore host ports')),
+      ),
+    )
     await this.#socket.listen()
     return report
   }

@@ -5,9 +5,12 @@
  *   node --import tsx test/netns/cni-agent.ts '{"runDir":"/tmp/x","binDir":"/tmp/x/bin","podCidrs":["10.1.0.0/24"],…}'
  */
 
+import { Applier } from '../../src/apply/applier.ts'
+import { applierSink } from '../../src/cni/applier-sink.ts'
 import { installShim } from '../../src/cni/install.ts'
 import type { Log } from '../../src/cni/network.ts'
 import { CniServer } from '../../src/cni/server.ts'
+import { planFirewallSkeleton } from '../../src/datapath/firewall/firewall.ts'
 import { openLinuxKernel } from '../../src/kernel/linux/linux-kernel.ts'
 import { Cidr } from '../../src/net/cidr.ts'
 
@@ -31,13 +34,27 @@ const print = (level: string) => (fields: object, message: string) => {
 const log: Log = { debug: print('debug'), info: print('info'), warn: print('warn'), error: print('error') }
 
 const kernel = openLinuxKernel()
+const applier = new Applier(kernel, { kinds: [['nft-table', 'nft-set', 'nft-counter', 'nft-chain', 'nft-element']] })
+await applier.start()
+applier.set({
+  source: 'firewall',
+  objects: planFirewallSkeleton({
+    clusterCidrs: config.clusterNetworks.map(Cidr.parse),
+    localCidrs: config.podCidrs.map(Cidr.parse),
+    masquerade: true,
+    tunnels: [],
+    ...(config.bridge ? { podDevices: [config.bridge] } : {}),
+  }),
+})
+await applier.settle()
 const server = new CniServer({
   kernel,
   runDir: config.runDir,
-  sink: { set: async () => undefined, remove: async () => undefined },
+  sink: applierSink(applier),
   log,
 })
 const report = await server.start()
+applier.markComplete()
 if (!config.unready)
   await server.setNetwork({
     podCidrs: config.podCidrs.map(Cidr.parse),
