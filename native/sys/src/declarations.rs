@@ -111,6 +111,16 @@ pub struct sigset_t {
     pub bits: [c_ulong; 16],
 }
 
+pub const EIO: c_int = 5;
+pub const EBUSY: c_int = 16;
+pub const EINVAL: c_int = 22;
+pub const ENOSYS: c_int = 38;
+pub const EMSGSIZE: c_int = 90;
+pub const EOPNOTSUPP: c_int = 95;
+pub const ENETDOWN: c_int = 100;
+pub const ENETUNREACH: c_int = 101;
+pub const ECONNREFUSED: c_int = 111;
+pub const EHOSTUNREACH: c_int = 113;
 pub const EINPROGRESS: c_int = 115;
 
 pub const AF_UNIX: c_int = 1;
@@ -189,6 +199,7 @@ pub const MS_REC: c_ulong = 16384;
 pub const MS_SLAVE: c_ulong = 1 << 19;
 pub const MNT_DETACH: c_int = 2;
 
+pub const TUNGETFEATURES: c_ulong = 0x8004_54cf;
 pub const TUNSETIFF: c_ulong = 0x4004_54ca;
 pub const TUNSETPERSIST: c_ulong = 0x4004_54cb;
 pub const TUNSETOFFLOAD: c_ulong = 0x4004_54d0;
@@ -205,8 +216,10 @@ pub const TUN_F_USO6: c_ulong = 0x40;
 pub const SIOCGIFMTU: c_ulong = 0x8921;
 pub const SIOCSIFMTU: c_ulong = 0x8922;
 
-pub const LOCK_EX: c_int = 2;
-pub const LOCK_NB: c_int = 4;
+pub const F_SETFL: c_int = 4;
+pub const O_NONBLOCK: c_int = 0o4000;
+/// Read what is there, do not wait.
+pub const RWF_NOWAIT: c_int = 8;
 
 extern "C" {
     pub fn socket(domain: c_int, kind: c_int, protocol: c_int) -> c_int;
@@ -239,11 +252,12 @@ extern "C" {
     pub fn read(fd: c_int, bytes: *mut c_void, length: usize) -> isize;
     pub fn write(fd: c_int, bytes: *const c_void, length: usize) -> isize;
     pub fn readv(fd: c_int, parts: *const iovec, count: c_int) -> isize;
+    pub fn preadv2(fd: c_int, parts: *const iovec, count: c_int, offset: i64, flags: c_int) -> isize;
     pub fn writev(fd: c_int, parts: *const iovec, count: c_int) -> isize;
     pub fn poll(fds: *mut pollfd, count: c_ulong, timeout_ms: c_int) -> c_int;
     pub fn ppoll(fds: *mut pollfd, count: c_ulong, timeout: *const timespec, mask: *const sigset_t) -> c_int;
     pub fn ioctl(fd: c_int, request: c_ulong, argument: c_ulong) -> c_int;
-    pub fn flock(fd: c_int, operation: c_int) -> c_int;
+    pub fn fcntl(fd: c_int, command: c_int, value: c_int) -> c_int;
     pub fn umask(mask: c_uint) -> c_uint;
     pub fn setns(fd: c_int, kind: c_int) -> c_int;
     pub fn unshare(flags: c_int) -> c_int;

@@ -1,0 +1,278 @@
+//! The control socket: lines of words in, lines out, each answer ended by `ok` or `error TEXT`. It outlives any agent: one
+//! that starts finds the tunnel here, compares what it is with what is wanted, and changes only what differs.
+//!
+//! The commands are in native/README.md.
+
+use crate::table::{Definition, Prefix};
+use crate::tunnel::Tunnel;
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::unix::io::{AsRawFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use weft_sys as sys;
+
+/// Changes when a command changes its meaning.
+pub const PROTOCOL_VERSION: u32 = 1;
+const CLIENT_LIMIT: usize = 16;
+const LINE_LIMIT_BYTES: usize = 4096;
+const OUTPUT_LIMIT_BYTES: usize = 16 << 20;
+const PEER_LIMIT: usize = 65_536;
+
+struct Client {
+    stream: UnixStream,
+    input: Vec<u8>,
+    output: Vec<u8>,
+    /// Lines of a `replace-peers` that are still to come, and what came so far.
+    replacement: Option<(usize, BTreeMap<Prefix, SocketAddr>, Option<String>)>,
+    closing: bool,
+}
+
+/// Binds the socket for its owner alone. Refuses when something answers there already.
+pub fn listen(path: &str) -> Result<UnixListener, String> {
+    if UnixStream::connect(path).is_ok() {
+        return Err(format!("another tunnel answers at {path}"));
+    }
+    match std::fs::remove_file(path) {
+        Err(problem) if problem.kind() != io::ErrorKind::NotFound => return Err(format!("remove {path}: {problem}")),
+        _ => {}
+    }
+    let before = unsafe { sys::umask(0o177) };
+    let listener = UnixListener::bind(Path::new(path));
+    unsafe { sys::umask(before) };
+    let listener = listener.map_err(|problem| format!("listen on {path}: {problem}"))?;
+    listener.set_nonblocking(true).map_err(|problem| format!("listen on {path}: {problem}"))?;
+    Ok(listener)
+}
+
+/// Serves until a signal or `shutdown`.
+pub fn serve(tunnel: &Tunnel, listener: &UnixListener, signals: &OwnedFd) -> io::Result<()> {
+    let mut clients: Vec<Client> = Vec::new();
+    loop {
+        let mut polled = vec![
+            sys::pollfd { fd: signals.as_raw_fd(), events: sys::POLLIN, revents: 0 },
+            sys::pollfd { fd: listener.as_raw_fd(), events: sys::POLLIN, revents: 0 },
+        ];
+        for client in &clients {
+            let events = if client.output.is_empty() { sys::POLLIN } else { sys::POLLOUT };
+            polled.push(sys::pollfd { fd: client.stream.as_raw_fd(), events, revents: 0 });
+        }
+        sys::wait(&mut polled, -1)?;
+        if polled[0].revents != 0 {
+            return Ok(());
+        }
+        for (client, event) in clients.iter_mut().zip(&polled[2..]) {
+            if event.revents != 0 && client.exchange(tunnel) == Next::ShutDown {
+                return Ok(());
+            }
+        }
+        clients.retain(|client| !client.closing);
+        if polled[1].revents != 0 {
+            accept(listener, &mut clients);
+        }
+    }
+}
+
+fn accept(listener: &UnixListener, clients: &mut Vec<Client>) {
+    while let Ok((stream, _)) = listener.accept() {
+        if clients.len() < CLIENT_LIMIT && stream.set_nonblocking(true).is_ok() {
+            let (input, output) = (Vec::new(), Vec::new());
+            clients.push(Client { stream, input, output, replacement: None, closing: false });
+        }
+    }
+}
+
+#[derive(PartialEq, Eq)]
+enum Next {
+    GoOn,
+    ShutDown,
+}
+
+impl Client {
+    fn exchange(&mut self, tunnel: &Tunnel) -> Next {
+        let mut bytes = [0; 16 << 10];
+        if self.output.is_empty() {
+            match sys::read_fd(self.stream.as_raw_fd(), &mut bytes) {
+                Ok(0) => self.closing = true,
+                Ok(count) => self.input.extend_from_slice(&bytes[..count]),
+                Err(problem) => self.closing = problem.kind() != io::ErrorKind::WouldBlock,
+            }
+        }
+        let mut next = Next::GoOn;
+        while let Some(end) = self.input.iter().position(|byte| *byte == b'\n') {
+            let line = String::from_utf8_lossy(&self.input[..end]).trim().to_string();
+            self.input.drain(..=end);
+            if self.line(tunnel, &line) == Next::ShutDown {
+                next = Next::ShutDown;
+            }
+        }
+        self.closing |= self.input.len() > LINE_LIMIT_BYTES || self.output.len() > OUTPUT_LIMIT_BYTES;
+        match sys::write_fd(self.stream.as_raw_fd(), &self.output) {
+            Ok(count) => {
+                self.output.drain(..count);
+            }
+            Err(problem) => self.closing |= problem.kind() != io::ErrorKind::WouldBlock,
+        }
+        next
+    }
+
+    fn line(&mut self, tunnel: &Tunnel, line: &str) -> Next {
+        if self.replacement.is_some() {
+            self.replacement_line(tunnel, line);
+            return Next::GoOn;
+        }
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let result = match words[..] {
+            [] => return Next::GoOn,
+            ["shutdown"] => Ok(String::new()),
+            ["shutdown", "destroy"] => tunnel.device.forget().map(|()| String::new()).map_err(|e| e.to_string()),
+            ["replace-peers", count] => match count.parse::<usize>() {
+                Ok(count) if count <= PEER_LIMIT => {
+                    self.replacement = Some((count, BTreeMap::new(), None));
+                    if count == 0 {
+                        self.finish_replacement(tunnel);
+                    }
+                    return Next::GoOn;
+                }
+                _ => Err(format!("{count} is no number of peers up to {PEER_LIMIT}")),
+            },
+            _ => answer(tunnel, &words),
+        };
+        let shuts_down = words[0] == "shutdown" && result.is_ok();
+        self.reply(result);
+        if shuts_down {
+            Next::ShutDown
+        } else {
+            Next::GoOn
+        }
+    }
+
+    fn reply(&mut self, result: Result<String, String>) {
+        match result {
+            Ok(text) => {
+                self.output.extend_from_slice(text.as_bytes());
+                self.output.extend_from_slice(b"ok\n");
+            }
+            Err(problem) => self.output.extend_from_slice(format!("error {problem}\n").as_bytes()),
+        }
+    }
+
+    fn replacement_line(&mut self, tunnel: &Tunnel, line: &str) {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let (left, peers, problem) = match &mut self.replacement {
+            Some(replacement) => (&mut replacement.0, &mut replacement.1, &mut replacement.2),
+            None => return,
+        };
+        match parse_peer(&words) {
+            Ok((subnet, remote)) => {
+                peers.insert(subnet, remote);
+            }
+            Err(text) => *problem = problem.take().or(Some(text)),
+        }
+        *left -= 1;
+        if *left == 0 {
+            self.finish_replacement(tunnel);
+        }
+    }
+
+    /// All of them or, when one line was wrong, none.
+    fn finish_replacement(&mut self, tunnel: &Tunnel) {
+        let result = match self.replacement.take() {
+            Some((_, _, Some(problem))) => Err(problem),
+            Some((_, peers, None)) => {
+                tunnel.change(|definition| definition.peers = peers);
+                Ok(String::new())
+            }
+            None => return,
+        };
+        self.reply(result);
+    }
+}
+
+fn answer(tunnel: &Tunnel, words: &[&str]) -> Result<String, String> {
+    match words {
+        ["version"] => Ok(format!("version {PROTOCOL_VERSION} {}\n", env!("CARGO_PKG_VERSION"))),
+        ["describe"] => Ok(describe(tunnel)),
+        ["list"] => Ok(list(&tunnel.definition())),
+        ["stats"] => Ok(tunnel.counters.read().map(|(name, value)| format!("counter {name} {value}\n")).collect()),
+        ["set-peer", rest @ ..] => {
+            let (subnet, remote) = parse_peer(rest)?;
+            let is_new = |definition: &Definition| !definition.peers.contains_key(&subnet);
+            if is_new(&tunnel.definition()) && tunnel.definition().peers.len() >= PEER_LIMIT {
+                return Err(format!("there are {PEER_LIMIT} peers already"));
+            }
+            tunnel.change(|definition| {
+                definition.peers.insert(subnet, remote);
+            });
+            Ok(String::new())
+        }
+        ["delete-peer", subnet] => {
+            let subnet: Prefix = subnet.parse()?;
+            let mut found = false;
+            tunnel.change(|definition| found = definition.peers.remove(&subnet).is_some());
+            if found {
+                Ok(String::new())
+            } else {
+                Err(format!("there is no peer for {subnet}"))
+            }
+        }
+        ["set-subnets", subnets @ ..] => {
+            let subnets: Vec<Prefix> = subnets.iter().map(|text| text.parse()).collect::<Result<_, _>>()?;
+            tunnel.change(|definition| definition.subnets = subnets);
+            Ok(String::new())
+        }
+        ["set-mtu", mtu] => {
+            let mtu_bytes = parse_mtu(mtu)?;
+            tunnel.set_mtu(mtu_bytes).map_err(|problem| format!("set MTU {mtu_bytes}: {problem}"))?;
+            Ok(String::new())
+        }
+        _ => Err(format!("there is no command {:?}", words.join(" "))),
+    }
+}
+
+fn describe(tunnel: &Tunnel) -> String {
+    let mut offloads = tunnel.device.offload_names();
+    if tunnel.sends_bursts.load(Ordering::Relaxed) {
+        offloads.push("udp-segment");
+    }
+    if tunnel.receives_bursts {
+        offloads.push("udp-gro");
+    }
+    let mut out = format!(
+        "device {}\nmtu {}\nlocal {}\nport {}\npid {}\noffloads {}\n",
+        tunnel.device_name,
+        tunnel.mtu_bytes.load(Ordering::Relaxed),
+        tunnel.local.ip(),
+        tunnel.local.port(),
+        std::process::id(),
+        offloads.join(" "),
+    );
+    for subnet in tunnel.definition().subnets {
+        out.push_str(&format!("subnet {subnet}\n"));
+    }
+    out
+}
+
+fn list(definition: &Definition) -> String {
+    let line = |(subnet, remote): (&Prefix, &SocketAddr)| format!("peer {subnet} {} {}\n", remote.ip(), remote.port());
+    definition.peers.iter().map(line).collect()
+}
+
+fn parse_peer(words: &[&str]) -> Result<(Prefix, SocketAddr), String> {
+    match words {
+        [subnet, ip, port] => {
+            let ip: IpAddr = ip.parse().map_err(|_| format!("{ip} is not an address"))?;
+            let port = port.parse().ok().filter(|port| *port != 0).ok_or_else(|| format!("{port} is not a port"))?;
+            Ok((subnet.parse()?, SocketAddr::new(ip, port)))
+        }
+        _ => Err("a peer is NETWORK ADDRESS PORT".into()),
+    }
+}
+
+/// An MTU that both families can live with.
+pub fn parse_mtu(text: &str) -> Result<u32, String> {
+    let range = 576..=65_500;
+    text.parse().ok().filter(|mtu| range.contains(mtu)).ok_or_else(|| format!("{text} is no MTU from 576 to 65500"))
+}
