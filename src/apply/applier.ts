@@ -18,6 +18,7 @@ import { type KernelKey, keyOf, type ObjectKind } from '../model/kernel-object.t
 import type { Fragment, KernelOp } from '../model/kernel-state.ts'
 import { Desired } from './desired.ts'
 import { planChanges } from './diff.ts'
+import { Echoes } from './echoes.ts'
 import { errorCodeMeans } from './failure.ts'
 import { Mirror } from './mirror.ts'
 import { type Ownership, weftOwnership } from './ownership.ts'
@@ -91,8 +92,7 @@ export class Applier {
   readonly #dirty = new Set<KernelKey>()
   readonly #toRead = new Set<ObjectKind>()
   readonly #failures = new Map<KernelKey, ApplyFailure>()
-  /** Keys that multicast spoke of while ops were under way: it knows better than the op's result. */
-  readonly #touched = new Set<KernelKey>()
+  readonly #echoes: Echoes
   #queued: KernelEvent[] | undefined
   #watch: Watch | undefined
   #cancelResync: (() => void) | undefined
@@ -111,6 +111,10 @@ export class Applier {
     this.#kinds = options.kinds ?? KINDS
     this.#readable = new Set(this.#kinds.flat())
     this.#schedule = new Schedule(this.#clock, () => this.#wake())
+    this.#echoes = new Echoes(this.#clock, (kinds) => {
+      this.#askToRead(kinds)
+      this.#kick()
+    })
   }
 
   get counts(): ApplierCounts {
@@ -189,6 +193,7 @@ export class Applier {
     this.#watch?.close()
     this.#cancelResync?.()
     this.#schedule.close()
+    this.#echoes.close()
     if (this.#running) await new Promise<void>((resolve) => this.#waiters.push(resolve))
   }
 
@@ -243,7 +248,6 @@ export class Applier {
 
   async #executeAll(ops: readonly KernelOp[]): Promise<void> {
     const failures: ApplyFailure[] = []
-    this.#touched.clear()
     const again: KernelOp[] = []
     for (let at = 0; at < ops.length; ) {
       let end = Math.min(at + CHUNK, ops.length)
@@ -268,6 +272,7 @@ export class Applier {
       for (const op of ops) this.#options.dryRun(formatOp(op))
       return ops.map(() => undefined)
     }
+    for (const op of ops) if (this.#readable.has(op.object.kind)) this.#echoes.expect(op)
     const results = [...(await this.#kernel.execute(ops))]
     for (let from = 0; from < ops.length; from++) {
       if (!isNft(ops[from]!)) continue
@@ -285,10 +290,15 @@ export class Applier {
 
   #conclude(op: KernelOp, error: OpResult, again: KernelOp[] | undefined, failures: ApplyFailure[]): void {
     const key = keyOf(op.object)
-    if (!error || (op.verb === 'delete' && errorCodeMeans(error, 'gone'))) {
+    if (error) this.#echoes.dismiss(key)
+    if (error && op.verb === 'delete' && errorCodeMeans(error, 'gone')) {
       this.#failures.delete(key)
-      if (op.verb !== 'delete') this.#confirm(key, op)
-      else if (!this.#touched.has(key)) this.#mirror.drop(key)
+      this.#mirror.drop(key)
+      return
+    }
+    if (!error) {
+      this.#failures.delete(key)
+      this.#confirm(key, op)
       return
     }
     if (again && op.verb === 'add' && errorCodeMeans(error, 'exists')) {
@@ -300,6 +310,8 @@ export class Applier {
       again.push({ verb: 'add', object: op.object })
       return
     }
+    // A device is made by more than one message: it may stand there half done.
+    if (op.object.kind === 'link') this.#askToRead(['link'])
     const retryInMs = this.#schedule.postpone(key, FAILURE)
     const failure = { key, error, sources: this.desired.sourcesOf(key), retryInMs }
     this.#failures.set(key, failure)
@@ -307,7 +319,13 @@ export class Applier {
   }
 
   #confirm(key: KernelKey, op: KernelOp): void {
-    if (!this.#touched.has(key)) this.#mirror.put(key, op.object)
+    // Where the echo has come already, what followed it counts, not this result.
+    const echoed = this.#readable.has(op.object.kind) && !this.#options.dryRun && !this.#echoes.awaits(key)
+    if (op.verb === 'delete') {
+      if (!echoed) this.#mirror.drop(key)
+      return
+    }
+    if (!echoed) this.#mirror.put(key, op.object)
     if (op.object.kind === 'link') this.#hurryDevice(op.object.name)
   }
 
@@ -324,6 +342,7 @@ export class Applier {
   #onEvent(event: KernelEvent): void {
     if (this.#closed) return
     if (event.type === 'resync') {
+      this.#echoes.clear()
       this.#askToRead(this.#readable)
       this.#kick()
       return
@@ -332,7 +351,7 @@ export class Applier {
       this.#queued.push(event)
       return
     }
-    this.#touched.add(event.key)
+    if (!this.#echoes.admit(event)) return
     if (event.type === 'new') this.#noteNew(event)
     else this.#noteGone(event)
     this.#kick()
@@ -379,8 +398,8 @@ export class Applier {
       for (const kind of kinds) this.#toRead.delete(kind)
       try {
         const reading = await this.#kernel.read(...kinds)
-        for (const key of this.#mirror.replace(new Set(kinds), reading)) if (this.desired.get(key)) this.#dirty.add(key)
-        this.#compare(new Set(kinds))
+        this.#mirror.replace(new Set(kinds), reading)
+        if (this.#started) this.#compare(new Set(kinds))
       } catch (error) {
         if (!this.#started && kinds.includes('link')) throw error
         this.#options.onReadError?.(error)
@@ -393,10 +412,10 @@ export class Applier {
     for (const event of events) this.#onEvent(event)
   }
 
-  /** Marks everything of these kinds that differs from what is wanted. */
+  /** Marks everything of these kinds that differs from what is wanted, to be mended as drift is. */
   #compare(kinds: ReadonlySet<ObjectKind>): void {
     for (const key of this.desired.keys())
-      if (kinds.has(this.desired.get(key)!.kind) && !this.#mirror.holds(key)) this.#dirty.add(key)
+      if (kinds.has(this.desired.get(key)!.kind) && !this.#mirror.holds(key) && !this.#dirty.has(key)) this.#drift(key)
     if (this.#complete)
       for (const key of this.#mirror.staleKeys()) if (kinds.has(this.#mirror.get(key)!.kind)) this.#dirty.add(key)
   }

@@ -27,7 +27,7 @@ const kindsInOrder: readonly ObjectKind[] = [
 ]
 const rankOf = new Map(kindsInOrder.map((kind, rank) => [kind, rank]))
 
-/** What one desired change comes to: ops that belong together stay together (a delete right before the add that replaces it). */
+/** What one desired change comes to: one op, or a delete and the add that replaces it. */
 export type Change = readonly KernelOp[]
 
 /** Flattens changes: all that add or alter first, in rising order, then pure deletes in falling order. */
@@ -41,7 +41,10 @@ export function inOrder(changes: readonly Change[]): KernelOp[] {
   const out: KernelOp[] = []
   const put = (rank: number, group: Change[][], reversed: boolean) => {
     const sorted = byDependency(kindsInOrder[rank]!, group[rank]!)
-    for (const change of reversed ? sorted.reverse() : sorted) for (const op of change) out.push(op)
+    if (reversed) sorted.reverse()
+    // What is made anew is cleared away first as a whole: two devices may hold one port between them.
+    for (const change of sorted) for (const op of change.slice(0, -1)) out.push(op)
+    for (const change of sorted) out.push(change[change.length - 1]!)
   }
   for (let rank = 0; rank < kindsInOrder.length; rank++) put(rank, coming, false)
   for (let rank = kindsInOrder.length - 1; rank >= 0; rank--) put(rank, going, true)

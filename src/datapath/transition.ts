@@ -24,7 +24,7 @@
  */
 import type { NodeInfo, WeftNodeStatus } from '../model/cluster.ts'
 import { decodeVxlanEndpoint } from '../model/vxlan-endpoint.ts'
-import { configOfPath, type PathId, shareDevice } from './path.ts'
+import { configOfPath, exclude, type PathId } from './path.ts'
 
 /** How packets go to a peer: by a path, and by plain routes where the peer is on the link when `direct`. */
 export interface SendMode {
@@ -89,7 +89,7 @@ export function planTransition(input: TransitionInput): TransitionPlan {
   for (const path of sentByPeers) if (isExpected(path, input)) kept.add(path)
   for (const path of kept) if (input.mtuOf(path) === undefined) kept.delete(path)
   const paths: PathId[] = []
-  for (const path of kept) if (!paths.some((earlier) => shareDevice(earlier, path))) paths.push(path)
+  for (const path of kept) if (!paths.some((earlier) => exclude(earlier, path))) paths.push(path)
   const mtuBytes = paths.length > 0 ? Math.min(...paths.map((path) => input.mtuOf(path)!)) : undefined
 
   const toward = new Map<string, SendMode>()
