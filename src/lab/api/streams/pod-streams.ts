@@ -10,6 +10,13 @@ import type { ResourceHandler } from '../http/resource-handler.ts'
 import type { Exchange } from '../http/respond.ts'
 import type { KubeObject, LogOptions, PodRuntime, TokenUser } from '../interfaces.ts'
 import type { Resources } from '../resources.ts'
+import { PortForwarder, portForwardProtocol } from './port-forward.ts'
+import { runSession, type Session, type StreamChoice } from './session.ts'
+import { SpdyConnection, type SpdyStream } from './spdy.ts'
+import { spdyProtocols, spdySession } from './spdy-session.ts'
+import { acceptSpdy, acceptWebsocket, isWebsocket } from './upgrade.ts'
+import { channelProtocols, websocketSession } from './websocket-session.ts'
+import { tunnelProtocol, websocketTunnel } from './websocket-tunnel.ts'
 
 /** Which of a pod's containers a request means. Throws 400 as kubectl's users know it. */
 export function chooseContainer(pod: KubeObject, wanted: string | null): string {
@@ -65,16 +72,68 @@ export class PodStreams {
     response.end()
   }
 
+  /** Answers an upgrade request for exec, attach or port-forward. Throws before anything was answered. */
   async upgrade(
-    _request: IncomingMessage,
-    _socket: Duplex,
-    _head: Buffer,
+    request: IncomingMessage,
+    socket: Duplex,
+    head: Buffer,
     user: TokenUser,
     path: ResourcePath,
-    _query: URLSearchParams,
+    query: URLSearchParams,
   ): Promise<void> {
-    this.#podOf(user, 'create', path)
-    throw badRequest('Upgrade request required')
+    const { pod, runtime } = this.#podOf(user, 'create', path)
+    const { subresource } = path
+    if (subresource === 'portforward') {
+      const forwarder = new PortForwarder((port) => runtime.portForward(pod, port))
+      const take = (stream: SpdyStream) => forwarder.take(stream)
+      if (isWebsocket(request)) {
+        const websocket = await acceptWebsocket(request, socket, head, [tunnelProtocol])
+        new SpdyConnection(websocketTunnel(websocket), Buffer.alloc(0), take)
+      } else {
+        acceptSpdy(request, socket, [portForwardProtocol])
+        new SpdyConnection(socket, head, take)
+      }
+      return
+    }
+    if (subresource !== 'exec' && subresource !== 'attach') throw badRequest('Upgrade request required')
+    const container = chooseContainer(pod, query.get('container'))
+    const choice: StreamChoice = {
+      stdin: flagOption(query, 'stdin'),
+      stdout: flagOption(query, 'stdout'),
+      stderr: flagOption(query, 'stderr'),
+      tty: flagOption(query, 'tty'),
+    }
+    const argv = query.getAll('command')
+    if (subresource === 'exec' && argv.length === 0)
+      throw badRequest('you must specify at least one command for the container')
+    if (!choice.stdin && !choice.stdout && !choice.stderr)
+      throw badRequest('you must specify at least 1 of stdin, stdout, stderr')
+    const session = isWebsocket(request)
+      ? websocketSession(await acceptWebsocket(request, socket, head, channelProtocols), choice)
+      : await this.#spdySession(request, socket, head, choice)
+    await runSession(session, choice.tty, (streams) =>
+      subresource === 'exec' ? runtime.exec(pod, container, argv, streams) : runtime.attach(pod, container, streams),
+    )
+  }
+
+  async #spdySession(request: IncomingMessage, socket: Duplex, head: Buffer, choice: StreamChoice): Promise<Session> {
+    const protocol = acceptSpdy(request, socket, spdyProtocols)
+    const streams = new Map<string, SpdyStream>()
+    let arrived = (): void => {}
+    const connection = new SpdyConnection(socket, head, (stream) => {
+      const type = stream.headers.get('streamtype') ?? ''
+      if (streams.has(type)) stream.destroy()
+      else streams.set(type, stream)
+      arrived()
+    })
+    try {
+      return await spdySession(connection, streams, choice, protocol, (listener) => {
+        arrived = listener
+      })
+    } catch (error) {
+      connection.close()
+      throw error
+    }
   }
 
   #podOf(user: TokenUser, verb: string, path: ResourcePath): { pod: KubeObject; runtime: PodRuntime } {
