@@ -335,6 +335,8 @@ export class Applier {
   }
 
   #drift(key: KernelKey): void {
+    // What is to be planned now anyhow need not wait for its turn as drift.
+    if (this.#dirty.has(key)) return
     this.#counts.driftSeen++
     this.#schedule.postpone(key, DRIFT)
   }
@@ -415,7 +417,7 @@ export class Applier {
   /** Marks everything of these kinds that differs from what is wanted, to be mended as drift is. */
   #compare(kinds: ReadonlySet<ObjectKind>): void {
     for (const key of this.desired.keys())
-      if (kinds.has(this.desired.get(key)!.kind) && !this.#mirror.holds(key) && !this.#dirty.has(key)) this.#drift(key)
+      if (kinds.has(this.desired.get(key)!.kind) && !this.#mirror.holds(key)) this.#drift(key)
     if (this.#complete)
       for (const key of this.#mirror.staleKeys()) if (kinds.has(this.#mirror.get(key)!.kind)) this.#dirty.add(key)
   }
