@@ -35,14 +35,15 @@ import {
   type AddressRule,
   add,
   ensureBridge,
+  fillPod,
   isOurs,
   kernelProblem,
+  makePair,
   openPod,
   readLinks,
   remove,
   set,
   throwFirst,
-  wirePod,
 } from './wiring.ts'
 
 export interface AttacherParts {
@@ -255,15 +256,16 @@ export class Attacher {
   ): Promise<string> {
     let mac = await this.#bridge(bridge.plan, bridge.rule)
     try {
-      await wirePod(this.#kernel, pod, plan)
+      await makePair(this.#kernel, plan)
     } catch (error) {
       // The bridge may have been deleted by hand since we looked.
       if (!(error instanceof CniError) || error.code !== CniCode.kernel) throw error
       if ((await readLinks(this.#kernel)).has(plan.bridge)) throw error
       this.#bridges.delete(plan.bridge)
       mac = await this.#bridge(bridge.plan, bridge.rule)
-      await wirePod(this.#kernel, pod, plan)
+      await makePair(this.#kernel, plan)
     }
+    await fillPod(pod, plan)
     await this.#extras(attachment, plan.alias, plan.mtuBytes)
     return mac
   }
@@ -361,8 +363,10 @@ export class Attacher {
 
   /** Takes a half-made attachment away. What cannot be taken away stays in the journal as deleting. */
   async #rollBack(entry: Entry): Promise<void> {
+    const { hostDevice, containerId, ifname } = entry.attachment
     try {
-      await this.takeDown(entry)
+      const link = (await readLinks(this.#kernel)).get(hostDevice)
+      await this.takeDown(entry, link !== undefined && isOurs(link, containerId, ifname))
     } catch (err) {
       this.#log.error(
         { err, container: entry.attachment.containerId },

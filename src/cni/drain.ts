@@ -18,6 +18,7 @@ export class Drain {
   readonly #failed: (error: KernelError) => void
   #timer: NodeJS.Timeout | undefined
   #oldest = 0
+  #underWay = 0
   #running: Promise<void> = Promise.resolve()
   #flushing: Promise<void> | undefined
 
@@ -26,8 +27,9 @@ export class Drain {
     this.#failed = failed
   }
 
+  /** How many devices are not deleted yet. */
   get length(): number {
-    return this.#waiting.length
+    return this.#waiting.length + this.#underWay
   }
 
   /** A device is in the group; `gone` is called when the kernel has deleted it. */
@@ -56,7 +58,9 @@ export class Drain {
     clearTimeout(this.#timer)
     const going = this.#waiting.splice(0)
     if (going.length === 0) return
+    this.#underWay = going.length
     const error = await this.#kernel.deleteGroup(drainGroup)
+    this.#underWay = 0
     if (!error) {
       for (const gone of going) gone()
       return

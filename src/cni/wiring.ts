@@ -3,7 +3,7 @@
  * away again. What fails says so as a CniError; what was begun is the caller's to undo.
  */
 import { statSync } from 'node:fs'
-import { type BridgePlan, type PodPlan, planBridge, planPair, planPod } from '../datapath/bridge/plan.ts'
+import { type BridgePlan, hostMac, type PodPlan, planBridge, planPair, planPod } from '../datapath/bridge/plan.ts'
 import type { Kernel, OpResult } from '../kernel/kernel.ts'
 import { KernelError } from '../model/errors.ts'
 import type { KernelObject } from '../model/kernel-object.ts'
@@ -11,7 +11,7 @@ import type { KernelOp } from '../model/kernel-state.ts'
 import type { Address, ForeignLink, Link } from '../model/link.ts'
 import { Cidr } from '../net/cidr.ts'
 import { CniCode, CniError } from './error.ts'
-import { podAlias } from './identity.ts'
+import { digestOf, podAlias } from './identity.ts'
 
 export const add = (object: KernelObject): KernelOp => ({ verb: 'add', object })
 export const set = (object: KernelObject): KernelOp => ({ verb: 'set', object })
@@ -104,16 +104,20 @@ async function otherAddresses(kernel: Kernel, plan: BridgePlan): Promise<Address
   return has.filter((address) => overlaps(address) && !wanted(address))
 }
 
-/** Makes the pair and the pod's inside: one batch in the node's namespace, one in the pod's. */
-export async function wirePod(kernel: Kernel, pod: Kernel, plan: PodPlan): Promise<void> {
+/** Makes the pair. Throws CniError 101 when a name of it is taken, 102 for other refusals. */
+export async function makePair(kernel: Kernel, plan: PodPlan): Promise<void> {
   const pair = planPair(plan)
   let [error] = await kernel.execute([add(pair)])
   if (error?.code === 'EEXIST' && (await removeLeftover(kernel, plan))) [error] = await kernel.execute([add(pair)])
   if (error?.code === 'EEXIST') throw await explainClash(kernel, plan, error)
   if (error) throw kernelProblem(error)
+}
+
+/** What is inside the pod, in one batch. */
+export async function fillPod(pod: Kernel, plan: PodPlan): Promise<void> {
   const inside = planPod(plan)
-  if (inside.length)
-    throwFirst(await pod.execute(inside.map((object) => (object.kind === 'link' ? set(object) : add(object)))))
+  if (inside.length === 0) return
+  throwFirst(await pod.execute(inside.map((object) => (object.kind === 'link' ? set(object) : add(object)))))
 }
 
 /** A device by this name and with this container's mark that no journal knows: ours, from a life that forgot it. */
@@ -132,6 +136,9 @@ async function explainClash(kernel: Kernel, plan: PodPlan, cause: KernelError): 
   return new CniError(CniCode.nameClash, what, '', { cause })
 }
 
-/** The marks of devices that this server makes for a container's interface. */
-export const isOurs = (link: Link | ForeignLink, containerId: string, ifname: string): boolean =>
-  link.alias !== undefined && link.alias.split(' ')[0] === podAlias(containerId, ifname).split(' ')[0]
+/** Whether a device was made by this server for a container's interface: it has the alias, or, before that was set, the MAC. */
+export function isOurs(link: Link | ForeignLink, containerId: string, ifname: string): boolean {
+  const owner = (alias: string) => alias.split(' ')[0]
+  if (link.alias) return owner(link.alias) === owner(podAlias(containerId, ifname))
+  return link.type === 'veth' && link.mac?.equals(hostMac(digestOf(containerId, ifname))) === true
+}
