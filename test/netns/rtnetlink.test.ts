@@ -4,15 +4,21 @@
  */
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
+import { readlinkSync } from 'node:fs'
 import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { after, before, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
+import { NetlinkSocket } from '../../src/kernel/linux/netlink-socket.ts'
+import { inNetns } from '../../src/kernel/linux/netns.ts'
 import type { KernelObject, ObjectKind, ObjectOf } from '../../src/model/kernel-object.ts'
 import type { KernelOp } from '../../src/model/kernel-state.ts'
 import type { Link } from '../../src/model/link.ts'
 import { Cidr } from '../../src/net/cidr.ts'
 import { Ip } from '../../src/net/ip.ts'
 import { Mac } from '../../src/net/mac.ts'
+import { NETLINK_ROUTE } from '../../src/wire/netlink/constants.gen.ts'
+import { RTM_GETLINK } from '../../src/wire/rtnetlink/constants.gen.ts'
+import { linkMessage, linkRequest } from '../../src/wire/rtnetlink/link.ts'
 import { canCreate, TestNamespace } from './namespace.ts'
 
 let here: TestNamespace
@@ -371,6 +377,72 @@ test('a sysctl is that of the namespace, and bad paths are refused', async () =>
     ['ENOENT', 'EINVAL', 'EINVAL'],
   )
   assert.match(refused[0]!.message, /net\.ipv4\.nope.*ENOENT/)
+})
+
+test('a namespace entered from inside another leads back there', () => {
+  using outer = new TestNamespace()
+  using inner = new TestNamespace()
+  const now = () => readlinkSync('/proc/thread-self/ns/net')
+  const own = now()
+  const seen: string[] = []
+  inNetns(outer.path, () => {
+    seen.push(now())
+    inNetns(inner.path, () => seen.push(now()))
+    seen.push(now())
+    assert.throws(() =>
+      inNetns(inner.path, () => {
+        throw new Error('from inside')
+      }),
+    )
+    seen.push(now())
+  })
+  assert.equal(now(), own)
+  assert.equal(new Set([...seen, own]).size, 3)
+  assert.deepEqual([seen[2], seen[3]], [seen[0], seen[0]])
+})
+
+test('a dump that a change interrupts starts again and is then whole', async () => {
+  using space = new TestNamespace()
+  const bridges = Array.from({ length: 120 }, (_, i): KernelOp => add({ kind: 'link', name: `br${i}`, type: 'bridge' }))
+  for (const result of await space.kernel.execute(bridges)) assert.equal(result, undefined)
+  const socket = inNetns(space.path, () => new NetlinkSocket(NETLINK_ROUTE))
+  const names = new Set<string>()
+  let restarts = 0
+  let seen = 0
+  await socket.dump(
+    'read link',
+    RTM_GETLINK,
+    (writer) => linkMessage.encode(writer, { header: linkRequest(0), attributes: {} }),
+    (_header, payload) => {
+      // The kernel has sent the first part; what comes is made when it is asked for, after this change.
+      if (++seen === 1) space.run('ip link add late type bridge')
+      names.add(linkMessage.decode(payload).attributes.name!)
+    },
+    () => {
+      restarts++
+      names.clear()
+    },
+  )
+  socket.close()
+  assert.equal(restarts, 1)
+  assert.equal(names.size, 122)
+  assert.ok(names.has('late'))
+})
+
+test('failures in a long list are told for the right operations', async () => {
+  using space = new TestNamespace()
+  const blackhole = (i: number): KernelObject => ({
+    kind: 'route',
+    destination: Cidr.of(Ip.parse('20.0.0.0').plus(i * 256), 24),
+    type: 'blackhole',
+    hops: [],
+  })
+  const taken = Array.from({ length: 5000 }, (_, i) => i).filter((i) => i % 7 === 3 || (i > 3000 && i < 3900))
+  assert.ok((await space.kernel.execute(taken.map((i) => add(blackhole(i))))).every((result) => !result))
+  const results = await space.kernel.execute(Array.from({ length: 5000 }, (_, i) => add(blackhole(i))))
+  const refused = results.flatMap((result, i) => (result ? [i] : []))
+  assert.deepEqual(refused, taken)
+  assert.match(results[3]!.message, /^Cannot ip route add blackhole 20\.0\.3\.0\/24.*\(EEXIST\)$/)
 })
 
 test('the thread is back in its own namespace after every call into another', async () => {

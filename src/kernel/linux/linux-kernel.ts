@@ -30,7 +30,7 @@ export class LinuxKernel implements Kernel, DriverContext {
   /** File descriptor of the namespace; undefined for the process's own. */
   readonly #netns: number | undefined
   /** Any socket of the namespace serves for interface ioctls. */
-  #ioctlSocket: number | undefined
+  readonly #ioctlSocket: number
   readonly #sessions = new Map<Driver, DriverSession>()
   #closed = false
 
@@ -38,7 +38,9 @@ export class LinuxKernel implements Kernel, DriverContext {
     this.netnsPath = netnsPath
     this.#netns = netnsPath === undefined ? undefined : openNetns(netnsPath)
     try {
-      this.inside(() => undefined)
+      const type = syscalls.SOCK_DGRAM | syscalls.SOCK_CLOEXEC
+      this.#ioctlSocket = this.inside(() => syscalls.socket(syscalls.AF_INET, type, 0))
+      if (this.#ioctlSocket < 0) throw kernelError('open a socket', -this.#ioctlSocket)
     } catch (error) {
       if (this.#netns !== undefined) closeNetns(this.#netns)
       throw error
@@ -102,7 +104,7 @@ export class LinuxKernel implements Kernel, DriverContext {
     if (this.#closed) return
     this.#closed = true
     for (const session of this.#sessions.values()) session.close()
-    if (this.#ioctlSocket !== undefined) syscalls.close(this.#ioctlSocket)
+    syscalls.close(this.#ioctlSocket)
     if (this.#netns !== undefined) closeNetns(this.#netns)
   }
 
@@ -117,29 +119,14 @@ export class LinuxKernel implements Kernel, DriverContext {
   deviceIndex(name: string): number | undefined {
     const request = Buffer.alloc(40)
     if (request.write(name, 0, IFNAME_BYTES - 1) !== Buffer.byteLength(name)) return undefined
-    return syscalls.ioctl(this.#ioctlFd(), SIOCGIFINDEX, request) < 0 ? undefined : request.readInt32LE(IFNAME_BYTES)
+    return syscalls.ioctl(this.#ioctlSocket, SIOCGIFINDEX, request) < 0 ? undefined : request.readInt32LE(IFNAME_BYTES)
   }
 
   deviceName(index: number): string | undefined {
     const request = Buffer.alloc(40)
     request.writeInt32LE(index, IFNAME_BYTES)
-    if (syscalls.ioctl(this.#ioctlFd(), SIOCGIFNAME, request) < 0) return undefined
+    if (syscalls.ioctl(this.#ioctlSocket, SIOCGIFNAME, request) < 0) return undefined
     return request.toString('utf8', 0, request.indexOf(0))
-  }
-
-  #ioctlFd(): number {
-    if (this.#ioctlSocket === undefined) {
-      const type = syscalls.SOCK_DGRAM | syscalls.SOCK_CLOEXEC
-      const fd = this.inside(() => syscalls.socket(syscalls.AF_INET, type, 0))
-      if (fd < 0) throw kernelError('open a socket', -fd)
-      this.#ioctlSocket = fd
-    }
-    return this.#ioctlSocket
-  }
-
-  /** What a driver can do beyond the Kernel interface, for functions of that driver's own file. */
-  sessionOf(driver: Driver): DriverSession {
-    return this.#session(driver)
   }
 
   #session(driver: Driver): DriverSession {

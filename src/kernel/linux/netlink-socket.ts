@@ -125,7 +125,7 @@ export class NetlinkSocket {
   /** The port number by which the kernel knows this socket. */
   readonly port: number
   readonly #options: NetlinkSocketOptions
-  readonly #writer = new Writer(BATCH_BYTES + 4096)
+  readonly #writer = new Writer(2048)
   #sequence = 1
   #closed = false
 

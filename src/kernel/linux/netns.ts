@@ -14,16 +14,16 @@ import * as syscalls from './syscalls.ts'
 
 const EINVAL = 22
 
-/** The namespace that this thread started in, kept open so that it can always return. */
-let home: number | undefined
+/** The namespace that this thread is in now: at first the one that it started in, kept open so that it can always return. */
+let current: number | undefined
 
-function homeFd(): number {
-  if (home === undefined) {
+function currentFd(): number {
+  if (current === undefined) {
     const fd = syscalls.open('/proc/thread-self/ns/net', syscalls.O_RDONLY)
     if (fd < 0) throw kernelError('open the own network namespace', -fd)
-    home = fd
+    current = fd
   }
-  return home
+  return current
 }
 
 /** Opens the nsfs file of a namespace. The caller closes it with `closeNetns`. Throws KernelError. */
@@ -42,12 +42,14 @@ export function closeNetns(fd: number): void {
  * other threads: new threads would be born inside.
  */
 export function insideNetns<T>(fd: number, describe: string, call: () => T): T {
-  const back = homeFd()
+  const back = currentFd()
   const entered = syscalls.setns(fd, syscalls.CLONE_NEWNET)
   if (entered < 0) throw kernelError(`enter network namespace ${describe}`, -entered)
+  current = fd
   try {
     return call()
   } finally {
+    current = back
     const left = syscalls.setns(back, syscalls.CLONE_NEWNET)
     // A thread that cannot return would write one namespace's state into another: nothing may go on from here.
     if (left < 0) process.abort()
@@ -74,7 +76,7 @@ export function createNetns(path: string): void {
   const folder = dirname(path)
   mkdirSync(folder, { recursive: true })
   shareMounts(folder)
-  const back = homeFd()
+  const back = currentFd()
   closeSync(openSync(path, 'wx', 0o444))
   const made = syscalls.unshare(syscalls.CLONE_NEWNET)
   let failed = made
