@@ -70,6 +70,12 @@ class Agent {
     this.#log = log
     this.#kernel = openLinuxKernel()
     this.#applier = new Applier(this.#kernel, {
+      kinds: [
+        ['link'],
+        ['address', 'neighbour', 'fdb'],
+        ['route', 'rule'],
+        ['nft-table', 'nft-set', 'nft-counter', 'nft-chain', 'nft-element'],
+      ],
       onReport: (report) => this.#onReport(report),
       onReadError: (error) => log.warn({ err: (error as Error).message }, 'the kernel could not be read; trying again'),
     })

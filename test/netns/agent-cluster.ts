@@ -1,0 +1,251 @@
+/**
+ * A cluster for tests of the agent: node namespaces on one bridge (or several, joined by a router), the embedded API server
+ * in the test's process listening inside the fabric, and real agent processes. Pods are bare namespaces wired by the
+ * real plugin.
+ *
+ *   fabric: br0 172.30.0.1/24 ── n1 172.30.0.11   n2 172.30.0.12   …
+ */
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { request } from 'node:http'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { MemoryJournal } from '../../src/cluster/embedded/memory-journal.ts'
+import { ObjectStore } from '../../src/cluster/embedded/store.ts'
+import { inNetns } from '../../src/kernel/linux/netns.ts'
+import type { KubeObject } from '../../src/lab/api/interfaces.ts'
+import { writeKubeconfig } from '../../src/lab/api/kubeconfig.ts'
+import { ApiServer } from '../../src/lab/api/server.ts'
+import { listenIn } from '../../src/lab/connect.ts'
+import { TestNamespace } from './namespace.ts'
+
+const root = fileURLToPath(new URL('../..', import.meta.url))
+const PORT = 6443
+const TOKEN = 'agents'
+
+export interface TestNode {
+  readonly name: string
+  readonly index: number
+  readonly namespace: TestNamespace
+  readonly folder: string
+}
+
+export interface TestPod {
+  readonly namespace: TestNamespace
+  readonly address: string
+  readonly containerId: string
+  readonly node: TestNode
+}
+
+export class AgentCluster {
+  readonly folder = mkdtempSync(join(tmpdir(), 'weft-test-'))
+  readonly fabric = new TestNamespace()
+  readonly nodes = new Map<string, TestNode>()
+  readonly #agents = new Map<string, ChildProcess>()
+  readonly #children = new Set<ChildProcess>()
+  readonly #pods = new Set<TestPod>()
+  readonly #store: ObjectStore
+  #api: ApiServer | undefined
+  #podCount = 0
+
+  private constructor(store: ObjectStore) {
+    this.#store = store
+  }
+
+  static async open(netConfig: object): Promise<AgentCluster> {
+    const cluster = new AgentCluster(await ObjectStore.open(new MemoryJournal()))
+    process.once('exit', () => cluster.#kill())
+    cluster.fabric.run('ip link add br0 type bridge && ip link set br0 up && ip address add 172.30.0.1/24 dev br0')
+    cluster.fabric.run('ip -6 address add fd00:172:30::1/64 dev br0 nodad')
+    await cluster.startApi()
+    await cluster.client.create('namespaces', { metadata: { name: 'kube-flannel' } })
+    await cluster.client.create('configmaps', configMap(netConfig))
+    return cluster
+  }
+
+  get client() {
+    return this.#api!.client
+  }
+
+  async startApi(): Promise<void> {
+    const tokens = new Map([[TOKEN, { user: 'admin', groups: ['system:masters'] }]])
+    this.#api = new ApiServer({ store: this.#store, tokens })
+    await this.#api.listenOn(listenIn(this.fabric.path, PORT))
+  }
+
+  async stopApi(): Promise<void> {
+    await this.#api?.close()
+    this.#api = undefined
+  }
+
+  async putNetConfig(netConfig: object | string): Promise<void> {
+    const data = { 'net-conf.json': typeof netConfig === 'string' ? netConfig : JSON.stringify(netConfig) }
+    await this.client.patch('configmaps', { namespace: 'kube-flannel', name: 'kube-flannel-cfg' }, { data })
+  }
+
+  /** A node with its namespace on the fabric and its object in the store. */
+  async addNode(name: string, options: { readonly dualStack?: boolean } = {}): Promise<TestNode> {
+    const index = this.nodes.size + 1
+    const namespace = new TestNamespace()
+    const end = `n${index}`
+    this.fabric.run(
+      `ip link add ${end} type veth peer name eth0 netns ${namespace.name} && ip link set ${end} master br0 up`,
+    )
+    namespace.run(`ip address add 172.30.0.${10 + index}/24 dev eth0 && ip link set eth0 up`)
+    namespace.run('ip route add default via 172.30.0.1')
+    if (options.dualStack) namespace.run(`ip -6 address add fd00:172:30::${10 + index}/64 dev eth0 nodad`)
+    const folder = join(this.folder, name)
+    for (const part of ['run', 'cni-bin', 'cni-conf']) mkdirSync(join(folder, part), { recursive: true })
+    writeKubeconfig(join(folder, 'kubeconfig'), { server: `http://172.30.0.1:${PORT}`, token: TOKEN })
+    const node: TestNode = { name, index, namespace, folder }
+    this.nodes.set(name, node)
+    await this.putNode(node, options.dualStack === true)
+    return node
+  }
+
+  async putNode(node: TestNode, dualStack = false): Promise<void> {
+    const podCIDRs = [`10.244.${node.index}.0/24`, ...(dualStack ? [`fd00:10:244:${node.index}::/64`] : [])]
+    const object = { metadata: { name: node.name }, spec: { podCIDR: podCIDRs[0], podCIDRs } }
+    await this.client.create('nodes', object)
+    const addresses = [{ type: 'InternalIP', address: `172.30.0.${10 + node.index}` }]
+    await this.client.patch('nodes', { name: node.name }, { status: { addresses } }, { subresource: 'status' })
+  }
+
+  getNode(name: string): Promise<KubeObject> {
+    return this.client.get('nodes', { name })
+  }
+
+  /** Starts an agent process in a node's namespace; its log goes to `<folder>/agent.log`. */
+  startAgent(node: TestNode, flags: readonly string[] = []): ChildProcess {
+    const child = inNetns(node.namespace.path, () =>
+      spawn(process.execPath, ['--import', 'tsx', 'bin/weft.ts', 'agent', ...this.flags(node), ...flags], {
+        cwd: root,
+        stdio: ['ignore', 'pipe', 'pipe'],
+        env: { ...process.env, NODE_OPTIONS: '' },
+      }),
+    )
+    const log = join(node.folder, 'agent.log')
+    for (const stream of [child.stdout!, child.stderr!])
+      stream.on('data', (chunk) => writeFileSync(log, chunk, { flag: 'a' }))
+    const standing = this.#agents.get(node.name)
+    if (!standing || standing.exitCode !== null || standing.signalCode !== null) this.#agents.set(node.name, child)
+    this.#children.add(child)
+    child.once('exit', () => this.#children.delete(child))
+    return child
+  }
+
+  flags(node: TestNode): string[] {
+    const { folder } = node
+    return ['--kubeconfig', `${folder}/kubeconfig`, '--node-name', node.name, '--run-dir', `${folder}/run`].concat(
+      ['--cni-bin-dir', `${folder}/cni-bin`, '--cni-conf-dir', `${folder}/cni-conf`],
+      process.env.WEFT_TEST_LOG ? ['--log-level', 'debug'] : [],
+    )
+  }
+
+  async stopAgent(node: TestNode, signal: NodeJS.Signals = 'SIGTERM'): Promise<void> {
+    const child = this.#agents.get(node.name)
+    this.#agents.delete(node.name)
+    if (!child || child.exitCode !== null || child.signalCode !== null) return
+    const ended = new Promise((resolve) => child.once('exit', resolve))
+    child.kill(signal)
+    await ended
+  }
+
+  log(node: TestNode): string {
+    return readFileSync(join(node.folder, 'agent.log'), 'utf8')
+  }
+
+  /** Asks an agent's socket. */
+  ask(node: TestNode, path: string): Promise<{ readonly status: number; readonly body: string }> {
+    return new Promise((resolve, reject) => {
+      const outgoing = request({ socketPath: `${node.folder}/run/agent.sock`, path, timeout: 5000 }, (response) => {
+        let body = ''
+        response.setEncoding('utf8')
+        response.on('data', (chunk) => {
+          body += chunk
+        })
+        response.on('end', () => resolve({ status: response.statusCode!, body }))
+      })
+      outgoing.on('error', reject)
+      outgoing.end()
+    })
+  }
+
+  /** Resolves when the agent says that pods can be served. */
+  ready(node: TestNode): Promise<void> {
+    return this.until(`agent of ${node.name} is ready`, async () => {
+      const answer = await this.ask(node, '/readyz').catch((error: Error) => ({ status: 0, body: error.message }))
+      return answer.status === 200 ? undefined : answer.body
+    })
+  }
+
+  /** Asks again and again until the answer is undefined. Rejects after a while with the last answer and the logs. */
+  async until(what: string, ask: () => unknown): Promise<void> {
+    const deadline = performance.now() + 60_000
+    for (;;) {
+      const wrong = await ask()
+      if (wrong === undefined) return
+      if (performance.now() > deadline) {
+        const logs = [...this.nodes.values()].map((node) => {
+          try {
+            return `--- ${node.name}\n${this.log(node).slice(-6000)}`
+          } catch {
+            return `--- ${node.name}: no log`
+          }
+        })
+        throw new Error(`${what}: ${String(wrong)}\n${logs.join('\n')}`)
+      }
+      await new Promise((resolve) => setTimeout(resolve, 20))
+    }
+  }
+
+  /** A pod by the real plugin. */
+  addPod(node: TestNode): TestPod {
+    const namespace = new TestNamespace()
+    const containerId = `pod${++this.#podCount}x${process.pid}`
+    const result = JSON.parse(this.cni(node, 'ADD', containerId, namespace.path)) as { ips: { address: string }[] }
+    const pod = { namespace, containerId, node, address: result.ips[0]!.address.split('/')[0]! }
+    this.#pods.add(pod)
+    return pod
+  }
+
+  cni(node: TestNode, command: string, containerId: string, netns: string): string {
+    const conflist = JSON.parse(readFileSync(`${node.folder}/cni-conf/10-weft.conflist`, 'utf8'))
+    const input = JSON.stringify({ cniVersion: conflist.cniVersion, name: conflist.name, ...conflist.plugins[0] })
+    const { status, stdout, stderr } = spawnSync(`${node.folder}/cni-bin/weft`, {
+      input,
+      encoding: 'utf8',
+      env: {
+        CNI_COMMAND: command,
+        CNI_CONTAINERID: containerId,
+        CNI_NETNS: netns,
+        CNI_IFNAME: 'eth0',
+        CNI_PATH: `${node.folder}/cni-bin`,
+      },
+    })
+    if (status !== 0) throw new Error(`CNI ${command}: ${stdout}${stderr}`)
+    return stdout
+  }
+
+  async close(): Promise<void> {
+    for (const node of this.nodes.values()) await this.stopAgent(node, 'SIGKILL')
+    for (const child of this.#children) child.kill('SIGKILL')
+    await this.stopApi()
+    this.#store.close()
+    for (const { namespace } of this.#pods) namespace.delete()
+    for (const { namespace } of this.nodes.values()) namespace.delete()
+    this.fabric.delete()
+    rmSync(this.folder, { recursive: true, force: true })
+  }
+
+  #kill(): void {
+    for (const child of this.#children) child.kill('SIGKILL')
+    rmSync(this.folder, { recursive: true, force: true })
+  }
+}
+
+const configMap = (netConfig: object): KubeObject => ({
+  metadata: { name: 'kube-flannel-cfg', namespace: 'kube-flannel' },
+  data: { 'net-conf.json': JSON.stringify(netConfig) },
+})

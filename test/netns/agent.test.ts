@@ -1,0 +1,93 @@
+import assert from 'node:assert/strict'
+import { existsSync, readFileSync } from 'node:fs'
+import { after, before, test } from 'node:test'
+import { AgentCluster, type TestNode, type TestPod } from './agent-cluster.ts'
+
+const netConfig = (backend: object): object => ({ Network: '10.244.0.0/16', Backend: backend })
+
+let cluster: AgentCluster
+let n1: TestNode
+let n2: TestNode
+let pod1: TestPod
+let pod2: TestPod
+
+before(async () => {
+  cluster = await AgentCluster.open(netConfig({ Type: 'host-gw' }))
+  n1 = await cluster.addNode('n1')
+  n2 = await cluster.addNode('n2')
+  for (const node of [n1, n2]) cluster.startAgent(node)
+  await Promise.all([cluster.ready(n1), cluster.ready(n2)])
+})
+after(() => cluster.close())
+
+/** Waits until a pod reaches an address. */
+const reaches = (pod: TestPod, address: string): Promise<void> =>
+  cluster.until(`${pod.address} reaches ${address}`, () =>
+    pod.namespace.succeeds(`ping -c 1 -W 1 ${address}`) ? undefined : pod.node.namespace.run('ip route; ip -d link'),
+  )
+
+test('host-gw: pods of two nodes reach each other by plain routes', async () => {
+  pod1 = cluster.addPod(n1)
+  pod2 = cluster.addPod(n2)
+  await reaches(pod1, pod2.address)
+  const routes = n1.namespace.json('ip -j route show proto 119')
+  assert.deepEqual(
+    routes.map(({ dst, gateway, dev }) => ({ dst, gateway, dev })),
+    [{ dst: '10.244.2.0/24', gateway: '172.30.0.12', dev: 'eth0' }],
+  )
+  assert.match(readFileSync(`${n1.folder}/run/subnet.env`, 'utf8'), /^FLANNEL_SUBNET=10\.244\.1\.1\/24$/m)
+  assert.ok(existsSync(`${n1.folder}/cni-conf/10-weft.conflist`))
+})
+
+test("announces flannel's annotations and the condition", async () => {
+  const { metadata, status } = await cluster.getNode('n1')
+  const annotations = metadata.annotations!
+  assert.equal(annotations['flannel.alpha.coreos.com/backend-type'], 'host-gw')
+  assert.equal(annotations['flannel.alpha.coreos.com/backend-data'], 'null')
+  assert.equal(annotations['flannel.alpha.coreos.com/public-ip'], '172.30.0.11')
+  assert.equal(annotations['flannel.alpha.coreos.com/kube-subnet-manager'], 'true')
+  const condition = status.conditions.find(({ type }: { type: string }) => type === 'NetworkUnavailable')
+  assert.equal(condition.status, 'False')
+})
+
+test('what is removed by hand is back', async () => {
+  n1.namespace.run('ip route del 10.244.2.0/24')
+  await cluster.until('the route is back', () =>
+    n1.namespace.json('ip -j route show proto 119').length === 1 ? undefined : 'gone',
+  )
+})
+
+test('a changed ConfigMap moves the cluster to vxlan', async () => {
+  await cluster.putNetConfig(netConfig({ Type: 'vxlan' }))
+  await cluster.until('n1 sends by vxlan alone', async () => {
+    const state = JSON.parse((await cluster.ask(n1, '/state')).body)
+    return state.settled && state.peers[0]?.by?.path === 'vxlan/1/8472' ? undefined : JSON.stringify(state)
+  })
+  await reaches(pod1, pod2.address)
+  const [route] = n1.namespace.json('ip -j route show proto 119')
+  assert.equal(route!.dev, 'flannel.1')
+  const { metadata } = await cluster.getNode('n1')
+  assert.match(
+    metadata.annotations!['flannel.alpha.coreos.com/backend-data']!,
+    /^\{"VNI":1,"VtepMAC":"[0-9a-f:]{17}"\}$/,
+  )
+})
+
+test('a bad configuration changes nothing and is said on the Node', async () => {
+  const before = n1.namespace.run('ip route; ip neigh show dev flannel.1; bridge fdb show dev flannel.1')
+  await cluster.putNetConfig('{"Network":"10.244.0.0/16","Backend":{"Type":"vxlan","VNI":"many"}}')
+  await cluster.until('an Event names the key', async () => {
+    const { items } = await cluster.client.list('events', { namespace: 'default' })
+    const found = items.find((event) => event.reason === 'BadNetworkConfiguration' && /VNI/.test(event.message))
+    return found ? undefined : JSON.stringify(items)
+  })
+  assert.equal(n1.namespace.run('ip route; ip neigh show dev flannel.1; bridge fdb show dev flannel.1'), before)
+  await cluster.putNetConfig(netConfig({ Type: 'vxlan' }))
+})
+
+test('a second agent in the same place is refused, naming the first', async () => {
+  const first = cluster.startAgent(n2, ['--log-level', 'info'])
+  const [code] = (await new Promise((resolve) => first.once('exit', (...result) => resolve(result)))) as [number]
+  assert.equal(code, 2)
+  assert.match(cluster.log(n2), /another weft agent .*: process \d+/)
+})
