@@ -3,7 +3,8 @@
  */
 import type { Driver } from '../driver.ts'
 import { nftDriver } from './nft.ts'
+import { offloadDriver } from './offload.ts'
 import { rtnetlinkDriver } from './rtnetlink.ts'
 import { sysctlDriver } from './sysctl.ts'
 
-export const drivers: readonly Driver[] = [rtnetlinkDriver, sysctlDriver, nftDriver]
+export const drivers: readonly Driver[] = [rtnetlinkDriver, sysctlDriver, nftDriver, offloadDriver]
