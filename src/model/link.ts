@@ -164,6 +164,8 @@ export interface Tunnel {
   /** Local address and port that the tunnel sends from and receives on. */
   readonly local: Ip
   readonly port: number
+  /** Networks of this node: only inner packets to these are let in. Left out: to anything that is no peer's. */
+  readonly subnets?: readonly Cidr[]
 }
 /** One destination of a Tunnel: inner packets to `subnet` go to `remote`; inner sources from `remote` must be in `subnet`. */
 export interface TunnelPeer {

@@ -241,18 +241,25 @@ fn describe(tunnel: &Tunnel) -> String {
         offloads.push("udp-gro");
     }
     let mut out = format!(
-        "device {}\nmtu {}\nlocal {}\nport {}\npid {}\noffloads {}\n",
+        "device {}\nmtu {}\nlocal {}\nport {}\npid {}\nnetns {}\noffloads {}\n",
         tunnel.device_name,
         tunnel.mtu_bytes.load(Ordering::Relaxed),
         tunnel.local.ip(),
         tunnel.local.port(),
         std::process::id(),
+        own_network_namespace(),
         offloads.join(" "),
     );
     for subnet in tunnel.definition().subnets {
         out.push_str(&format!("subnet {subnet}\n"));
     }
     out
+}
+
+/// The number of the namespace's nsfs file: what tells one namespace from another.
+fn own_network_namespace() -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata("/proc/self/ns/net").map_or(0, |file| file.ino())
 }
 
 fn list(definition: &Definition) -> String {

@@ -83,6 +83,8 @@ fn run(arguments: &[String]) -> Result<(), String> {
     let tunnel: &'static Tunnel = Box::leak(Box::new(tunnel));
     start("weft-send", move || send::Sender::new(tunnel).run())?;
     start("weft-receive", move || receive::Receiver::new(tunnel).run())?;
+    // For whoever started this process and waits; it may have gone already.
+    let _ = sys::write_all(1, b"ready\n");
     let served = control::serve(tunnel, &listener, &signals).map_err(|problem| format!("control socket: {problem}"));
     let _ = std::fs::remove_file(&control_path);
     served

@@ -35,6 +35,7 @@ export const udp: Datapath<UdpConfig> = {
     const local: Ip | undefined = ownIpOf(node, outerFamily(node))
     if (!local) return { source, objects: [] }
     const mtu = mtuBytes(config, node)
+    const subnets = familiesOf(node).map((family) => subnetOf(node, family)!)
     const objects: KernelObject[] = [
       {
         kind: 'link',
@@ -46,7 +47,7 @@ export const udp: Datapath<UdpConfig> = {
         addressGeneration: 'none',
         alias: 'weft:udp',
       },
-      { kind: 'tunnel', device: DEVICE, mtuBytes: mtu, local, port: config.port },
+      { kind: 'tunnel', device: DEVICE, mtuBytes: mtu, local, port: config.port, subnets },
       ...familiesOf(node).map(
         (family): KernelObject => ({
           kind: 'address',

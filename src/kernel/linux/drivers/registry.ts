@@ -6,5 +6,6 @@ import { nftDriver } from './nft.ts'
 import { offloadDriver } from './offload.ts'
 import { rtnetlinkDriver } from './rtnetlink.ts'
 import { sysctlDriver } from './sysctl.ts'
+import { tunnelDriver } from './tunnel.ts'
 
-export const drivers: readonly Driver[] = [rtnetlinkDriver, sysctlDriver, nftDriver, offloadDriver]
+export const drivers: readonly Driver[] = [rtnetlinkDriver, sysctlDriver, nftDriver, offloadDriver, tunnelDriver]
