@@ -15,6 +15,7 @@ import type { FragmentSink } from '../cni/network.ts'
 import { CniServer } from '../cni/server.ts'
 import type { Kernel } from '../kernel/kernel.ts'
 import { openLinuxKernel } from '../kernel/linux/linux-kernel.ts'
+import { useTunnelDirectory } from '../kernel/linux/tunnel-client.ts'
 import { levelToggle, openLog, setLogLevel } from './log.ts'
 import { AgentMetrics } from './metrics.ts'
 import { NetworkLoop, type PodNetwork } from './network-loop.ts'
@@ -68,6 +69,7 @@ class Agent {
   constructor(options: AgentOptions, log: Logger) {
     this.#options = options
     this.#log = log
+    useTunnelDirectory(options.runDir)
     this.#kernel = openLinuxKernel()
     this.#applier = new Applier(this.#kernel, {
       kinds: [
@@ -75,6 +77,7 @@ class Agent {
         ['address', 'neighbour', 'fdb'],
         ['route', 'rule'],
         ['nft-table', 'nft-set', 'nft-counter', 'nft-chain', 'nft-element'],
+        ['tunnel', 'tunnel-peer'],
       ],
       onReport: (report) => this.#onReport(report),
       onReadError: (error) => log.warn({ err: (error as Error).message }, 'the kernel could not be read; trying again'),
