@@ -28,6 +28,10 @@ import { readPreviousSubnets, writeSubnetEnv } from './subnet-env.ts'
 
 /** Runs until a signal; resolves with the exit code. Throws ConfigError for what the user must change. */
 export async function runAgent(options: AgentOptions): Promise<number> {
+  if (options.dryRun) {
+    const { runDry } = await import('./dry-run.ts')
+    return runDry(options, (line) => process.stdout.write(`${line}\n`))
+  }
   const log = openLog(options.logLevel, options.nodeName)
   const lock = await RunLock.take(options.runDir)
   const agent = new Agent(options, log)

@@ -57,6 +57,8 @@ export interface NetworkLoopOptions {
   onPodNetwork(network: PodNetwork): Promise<void>
   onConfigError(): void
   onPeerProblem(): void
+  /** Everything that is known is planned, programmed and announced. */
+  onIdle?(): void
 }
 
 const ACQUIRE_RETRY_MS = 30_000
@@ -324,6 +326,7 @@ export class NetworkLoop {
       if (JSON.stringify(this.#planner.transition?.status) !== before) this.#concludeAgain = true
     } while (this.#concludeAgain && !this.#closed)
     this.#concluding = false
+    if (this.#complete && this.#serving && this.#planner.transition?.settled) this.#options.onIdle?.()
   }
 
   /** Tells the CNI server what pods get, when it changed and some path stands. */
