@@ -367,6 +367,7 @@ export class Attacher {
     try {
       const link = (await readLinks(this.#kernel)).get(hostDevice)
       await this.takeDown(entry, link !== undefined && isOurs(link, containerId, ifname))
+      await this.drain.flush()
     } catch (err) {
       this.#log.error(
         { err, container: entry.attachment.containerId },
