@@ -91,6 +91,21 @@ export function createNetns(path: string): void {
   }
 }
 
+/**
+ * Opens a new namespace that has no name: it ends when the last file descriptor and socket of it is closed. The caller
+ * closes it with `closeNetns`. Throws KernelError (EPERM).
+ */
+export function openNewNetns(): number {
+  const back = currentFd()
+  const made = syscalls.unshare(syscalls.CLONE_NEWNET)
+  if (made < 0) throw kernelError('make a network namespace', -made)
+  const fd = syscalls.open('/proc/thread-self/ns/net', syscalls.O_RDONLY)
+  const left = syscalls.setns(back, syscalls.CLONE_NEWNET)
+  if (left < 0) process.abort()
+  if (fd < 0) throw kernelError('open a new network namespace', -fd)
+  return fd
+}
+
 /** Makes `folder` a shared mount point, once. Failing is harmless: the mounts are then private to this mount namespace. */
 function shareMounts(folder: string): void {
   const shared = syscalls.mount('', folder, 'none', syscalls.MS_SHARED | syscalls.MS_REC)
