@@ -7,7 +7,7 @@ import { type LabDaemon, NET_CONFIG_MAP } from './daemon.ts'
 import { requireNetem } from './faults.ts'
 import { keyOfObject } from './informer.ts'
 import { labPaths, netnsPath, nodePaths } from './layout.ts'
-import { backendOf } from './spec.ts'
+import { type WantedPaths, wantedPaths } from './spec.ts'
 
 type Progress = (line: string) => void
 
@@ -182,14 +182,15 @@ async function statusOf(daemon: LabDaemon): Promise<LabStatus> {
 
 // ── switching ────────────────────────────────────────────────────────────────────────────────────────────
 
-/** What a node says of itself: its announced backend, and by which data paths it still sends. */
-function arrived(node: KubeObject, type: string, path: string): boolean {
-  if (annotation(node, 'flannel.alpha.coreos.com/backend-type') !== type) return false
+/** True when a node says of itself that it announces the backend, and takes in and sends by its paths and no other. */
+function arrived(node: KubeObject, wanted: WantedPaths): boolean {
+  if (annotation(node, 'flannel.alpha.coreos.com/backend-type') !== wanted.type) return false
   const text = annotation(node, 'weft.dev/node-status')
   if (!text) return true
+  const paths = [...wanted.paths].sort().join()
   try {
-    const { sends } = JSON.parse(text) as { sends?: string[] }
-    return !sends || sends.every((each) => each === path || each === type)
+    const { accepts, sends } = JSON.parse(text) as { accepts: string[]; sends: string[] }
+    return [...accepts].sort().join() === paths && [...sends].sort().join() === paths
   } catch {
     return false
   }
@@ -197,8 +198,8 @@ function arrived(node: KubeObject, type: string, path: string): boolean {
 
 async function switchBackend(daemon: LabDaemon, netConfig: string, progress: Progress) {
   await daemon.started
-  const path = backendOf(netConfig)
-  const type = path === 'vxlan-direct' ? 'vxlan' : path
+  const wanted = wantedPaths(netConfig)
+  const path = wanted.backend
   const from = await daemon.backend()
   const startedAt = performance.now()
   const elapsed = () => Math.round(performance.now() - startedAt)
@@ -212,18 +213,18 @@ async function switchBackend(daemon: LabDaemon, netConfig: string, progress: Pro
     (nodes) => {
       for (const node of nodes) {
         const name = node.metadata.name!
-        if (!arrived(node, type, path) || told.has(name)) continue
+        if (!arrived(node, wanted) || told.has(name)) continue
         told.add(name)
         progress(`node ${name} sends by ${path} after ${elapsed()} ms`)
       }
       return daemon.spec.nodes.every(({ name }) =>
-        nodes.some((node) => node.metadata.name === name && arrived(node, type, path)),
+        nodes.some((node) => node.metadata.name === name && arrived(node, wanted)),
       )
     },
     SWITCH_TIMEOUT_MS,
     (nodes) => {
-      const late = nodes.filter((node) => !arrived(node, type, path)).map((node) => node.metadata.name)
-      return `nodes ${late.join(', ')} did not report ${path} in time; Look at: weft lab logs ${late[0]} --name ${daemon.spec.name}`
+      const late = nodes.filter((node) => !arrived(node, wanted)).map((node) => node.metadata.name)
+      return `nodes ${late.join(', ')} did not report ${path} in time; look at: weft lab logs ${late[0]} --name ${daemon.spec.name}`
     },
   )
   return { from, to: path, milliseconds: elapsed() }

@@ -33,7 +33,7 @@ import {
   nodePaths,
   SERVICE_CIDRS,
 } from './layout.ts'
-import { backendOf, withNode, writeSpec } from './spec.ts'
+import { wantedPaths, withNode, writeSpec } from './spec.ts'
 import { buildFabric, buildNode, deleteNamespaces, listNetns } from './underlay.ts'
 
 export const NET_CONFIG_MAP = { namespace: 'kube-flannel', name: 'kube-flannel-cfg' } as const
@@ -285,10 +285,14 @@ export class LabDaemon implements PodRuntime {
     await this.client.patch('configmaps', NET_CONFIG_MAP, { data: { 'net-conf.json': `${text}\n` } })
   }
 
-  /** Short name of the data path that net-conf.json asks for now. */
+  /** Short name of the data path that net-conf.json asks for now, however it was edited. */
   async backend(): Promise<string> {
     const map = await this.client.get('configmaps', NET_CONFIG_MAP)
-    return backendOf(String(map.data?.['net-conf.json'] ?? '{}'))
+    try {
+      return wantedPaths(String(map.data?.['net-conf.json'] ?? '')).backend
+    } catch {
+      return 'unreadable'
+    }
   }
 
   /** Stops serving. Agents and pods run on. */

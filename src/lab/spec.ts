@@ -2,6 +2,9 @@
  * A lab's specification: made from what the user typed, kept on disk, checked when read.
  */
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
+import { parseNetConf } from '../config/flannel/net-conf.ts'
+import { pathOf } from '../datapath/path.ts'
+import { pathsOf } from '../datapath/transition.ts'
 import { ConfigError } from '../model/errors.ts'
 import {
   isLabName,
@@ -38,16 +41,24 @@ export function netConfigFor(backend: string, ipv6: boolean): string {
   )
 }
 
-/** The Backend's short name in a net-conf.json; its type as written when there is none. */
-export function backendOf(netConfig: string): string {
-  const backend = Object.entries(JSON.parse(netConfig) as Record<string, unknown>).find(
-    ([key]) => key.toLowerCase() === 'backend',
-  )?.[1]
-  const fields = Object.fromEntries(
-    Object.entries((backend ?? {}) as Record<string, unknown>).map(([key, value]) => [key.toLowerCase(), value]),
-  )
-  const type = String(fields.type ?? 'udp')
-  return type === 'vxlan' && fields.directrouting === true ? 'vxlan-direct' : type
+/** What a net-conf.json asks of the nodes. Throws ConfigError as an agent would. */
+export interface WantedPaths {
+  /** Short name of the data path. */
+  readonly backend: string
+  /** flannel's word for it, as nodes announce it. */
+  readonly type: string
+  /** Ids of the paths that every node uses once it has arrived. */
+  readonly paths: readonly string[]
+}
+
+export function wantedPaths(netConfig: string, object = 'net-conf.json'): WantedPaths {
+  const { backend } = parseNetConf(netConfig, object).config
+  const direct = backend.type === 'vxlan' && backend.directRouting
+  return {
+    backend: direct ? 'vxlan-direct' : backend.type,
+    type: backend.type,
+    paths: pathsOf({ path: pathOf(backend), direct }),
+  }
 }
 
 export interface LabWish {
@@ -75,11 +86,7 @@ export function makeSpec(wish: LabWish): LabSpec {
   within('--nodes', wish.nodes, 1, MAX_NODES)
   within('--subnets', wish.subnets, 1, MAX_SUBNETS)
   if (wish.mtuBytes !== undefined) within('--mtu', wish.mtuBytes, 1280, 65535)
-  try {
-    JSON.parse(wish.netConfig)
-  } catch (error) {
-    throw new ConfigError('--net-config', 'net-conf.json', 'is not JSON', { cause: error })
-  }
+  wantedPaths(wish.netConfig)
   return {
     name: wish.name,
     subnets: wish.subnets,

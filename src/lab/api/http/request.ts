@@ -5,9 +5,10 @@
 import type { IncomingMessage } from 'node:http'
 import { gunzipSync } from 'node:zlib'
 import { parseDocument } from 'yaml'
-import { badRequest, tooLarge, unsupportedMedia } from '../api-error.ts'
+import { badRequest, tooLarge } from '../api-error.ts'
 import type { FieldValidation } from '../decode.ts'
 import type { WriteContext } from '../resources.ts'
+import { decodeProtobuf } from './protobuf.ts'
 
 /** Largest body: objects are at most 1.5 MiB, lists of patches a little more. */
 const bodyLimit = 3 * 1024 * 1024
@@ -78,10 +79,7 @@ export const mediaType = (request: IncomingMessage): string =>
 /** Body as a value. Throws 400 or 415. */
 export function parseBody(body: Buffer, media: string): unknown {
   if (body.length === 0) return undefined
-  if (media === 'application/vnd.kubernetes.protobuf')
-    throw unsupportedMedia(
-      'the body of the request was in an unknown format - accepted media types include: application/json, application/yaml',
-    )
+  if (media === 'application/vnd.kubernetes.protobuf') return decodeProtobuf(body)
   const text = body.toString('utf8')
   if (media.includes('yaml')) {
     const document = parseDocument(text, { merge: true, uniqueKeys: true })
