@@ -38,6 +38,7 @@ weft-pod: what runs in the pods of a weft lab
   weft-pod ping1k --to ADDRESS [--icmp | --udp PORT | --tcp PORT] [options]
       Sends numbered messages at a steady rate and prints a JSON line: sent, received, lost, reordered, gaps.
         --rate N              messages a second (1000)
+        --ping-pong           send the next message when the last one was answered
         --duration-ms N       how long to send; without it until SIGTERM or SIGINT
         --wait-ms N           how long to wait for the last answers (1000)
         --size N              bytes a message, at least 32 (64)

@@ -19,6 +19,8 @@ pub const REQUEST_MAGIC: &[u8; 4] = b"WEFT";
 pub const REPLY_MAGIC: &[u8; 4] = b"weft";
 const LEAST_BYTES: usize = 32;
 const MOST_BYTES: usize = 9000;
+/// Without an answer for this long, a ping-pong goes on with the next message.
+const LOST_AFTER_NS: u64 = 100_000_000;
 const MOST_PER_SECOND: u64 = 200_000;
 
 struct Plan {
@@ -29,6 +31,8 @@ struct Plan {
     duration_ns: Option<u64>,
     wait_ns: u64,
     message_bytes: usize,
+    /// Send the next message when the last one was answered, instead of at the rate.
+    ping_pong: bool,
 }
 
 pub fn main(arguments: &[String]) -> Result<i32, String> {
@@ -45,7 +49,7 @@ pub fn main(arguments: &[String]) -> Result<i32, String> {
 impl Plan {
     fn parse(arguments: &[String]) -> Result<Plan, String> {
         let valued = ["to", "from", "udp", "tcp", "rate", "duration-ms", "wait-ms", "size"];
-        let options = Options::parse(arguments, &valued, &["icmp"])?;
+        let options = Options::parse(arguments, &valued, &["icmp", "ping-pong"])?;
         if let Some(extra) = options.rest.first() {
             return Err(format!("ping1k takes no argument {extra}"));
         }
@@ -74,6 +78,7 @@ impl Plan {
             duration_ns: milliseconds("duration-ms")?,
             wait_ns: milliseconds("wait-ms")?.unwrap_or(1_000_000_000),
             message_bytes,
+            ping_pong: options.has("ping-pong"),
         })
     }
 }
@@ -112,9 +117,13 @@ impl<'a> Session<'a> {
         loop {
             let now_ns = self.now_ns();
             let sending = now_ns < end_ns && !self.broken;
-            if sending && now_ns >= next_ns {
+            let answered = self.plan.ping_pong && self.meter.is_complete();
+            if sending && (answered || now_ns >= next_ns) {
                 self.send(socket, now_ns);
-                next_ns = (next_ns + self.plan.interval_ns).max(now_ns);
+                next_ns = match self.plan.ping_pong {
+                    true => now_ns + LOST_AFTER_NS,
+                    false => (next_ns + self.plan.interval_ns).max(now_ns),
+                };
             }
             let over_ns = end_ns.saturating_add(self.plan.wait_ns);
             if !sending && (self.broken || self.meter.is_complete() || now_ns >= over_ns) {
