@@ -8,6 +8,7 @@
 import { createSocket, type Socket } from 'node:dgram'
 import * as nl from '../../wire/netlink/constants.gen.ts'
 import { kernelError } from '../errno.ts'
+import { type DescribeMessage, nlDebug } from './netlink-debug.ts'
 import { setReceiveBuffer } from './netlink-socket.ts'
 import * as syscalls from './syscalls.ts'
 
@@ -22,6 +23,8 @@ export interface MulticastListener {
   datagram(bytes: Uint8Array): void
   /** The kernel had to drop messages. */
   lost(): void
+  /** How WEFT_NLDEBUG prints these messages. */
+  readonly describe?: DescribeMessage
 }
 
 export class MulticastSocket {
@@ -50,13 +53,18 @@ export class MulticastSocket {
     if (!this.#closed) this.#listener.lost()
   }
 
+  #hand(datagram: Uint8Array): void {
+    nlDebug?.('*', '', datagram, this.#listener.describe)
+    this.#listener.datagram(datagram)
+  }
+
   #receive(first: Uint8Array): void {
-    this.#listener.datagram(first)
+    this.#hand(first)
     for (let i = 0; i < MAX_DRAIN && !this.#closed; i++) {
       const got = syscalls.recv(this.#fd, inbox, syscalls.MSG_DONTWAIT)
       if (got === -syscalls.ENOBUFS) this.#lost()
       else if (got <= 0) return
-      else this.#listener.datagram(inbox.subarray(0, got))
+      else this.#hand(inbox.subarray(0, got))
     }
   }
 }

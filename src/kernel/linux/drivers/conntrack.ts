@@ -20,6 +20,7 @@ import {
   NFNLGRP_CONNTRACK_DESTROY,
   NFNLGRP_CONNTRACK_NEW,
 } from '../../../wire/nftables/constants.gen.ts'
+import { describeNfnetlink } from '../../../wire/nftables/describe.ts'
 import { readNfgenmsg, writeNfgenmsg } from '../../../wire/nftables/message.ts'
 import type { Kernel, Watch } from '../../kernel.ts'
 import type { DriverContext } from '../driver.ts'
@@ -131,7 +132,7 @@ export class Conntrack {
 
   constructor(context: DriverContext) {
     this.#context = context
-    this.#socket = context.openNetlink(NETLINK_NETFILTER)
+    this.#socket = context.openNetlink(NETLINK_NETFILTER, { describe: describeNfnetlink })
   }
 
   /** The flows that a filter means. Throws KernelError. */
@@ -195,6 +196,7 @@ export class Conntrack {
     return this.#context.inside(
       () =>
         new MulticastSocket(NETLINK_NETFILTER, groups, {
+          describe: describeNfnetlink,
           lost,
           datagram: (bytes) =>
             readMessages(bytes, ({ type }, payload) => {

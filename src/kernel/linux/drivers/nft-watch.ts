@@ -12,6 +12,7 @@ import type { NftChain, NftFamily, NftSet, NftTable } from '../../../model/nft.t
 import { NETLINK_NETFILTER } from '../../../wire/netlink/constants.gen.ts'
 import { readMessages } from '../../../wire/netlink/message.ts'
 import * as n from '../../../wire/nftables/constants.gen.ts'
+import { describeNfnetlink } from '../../../wire/nftables/describe.ts'
 import {
   chainMessage,
   type ElementMessage,
@@ -63,6 +64,7 @@ export class NftWatch implements Watch {
       () =>
         new MulticastSocket(NETLINK_NETFILTER, [n.NFNLGRP_NFTABLES], {
           datagram: (bytes) => this.#datagram(bytes),
+          describe: describeNfnetlink,
           lost: () => this.#listener({ type: 'resync' }),
         }),
     )

@@ -9,6 +9,7 @@ import { type KernelObject, keyOf, type ObjectKind } from '../../../model/kernel
 import type { KernelOp } from '../../../model/kernel-state.ts'
 import type { NftCounterReading, NftSet, NftTable } from '../../../model/nft.ts'
 import { NETLINK_NETFILTER } from '../../../wire/netlink/constants.gen.ts'
+import { describeNfnetlink } from '../../../wire/nftables/describe.ts'
 import type { Kernel, KernelEvent, OpResult, Watch } from '../../kernel.ts'
 import type { Driver, DriverContext, DriverSession } from '../driver.ts'
 import type { NetlinkSocket } from '../netlink-socket.ts'
@@ -51,7 +52,7 @@ class NftSession implements DriverSession, CounterReadings {
 
   constructor(context: DriverContext) {
     this.#context = context
-    this.#socket = context.openNetlink(NETLINK_NETFILTER)
+    this.#socket = context.openNetlink(NETLINK_NETFILTER, { describe: describeNfnetlink })
     this.#reader = new NftReader(this.#socket, this.#written)
   }
 

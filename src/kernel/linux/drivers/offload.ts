@@ -16,6 +16,7 @@ import type { KernelOp } from '../../../model/kernel-state.ts'
 import type { Offload } from '../../../model/link.ts'
 import * as eth from '../../../wire/ethtool/constants.gen.ts'
 import { ETHTOOL_FAMILY, type FeaturesMessage, featuresMessage, namesOf } from '../../../wire/ethtool/message.ts'
+import { describeGeneric } from '../../../wire/genetlink/describe.ts'
 import { readGenericHeader, writeGenericHeader } from '../../../wire/genetlink/message.ts'
 import { NETLINK_GENERIC } from '../../../wire/netlink/constants.gen.ts'
 import { kernelError } from '../../errno.ts'
@@ -66,7 +67,7 @@ class OffloadSession implements DriverSession {
   readonly #asked = new Map<string, Set<string>>()
 
   constructor(context: DriverContext) {
-    this.#socket = context.openNetlink(NETLINK_GENERIC)
+    this.#socket = context.openNetlink(NETLINK_GENERIC, { describe: describeGeneric })
   }
 
   async read(): Promise<KernelObject[]> {
