@@ -7,6 +7,8 @@
  *   DEL   journal `del` ─► host ports away, device off the bridge and into the drain's group ─► answer
  *         … drain ─► journal `gone` ─► the addresses are free
  */
+
+import { DesiredConflict } from '../apply/desired.ts'
 import {
   type BridgePlan,
   configuredBridgeAlias,
@@ -18,6 +20,7 @@ import {
   podMac,
 } from '../datapath/bridge/plan.ts'
 import type { Kernel } from '../kernel/kernel.ts'
+import { forgetMappedFlows } from '../kernel/linux/drivers/conntrack.ts'
 import { Cidr, parsePrefixed } from '../net/cidr.ts'
 import type { Ip } from '../net/ip.ts'
 import { attachmentFragment, fragmentSource } from './attachment-fragment.ts'
@@ -277,7 +280,22 @@ export class Attacher {
       throwFirst(await this.#kernel.execute(objects.map(add)))
     }
     const fragment = attachmentFragment(attachment)
-    if (fragment) await this.#sink.set(fragment)
+    if (!fragment) return
+    try {
+      await this.#sink.set(fragment)
+    } catch (cause) {
+      throw fragmentProblem(fragment.source, cause)
+    }
+    await this.#forgetFlows(attachment, attachment.ips)
+  }
+
+  /** UDP clients that send on would keep their old way: their tracked flows go. */
+  async #forgetFlows({ portMappings }: Attachment, targets: readonly { readonly ip: Ip }[]): Promise<void> {
+    if (!portMappings?.some(({ protocol }) => protocol === 'udp')) return
+    const ips = targets.map(({ ip }) => ip)
+    await forgetMappedFlows(this.#kernel, portMappings, ips).catch((err) =>
+      this.#log.warn({ err }, 'Cannot forget tracked flows of host ports'),
+    )
   }
 
   async #bridge(plan: BridgePlan, rule: AddressRule): Promise<string> {
@@ -397,7 +415,10 @@ export class Attacher {
   async takeDown(entry: Entry, hasDevice = true): Promise<void> {
     const { attachment } = entry
     if (entry.state !== 'deleting') this.#journal.deleting(entry)
-    if (attachmentFragment(attachment)) await this.#sink.remove(fragmentSource(attachment))
+    if (attachmentFragment(attachment)) {
+      await this.#sink.remove(fragmentSource(attachment))
+      await this.#forgetFlows(attachment, [])
+    }
     if (attachment.role === 'chained') {
       await this.#removeLimits(attachment)
       this.#forget(entry)
@@ -458,6 +479,15 @@ export class Attacher {
     }
     if (errors.length) throw errors[0]
   }
+}
+
+/** What the applier said about a fragment, as an answer to the runtime. */
+function fragmentProblem(source: string, cause: unknown): CniError {
+  if (cause instanceof CniError) return cause
+  if (!(cause instanceof DesiredConflict))
+    return new CniError(CniCode.hostPort, `The host ports could not be set: ${(cause as Error).message}`, '', { cause })
+  const other = cause.sources.find((one) => one !== source)
+  return new CniError(CniCode.hostPort, `A host port is taken by ${other}`, cause.key, { cause })
 }
 
 const staticOf = (wanted: readonly { ip: Ip; prefixLength?: number }[]): PrefixedIp[] =>

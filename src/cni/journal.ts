@@ -150,6 +150,13 @@ export class Journal {
     if (this.#log.bytes > 2 * this.#compactBytes + slackBytes) this.compact()
   }
 
+  /** Whether a living attachment has this device, on this bridge. */
+  isUp(hostDevice: string, bridge: string): boolean {
+    for (const { attachment, state } of this.entries.values())
+      if (attachment.hostDevice === hostDevice) return state === 'up' && attachment.bridge === bridge
+    return false
+  }
+
   compact(): void {
     this.#log.compact(this.#snapshot())
     this.#compactBytes = this.#log.bytes

@@ -13,6 +13,7 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { Attacher } from './attacher.ts'
 import { attachmentFragment } from './attachment-fragment.ts'
+import { BridgeWatch } from './bridge-watch.ts'
 import { checkAttachment } from './check.ts'
 import { CniCode, CniError, formatError } from './error.ts'
 import { Journal } from './journal.ts'
@@ -33,6 +34,8 @@ export class CniServer {
   /** The last request of each container under way. */
   readonly #turns = new Map<string, Promise<unknown>>()
   #recovered = false
+  #bridgeWatch: BridgeWatch | undefined
+  #watched: string | undefined
 
   /** Opens the journal. Throws the file system's errors. */
   constructor(options: CniServerOptions) {
@@ -70,6 +73,7 @@ export class CniServer {
     this.#attacher.setNetwork(network)
     this.#attacher.doubtBridges()
     await this.#attacher.prepareBridge()
+    this.#watchBridge(network.bridge ?? 'cni0')
     if (before && before.mtuBytes !== network.mtuBytes) await this.#pushMtu(network)
   }
 
@@ -93,9 +97,17 @@ export class CniServer {
     )
   }
 
-  /** The bridge may be another than it was: the next ADD looks, and ports of ours go back on it. */
-  async repairBridge(): Promise<void> {
-    if (!this.#attacher.isReady) return
+  #watchBridge(bridge: string): void {
+    if (this.#watched === bridge) return
+    this.#bridgeWatch?.close()
+    this.#watched = bridge
+    const { kernel, log } = this.#options
+    const failed = (err: unknown) => log.warn({ err, bridge }, 'Cannot mend the bridge')
+    this.#bridgeWatch = new BridgeWatch(kernel, bridge, this.#journal, () => this.#repairBridge(), failed)
+  }
+
+  /** Makes the bridge again if it is gone, and puts ports of ours back on it. */
+  async #repairBridge(): Promise<void> {
     this.#attacher.doubtBridges()
     await this.#attacher.prepareBridge()
     await this.#attacher.replugPorts()
@@ -103,6 +115,7 @@ export class CniServer {
 
   /** Stops listening, answers what is under way, finishes deletions. Pods and rules stay. */
   async close(): Promise<void> {
+    this.#bridgeWatch?.close()
     await this.#socket.close()
     await this.#attacher.drain.flush()
     this.#attacher.drain.stop()

@@ -277,12 +277,24 @@ test('GC takes what the runtime does not know, of its own network only', { skip 
   await node.drained()
 })
 
-test('the bridge deleted by hand is made again by the next ADD', { skip }, async () => {
+test('the bridge deleted, a port unplugged, the gateway removed by hand: mended for living pods', {
+  skip,
+}, async () => {
   using pod = new TestNamespace()
-  node.namespace.run('ip link delete cni0')
   const containerId = nextId()
-  ok(await node.call('ADD', { containerId, netns: pod.path }))
-  pod.run('ping -c1 -W5 10.77.0.1')
+  const { json } = ok(await node.call('ADD', { containerId, netns: pod.path }))
+  const host = json.interfaces[1].name
+  const gateway = '10.77.0.1/24'
+  for (const harm of [
+    'ip link delete cni0',
+    `ip link set ${host} nomaster`,
+    `ip addr del ${gateway} dev cni0`,
+    'ip link set cni0 down',
+  ]) {
+    node.namespace.run(harm)
+    pod.run('for i in $(seq 100); do ping -c1 -W1 10.77.0.1 >/dev/null 2>&1 && exit 0; done; exit 1')
+  }
+  assert.match(node.namespace.run(`bridge -d link show dev ${host}`), /hairpin on/)
   ok(await node.call('DEL', { containerId }))
 })
 
