@@ -12,6 +12,7 @@ import {
   formatLiteral,
   isFlagType,
   type LiteralRange,
+  type LiteralType,
   literalBytes,
   NftLiteralError,
   paddedBytes,
@@ -65,6 +66,11 @@ for (const [selector, row] of Object.entries(selectorRows) as [NftSelector, (typ
 interface Load {
   readonly selector: NftSelector
   readonly word: number
+}
+
+/** Throws Foreign unless the bytes are as many as a value of the type has. */
+function checkWidth(type: LiteralType, ...values: readonly Uint8Array[]): void {
+  if (values.some((value) => value.length !== literalBytes(type))) throw new Foreign(`${type} of another width`)
 }
 
 const toNumber = (bytes: Uint8Array): number => new DataView(bytes.buffer, bytes.byteOffset, 4).getUint32(0, true)
@@ -154,6 +160,7 @@ class Decompiler {
     const selector = this.#takeOne()
     const { type } = selectorRows[selector]
     if (op === n.NFT_CMP_LTE && this.#lower) {
+      checkWidth(type, this.#lower, value)
       this.#push({ match: [selector], right: formatLiteral(type, this.#lower, value) })
       this.#lower = undefined
       return
@@ -167,6 +174,7 @@ class Decompiler {
       return
     }
     const isStem = type === 'ifname' && value.length < literalBytes(type)
+    if (!isStem) checkWidth(type, value)
     const right = isStem ? `"${String.fromCharCode(...value)}*"` : formatLiteral(type, value)
     this.#push({ match: [selector], ...(inverted && { op: '!=' }), right })
   }
@@ -194,6 +202,7 @@ class Decompiler {
     const { type } = selectorRows[selector]
     if (xor.some((octet) => octet !== 0) || (op !== n.NFT_CMP_EQ && op !== n.NFT_CMP_NEQ)) throw new Foreign('bitwise')
     const inverted = op === n.NFT_CMP_NEQ
+    checkWidth(type, mask, value)
     if (isFlagType(type)) {
       if (!inverted || value.some((octet) => octet !== 0)) throw new Foreign('bitwise')
       this.#push({ match: [selector], right: formatLiteral(type, mask) })
@@ -209,6 +218,7 @@ class Decompiler {
   range({ op, from, to }: Data<'range'>): void {
     const selector = this.#takeOne()
     if (!from || !to) throw new Foreign('range')
+    checkWidth(selectorRows[selector].type, from, to)
     const right = formatLiteral(selectorRows[selector].type, from, to)
     this.#push({ match: [selector], ...(op === n.NFT_RANGE_NEQ && { op: '!=' }), right })
   }
@@ -252,6 +262,7 @@ class Decompiler {
     if (masked) {
       this.#masked = undefined
       if (this.#takeOne() !== 'meta mark') throw new Foreign('meta set')
+      checkWidth('mark', masked.mask, masked.xor)
       const setMark = toNumber(masked.xor)
       this.#push({ setMark, keepMask: (toNumber(masked.mask) | setMark) >>> 0 })
       return
@@ -271,10 +282,11 @@ class Decompiler {
       return
     }
     const address = this.#constants.get(0)
-    if (!address) throw new Foreign('nat')
+    if (address?.length !== 4 && address?.length !== 16) throw new Foreign('nat')
     const ip = Ip.fromBytes(address)
     const portBytes = portRegister === undefined ? undefined : this.#constants.get(wordOf(portRegister))
     this.#constants.clear()
+    if (portBytes) checkWidth('inet_service', portBytes)
     const port = portBytes && (portBytes[0]! << 8) | portBytes[1]!
     const bracketed = ip.family === 6 && port !== undefined ? `[${ip}]` : `${ip}`
     const to = port === undefined ? bracketed : `${bracketed}:${port}`
