@@ -325,8 +325,12 @@ export class Applier {
       if (!echoed) this.#mirror.drop(key)
       return
     }
+    const wasOurs = op.object.kind === 'link' && this.#mirror.isOurDevice(op.object.name)
     if (!echoed) this.#mirror.put(key, op.object)
-    if (op.object.kind === 'link') this.#hurryDevice(op.object.name)
+    if (op.object.kind !== 'link') return
+    this.#hurryDevice(op.object.name)
+    // A device taken over: what hangs on it was another's until now, and was not noted.
+    if (op.verb === 'set' && !wasOurs && this.#mirror.isOurDevice(op.object.name)) this.#askToRead(ON_LINK)
   }
 
   /** What waits for a device need not wait any longer. */
