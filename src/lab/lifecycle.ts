@@ -3,7 +3,7 @@
  * are found by name, processes by their environment, directories by path.
  */
 import { spawn } from 'node:child_process'
-import { closeSync, existsSync, mkdirSync, openSync, rmdirSync, rmSync } from 'node:fs'
+import { closeSync, mkdirSync, openSync, rmdirSync, rmSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
 import { askControl, NotRunning } from './control.ts'
 import type { LabStatus } from './daemon-commands.ts'
@@ -47,18 +47,18 @@ export async function startLab(spec: LabSpec, progress: Progress): Promise<LabSt
   child.unref()
   const identity = child.pid === undefined ? undefined : identify(child.pid)
   const alive = () => identity !== undefined && isAlive(identity)
-  while (!existsSync(paths.control)) {
-    if (!alive())
-      throw new Error(`the lab did not start; the end of ${paths.daemonLog}:\n${readTail(paths.daemonLog, 4000)}`)
-    await new Promise((resolve) => setTimeout(resolve, 10))
-  }
-  try {
-    return await askControl<LabStatus>(paths.control, { command: 'wait-ready' }, progress)
-  } catch (error) {
-    if (alive()) throw error
-    throw new Error(`the lab ended; the end of ${paths.daemonLog}:\n${readTail(paths.daemonLog, 4000)}`, {
-      cause: error,
-    })
+  for (;;) {
+    try {
+      return await askControl<LabStatus>(paths.control, { command: 'wait-ready' }, progress)
+    } catch (error) {
+      if (!alive())
+        throw new Error(`the lab ended; the end of ${paths.daemonLog}:\n${readTail(paths.daemonLog, 4000)}`, {
+          cause: error,
+        })
+      if (!(error instanceof NotRunning)) throw error
+      // The daemon is on its way to its socket.
+      await new Promise((resolve) => setTimeout(resolve, 10))
+    }
   }
 }
 

@@ -279,7 +279,8 @@ export class Kubelet {
             `container runtime network not ready: NetworkReady=false reason:NetworkPluginNotReady message:Network plugin returns error: ${this.#unready}`,
           ),
     ]
-    const shown = (each: Omit<PodCondition, 'lastTransitionTime'> | undefined) => `${each?.status} ${each?.reason} ${each?.message}`
+    const shown = (each: Omit<PodCondition, 'lastTransitionTime'> | undefined) =>
+      `${each?.status} ${each?.reason} ${each?.message}`
     if (ours.every((each) => shown(before.find(({ type }) => type === each.type)) === shown(each))) return
     const conditions = [...before.filter((each) => !ours.some(({ type }) => type === each.type)), ...ours]
     const { resourceVersion } = node.metadata

@@ -11,7 +11,7 @@ const CHUNK_BYTES = 64 << 10
 /** Where the last `lines` lines begin, in bytes. */
 async function tailStart(file: Awaited<ReturnType<typeof open>>, lines: number): Promise<number> {
   let end = (await file.stat()).size
-  let missing = lines + 1
+  let missing = lines
   const chunk = Buffer.alloc(CHUNK_BYTES)
   const size = end
   while (end > 0) {
@@ -21,7 +21,6 @@ async function tailStart(file: Awaited<ReturnType<typeof open>>, lines: number):
       if (chunk[i] !== 10 || from + i === size - 1) continue
       if (--missing === 0) return from + i + 1
     }
-    if (missing === 1 && from === 0) return 0
     end = from
   }
   return 0
