@@ -6,12 +6,13 @@
  * Beside both stands the kernel's floor: the same netlink messages from one C program, without plugin, socket or journal.
  */
 import { type ChildProcessWithoutNullStreams, execFileSync, spawn } from 'node:child_process'
-import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface, type Interface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { createNetns, deleteNetns } from '../../src/kernel/linux/netns.ts'
+import { bundleCniAgent } from '../netns/cni-bundle.ts'
 import type { Bench, BenchResult } from './bench.ts'
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
@@ -96,13 +97,14 @@ export const quantile = (values: readonly number[], q: number): number => {
 class Stage {
   readonly sides: readonly Side[]
   readonly server: LineProgram
-  readonly folder = mkdtempSync(join(tmpdir(), 'weft-bench-'))
+  readonly folder: string
   readonly floorProgram: string
   readonly floorNode: string
   readonly floorPods: readonly string[]
   readonly #spaces: string[] = []
 
-  constructor(podCount: number) {
+  constructor(podCount: number, folder: string, agent: string) {
+    this.folder = folder
     const compile = (name: string): string => {
       const program = join(this.folder, name)
       execFileSync('gcc', ['-O2', '-Wall', '-o', program, join(here, `${name}.c`)], { stdio: 'inherit' })
@@ -124,7 +126,7 @@ class Stage {
       mtuBytes: 1450,
     }
     const inside = (node: number, ...command: string[]) => ['netns', 'exec', nodes[node]!.split('/').pop()!, ...command]
-    this.server = new LineProgram('ip', inside(0, ...serverCommand(this.folder), JSON.stringify(config)))
+    this.server = new LineProgram('ip', inside(0, process.execPath, agent, JSON.stringify(config)))
     const weft = { cniVersion: '1.0.0', name: 'weft', type: 'weft' }
     this.sides = [
       {
@@ -185,23 +187,6 @@ class Stage {
     for (const path of this.#spaces) deleteNetns(path)
     rmSync(this.folder, { recursive: true, force: true })
   }
-}
-
-/** The server as it is shipped: bundled, not transpiled while it runs. */
-function serverCommand(folder: string): string[] {
-  const bundle = join(folder, 'server.mjs')
-  execFileSync(join(root, 'node_modules/.bin/esbuild'), [
-    join(root, 'test/netns/cni-agent.ts'),
-    '--bundle',
-    '--platform=node',
-    '--format=esm',
-    `--external:${'koffi'}`,
-    '--log-level=error',
-    `--outfile=${bundle}`,
-  ])
-  const modules = join(folder, 'node_modules')
-  if (!existsSync(modules)) execFileSync('ln', ['-s', join(root, 'node_modules'), modules])
-  return [process.execPath, bundle]
 }
 
 const referenceConfig = (dataDir: string): object => ({
@@ -279,7 +264,8 @@ function resultOf(bench: string, figures: Map<string, Figures>, more: object): B
 
 async function onStage<T>(args: readonly string[], run: (stage: Stage, rounds: number) => Promise<T>): Promise<T> {
   const [pods, rounds] = [Number(args[0] ?? 40), Number(args[1] ?? 3)]
-  const stage = new Stage(pods)
+  const folder = mkdtempSync(join(tmpdir(), 'weft-bench-'))
+  const stage = new Stage(pods, folder, await bundleCniAgent(folder))
   try {
     await stage.ready()
     return await run(stage, rounds)

@@ -9,6 +9,7 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import type { CniAgentConfig } from './cni-agent.ts'
+import { bundleCniAgent } from './cni-bundle.ts'
 import { TestNamespace } from './namespace.ts'
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
@@ -49,6 +50,7 @@ export class CniNode {
   readonly namespace = new TestNamespace()
   readonly folder = mkdtempSync(join(tmpdir(), 'weft-cni-'))
   readonly #config: CniAgentConfig
+  #bundle: string | undefined
   #server: ChildProcess | undefined
   #lines: AsyncIterator<string> | undefined
 
@@ -71,8 +73,8 @@ export class CniNode {
   /** Starts the server and waits until it listens. Returns its recovery report. */
   async start(more: Partial<CniAgentConfig> = {}): Promise<Record<string, number>> {
     const config = JSON.stringify({ ...this.#config, ...more })
-    const agent = fileURLToPath(new URL('cni-agent.ts', import.meta.url))
-    const command = ['netns', 'exec', this.namespace.name, process.execPath, '--import', 'tsx', agent, config]
+    this.#bundle ??= await bundleCniAgent(this.folder)
+    const command = ['netns', 'exec', this.namespace.name, process.execPath, this.#bundle, config]
     const server = spawn('ip', command, { stdio: ['pipe', 'pipe', 'inherit'], cwd: root })
     this.#server = server
     this.#lines = createInterface({ input: server.stdout })[Symbol.asyncIterator]()

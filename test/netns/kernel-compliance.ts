@@ -293,6 +293,56 @@ export function testKernelCompliance(name: string, make: () => Subject): void {
     assert.ok(have.has('route 254 10.1.0.0/24 0') && !have.has('route 254 10.9.0.0/16 0'))
   })
 
+  check(
+    'a device keeps the settings that a change does not name, and refuses what cannot change',
+    async ({ kernel }) => {
+      const vx = (settings: object): Link => ({
+        kind: 'link',
+        name: 'vx0',
+        type: 'vxlan',
+        settings: { vni: 7, port: 8472, learning: false, ...settings },
+      })
+      await succeed(kernel, add(vx({})), set({ ...vx({}), up: true }), set({ ...vx({}), mtuBytes: 1400 }))
+      await succeed(kernel, { verb: 'set', object: vx({ ttl: 64 }), was: vx({ ttl: 0 }) })
+      const changed = (await kernel.read('link')).find((link) => link.name === 'vx0') as Extract<
+        Link,
+        { type: 'vxlan' }
+      >
+      const { vni, port, ttl, learning } = changed.settings!
+      assert.deepEqual([changed.up, changed.mtuBytes, vni, port, ttl, learning], [true, 1400, 7, 8472, 64, false])
+      assert.deepEqual(await codes(kernel, { verb: 'set', object: vx({ port: 8473 }), was: vx({}) }), ['EOPNOTSUPP'])
+    },
+  )
+
+  check(
+    'IPv4 routes go with their device, or its last address, unannounced; IPv6 routes are announced',
+    async (subject) => {
+      const { kernel } = subject
+      await succeed(
+        kernel,
+        add(bridge('br0')),
+        add(address('10.1.0.1', 24)),
+        add(address('fd00::1', 64)),
+        add(route('10.9.0.0/16', '10.1.0.2')),
+        add(route('fd09::/64', 'fd00::2')),
+      )
+      const listener = new Listener()
+      const watch = kernel.watch(['link', 'address', 'route'], listener.listen)
+      await succeed(kernel, remove(address('10.1.0.1', 24)))
+      await listener.until('delete address br0 10.1.0.1/24')
+      await listener.until('delete route 254 10.1.0.0/24 0')
+      assert.ok(!(await keys(kernel, 'route')).has('route 254 10.9.0.0/16 0'))
+      await succeed(kernel, add(address('10.1.0.1', 24)), add(route('10.9.0.0/16', '10.1.0.2')))
+      await listener.until('new route 254 10.9.0.0/16 0')
+      await succeed(kernel, remove(bridge('br0')))
+      await listener.until('delete link br0')
+      assert.deepEqual([...(await keys(kernel, 'route'))], [])
+      assert.ok(listener.heard.includes('delete route 254 fd09::/64 1024'))
+      assert.ok(!listener.heard.includes('delete route 254 10.9.0.0/16 0'))
+      watch.close()
+    },
+  )
+
   check('a veth pair spans namespaces and dies as one', async ({ kernel, other, otherPath }) => {
     const pair: KernelObject = {
       kind: 'link',
