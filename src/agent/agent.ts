@@ -34,7 +34,7 @@ export async function runAgent(options: AgentOptions): Promise<number> {
   }
   const log = openLog(options.logLevel, options.nodeName)
   const lock = await RunLock.take(options.runDir)
-  const agent = new Agent(options, log)
+  const agent = new Agent(options, log, await openSource(options, log))
   const toggle = levelToggle(log)
   process.on('SIGHUP', toggle)
   process.on('uncaughtException', (error) => {
@@ -70,23 +70,16 @@ class Agent {
   #conflistWritten = false
   #available = false
 
-  constructor(options: AgentOptions, log: Logger) {
+  constructor(options: AgentOptions, log: Logger, source: ClusterSource) {
     this.#options = options
     this.#log = log
     useTunnelDirectory(options.runDir)
     this.#kernel = openLinuxKernel()
     this.#applier = new Applier(this.#kernel, {
-      kinds: [
-        ['link'],
-        ['address', 'neighbour', 'fdb'],
-        ['route', 'rule'],
-        ['nft-table', 'nft-set', 'nft-counter', 'nft-chain', 'nft-element'],
-        ['tunnel', 'tunnel-peer'],
-      ],
       onReport: (report) => this.#onReport(report),
       onReadError: (error) => log.warn({ err: (error as Error).message }, 'the kernel could not be read; trying again'),
     })
-    this.#source = openSource(options, log)
+    this.#source = source
     this.#loop = new NetworkLoop({
       nodeName: options.nodeName,
       source: this.#source,

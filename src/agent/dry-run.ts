@@ -19,7 +19,7 @@ export async function runDry(options: AgentOptions, print: (line: string) => voi
   const log = openLog(options.logLevel === 'info' ? 'error' : options.logLevel, options.nodeName)
   const kernel = openLinuxKernel()
   const applier = new Applier(kernel, { dryRun: print, onReport: (report) => loop.onReport(report) })
-  const source = new EchoSource(openSource(options, log), options.nodeName, (report) => {
+  const source = new EchoSource(await openSource(options, log), options.nodeName, (report) => {
     print(`# event on node ${report.node}: ${report.reason}: ${report.message}`)
   })
   let finish: (code: number) => void = () => {}

@@ -82,6 +82,7 @@ export class NetworkLoop {
   #concluding = false
   #concludeAgain = false
   #acquiring = false
+  #acquired = false
   #podNetwork = ''
   #serving = false
   readonly #reported = new Map<string, string>()
@@ -263,7 +264,11 @@ export class NetworkLoop {
   #turn(): void {
     if (!this.#synced || !this.#config || !this.#detected) return
     const node = this.#context()
-    if (!node) return this.#acquire()
+    if (this.#options.source.acquire && !(this.#acquired && node)) {
+      this.#acquire()
+      return
+    }
+    if (!node) return
     if (this.#marked) {
       this.#marked = false
       this.#planner.setNode(this.#config, node)
@@ -370,6 +375,7 @@ export class NetworkLoop {
     const { source, previousSubnets, log } = this.#options
     if (!source.acquire || this.#acquiring || !this.#config || !this.#detected) return
     const config = this.#config
+    const { publicIp } = this.#detected
     const ranges: SubnetRange[] = [config.v4, config.v6]
       .filter((family) => family !== undefined)
       .map(({ network, subnetLength, subnetMin, subnetMax }) => ({
@@ -384,7 +390,11 @@ export class NetworkLoop {
     })
     this.#acquiring = true
     source
-      .acquire({ ranges, previous: previousSubnets, announce })
+      .acquire({ ranges, previous: previousSubnets, ...(publicIp ? { publicIp } : {}), announce })
+      .then(() => {
+        this.#acquired = true
+        this.#schedule()
+      })
       .catch((error: Error) => {
         log.error({ err: error.message }, 'no subnet for this node')
         setTimeout(() => this.#schedule(), ACQUIRE_RETRY_MS).unref()

@@ -3,13 +3,23 @@
  */
 import type { ClusterLog, ClusterSource } from '../cluster/cluster.ts'
 import { HttpClient } from '../cluster/http-client.ts'
-import { inClusterConnection, readKubeconfig } from '../cluster/kubernetes/kubeconfig.ts'
-import { KubernetesSource } from '../cluster/kubernetes/source.ts'
 import type { AgentOptions } from './options.ts'
 
 /** Throws ConfigError for a kubeconfig or certificate that cannot be read. */
-export function openSource(options: AgentOptions, log: ClusterLog): ClusterSource {
-  const { kubeconfig, kubeApiUrl, nodeName, annotationPrefix, netConfig } = options
+export async function openSource(options: AgentOptions, log: ClusterLog): Promise<ClusterSource> {
+  const { kubeconfig, kubeApiUrl, nodeName, annotationPrefix, netConfig, etcd } = options
+  if (options.store === 'etcd') {
+    const [{ EtcdClient }, { EtcdSource }] = await Promise.all([
+      import('../cluster/etcd/client.ts'),
+      import('../cluster/etcd/source.ts'),
+    ])
+    const { prefix, renewMarginMinutes } = etcd
+    return new EtcdSource({ client: new EtcdClient(etcd), prefix, nodeName, renewMarginMinutes, log })
+  }
+  const [{ inClusterConnection, readKubeconfig }, { KubernetesSource }] = await Promise.all([
+    import('../cluster/kubernetes/kubeconfig.ts'),
+    import('../cluster/kubernetes/source.ts'),
+  ])
   const connection = kubeconfig ? readKubeconfig(kubeconfig, kubeApiUrl) : inClusterConnection()
   return new KubernetesSource({ client: new HttpClient(connection), nodeName, annotationPrefix, netConfig, log })
 }

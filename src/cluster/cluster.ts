@@ -53,6 +53,8 @@ export interface SubnetRequest {
   readonly ranges: readonly SubnetRange[]
   /** Subnets of an earlier run (subnet.env), taken again when they are free or ours. */
   readonly previous: readonly Cidr[]
+  /** The address that an earlier run announced, by which its subnet is found again. */
+  readonly publicIp?: Ip
   /** What to announce with the subnets that are about to be taken. */
   announce(podCidrs: readonly Cidr[]): Announcement
 }

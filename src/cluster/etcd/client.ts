@@ -1,0 +1,206 @@
+/**
+ * etcd v3 through its JSON gateway (on every client port since 3.0; `/v3` since 3.4): ranges, transactions, leases, watches,
+ * tokens. Several endpoints are tried in turn. Keys and values are base64 there, 64-bit numbers are text.
+ *
+ * Sources: etcd documentation "Why gRPC gateway", api/etcdserverpb/rpc.proto (messages and their meaning).
+ */
+import { readFileSync } from 'node:fs'
+import { ConfigError } from '../../model/errors.ts'
+import { HttpClient, HttpError } from '../http-client.ts'
+
+export interface EtcdClientOptions {
+  readonly endpoints: readonly string[]
+  readonly caFile?: string
+  readonly certFile?: string
+  readonly keyFile?: string
+  readonly username?: string
+  readonly password?: string
+}
+
+export interface KeyValue {
+  readonly key: string
+  readonly value: string
+  /** Revision of the last change, as text. */
+  readonly modRevision: string
+  /** Id of the lease that the key ends with; `0` for none. */
+  readonly lease: string
+}
+
+export type KeyEvent =
+  | { readonly type: 'put'; readonly pair: KeyValue }
+  | { readonly type: 'delete'; readonly key: string }
+
+/** The history that a watch asked for is gone. */
+export class CompactedError extends Error {
+  override readonly name = 'CompactedError'
+}
+
+type Json = Record<string, unknown>
+
+const encode = (text: string): string => Buffer.from(text, 'utf8').toString('base64')
+const decode = (text: unknown): string => Buffer.from(String(text ?? ''), 'base64').toString('utf8')
+
+/** The end of the range of all keys with a prefix: the prefix with its last byte one higher. */
+function rangeEnd(prefix: string): string {
+  const bytes = Buffer.from(prefix, 'utf8')
+  bytes[bytes.length - 1]!++
+  return bytes.toString('base64')
+}
+
+export class EtcdClient {
+  readonly #options: EtcdClientOptions
+  readonly #clients: readonly HttpClient[]
+  #current = 0
+  #token: string | undefined
+
+  /** Throws ConfigError for certificates that cannot be read. */
+  constructor(options: EtcdClientOptions) {
+    this.#options = options
+    const ca = readPem('--etcd-cafile', options.caFile)
+    const certificate = readPem('--etcd-certfile', options.certFile)
+    const key = readPem('--etcd-keyfile', options.keyFile)
+    this.#clients = options.endpoints.map(
+      (server) =>
+        new HttpClient({
+          server: server.replace(/\/+$/, ''),
+          ...(ca === undefined ? {} : { ca }),
+          insecure: false,
+          credentials: async () => ({
+            ...(certificate === undefined ? {} : { certificate }),
+            ...(key === undefined ? {} : { key }),
+            ...(this.#token === undefined ? {} : { authorization: this.#token }),
+          }),
+        }),
+    )
+  }
+
+  /** All pairs under a prefix (or one key, with `exact`), and the revision that this is the state of. */
+  async range(prefix: string, options: { readonly exact?: boolean } = {}, signal?: AbortSignal) {
+    const body = { key: encode(prefix), ...(options.exact ? {} : { range_end: rangeEnd(prefix) }) }
+    const answer = await this.#call('/v3/kv/range', body, signal)
+    const pairs = ((answer.kvs as Json[] | undefined) ?? []).map(pairOf)
+    return { pairs, revision: BigInt(String((answer.header as Json).revision)) }
+  }
+
+  /** Writes when the key's last change is `modRevision` (`0`: it does not exist). False when it is another. */
+  async putIf(key: string, modRevision: string, value: string, lease: string, signal?: AbortSignal): Promise<boolean> {
+    const answer = await this.#call(
+      '/v3/kv/txn',
+      {
+        compare: [{ key: encode(key), target: 'MOD', result: 'EQUAL', mod_revision: modRevision }],
+        success: [{ request_put: { key: encode(key), value: encode(value), ...(lease === '0' ? {} : { lease }) } }],
+      },
+      signal,
+    )
+    return answer.succeeded === true
+  }
+
+  async delete(key: string, signal?: AbortSignal): Promise<void> {
+    await this.#call('/v3/kv/deleterange', { key: encode(key) }, signal)
+  }
+
+  /** A new lease's id. */
+  async grant(ttlSeconds: number, signal?: AbortSignal): Promise<string> {
+    return String((await this.#call('/v3/lease/grant', { TTL: String(ttlSeconds) }, signal)).ID)
+  }
+
+  /** Seconds left after renewal; 0 when the lease has ended. */
+  async keepAlive(lease: string, signal?: AbortSignal): Promise<number> {
+    const answer = await this.#call('/v3/lease/keepalive', { ID: lease }, signal)
+    return Number((answer.result as Json | undefined)?.TTL ?? 0)
+  }
+
+  /** Seconds left; -1 when the lease has ended. */
+  async timeToLive(lease: string, signal?: AbortSignal): Promise<number> {
+    return Number((await this.#call('/v3/lease/timetolive', { ID: lease }, signal)).TTL ?? -1)
+  }
+
+  /**
+   * Calls back for every change under a prefix from a revision on, in order, with the revision it belongs to. Ends when the
+   * stream does; rejects with CompactedError, an HttpError or the socket's error.
+   */
+  async watch(
+    prefix: string,
+    from: bigint,
+    onEvents: (events: readonly KeyEvent[], revision: bigint) => void,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const request = {
+      create_request: { key: encode(prefix), range_end: rangeEnd(prefix), start_revision: String(from) },
+    }
+    await this.#withLogin((client) =>
+      client.stream({ method: 'POST', path: '/v3/watch', body: request, signal }, (line) => {
+        const message = JSON.parse(line) as Json
+        if (message.error) throw new HttpError('watch', 500, '', String((message.error as Json).message ?? ''))
+        const result = message.result as Json
+        if (result.compact_revision !== undefined && result.compact_revision !== '0')
+          throw new CompactedError(`history before revision ${result.compact_revision} is gone`)
+        if (result.canceled) throw new HttpError('watch', 500, '', String(result.cancel_reason ?? 'canceled'))
+        const events = ((result.events as Json[] | undefined) ?? []).map(eventOf)
+        onEvents(events, BigInt(String((result.header as Json).revision)))
+      }),
+    )
+  }
+
+  close(): void {
+    for (const client of this.#clients) client.close()
+  }
+
+  async #call(path: string, body: object, signal?: AbortSignal): Promise<Json> {
+    const answer = await this.#withLogin((client) =>
+      client.request({ method: 'POST', path, body, ...(signal ? { signal } : {}) }),
+    )
+    return answer as Json
+  }
+
+  /** With a token when there is a user, renewed once when it has run out; another endpoint next time when one fails. */
+  async #withLogin<T>(call: (client: HttpClient) => Promise<T>): Promise<T> {
+    const client = this.#clients[this.#current % this.#clients.length]!
+    try {
+      if (this.#options.username !== undefined && this.#token === undefined) await this.#login(client)
+      try {
+        return await call(client)
+      } catch (error) {
+        const stale = error instanceof HttpError && (error.status === 401 || /invalid auth token/.test(error.message))
+        if (!stale || this.#options.username === undefined) throw error
+        this.#token = undefined
+        await this.#login(client)
+        return await call(client)
+      }
+    } catch (error) {
+      if (!(error instanceof HttpError) || error.status >= 500) this.#current++
+      throw error
+    }
+  }
+
+  async #login(client: HttpClient): Promise<void> {
+    const { username: name, password = '' } = this.#options
+    const answer = (await client.request({
+      method: 'POST',
+      path: '/v3/auth/authenticate',
+      body: { name, password },
+    })) as Json
+    this.#token = String(answer.token)
+  }
+}
+
+const pairOf = (kv: Json): KeyValue => ({
+  key: decode(kv.key),
+  value: decode(kv.value),
+  modRevision: String(kv.mod_revision ?? '0'),
+  lease: String(kv.lease ?? '0'),
+})
+
+function eventOf(event: Json): KeyEvent {
+  const kv = event.kv as Json
+  return event.type === 'DELETE' ? { type: 'delete', key: decode(kv.key) } : { type: 'put', pair: pairOf(kv) }
+}
+
+function readPem(flag: string, path: string | undefined): string | undefined {
+  if (path === undefined) return undefined
+  try {
+    return readFileSync(path, 'utf8')
+  } catch (cause) {
+    throw new ConfigError(flag, path, (cause as Error).message, { cause })
+  }
+}
