@@ -70,7 +70,8 @@ fi
 bash scripts/build-native.sh
 key="$(find bin src scripts/build.ts package-lock.json -type f ! -name '*.test.ts' -print0 | sort -z | xargs -0 sha256sum | sha256sum | cut -c1-32)"
 if [ "$(cat dist/.bundle-stamp 2>/dev/null)" != "$key" ]; then
-  say "$(node_modules/.bin/tsx scripts/build.ts)"
+  built=$(node_modules/.bin/tsx scripts/build.ts) || fail "the bundle could not be built"
+  say "$built"
   echo "$key" >dist/.bundle-stamp
 fi
 say "ready"
