@@ -66,13 +66,15 @@ export class Pools {
     const pool = sets ? this.#pool(name, sets) : this.#pools.get(name)!
     const given: GivenAddress[] = []
     const left = [...wanted]
+    const nowhere = wanted.filter((ip) => !pool.allocators.some((allocator) => allocator.rangeOf(ip)))
+    if (nowhere.length) throw new CniError(CniCode.noAddress, `${nowhere.join(', ')}: not in the ranges of ${name}`)
     try {
       for (const [index, allocator] of pool.allocators.entries()) {
         const asked = left.findIndex((ip) => allocator.rangeOf(ip))
         if (asked >= 0) given.push(this.#giveAsked(allocator, left.splice(asked, 1)[0]!))
         else given.push(this.#giveNext(allocator, index))
       }
-      if (left.length) throw new CniError(CniCode.noAddress, `${left.join(', ')}: not in the ranges of network ${name}`)
+      if (left.length) throw new CniError(CniCode.noAddress, `${left.join(', ')}: more than one address of a range set`)
       return given
     } catch (error) {
       this.release(name, given)
