@@ -12,7 +12,7 @@ export interface VxlanConfig {
   readonly vni: number
   /** UDP destination port. */
   readonly port: number
-  /** MTU of the packets on the underlay; the external interface's when left out. */
+  /** MTU of the packets on the underlay, where it is less than the external interface's. */
   readonly mtuBytes?: number
   readonly gbp: boolean
   readonly learning: boolean

@@ -32,7 +32,7 @@ import { linkLocalOf, ownMac, storedEndpoint, vtepName } from './vtep.ts'
 const overheadBytes = (family: Family): number => (family === 4 ? 20 : 40) + 8 + 8 + 14
 
 const deviceMtuBytes = (config: VxlanConfig, node: NodeContext, family: Family): number =>
-  (config.mtuBytes ?? node.external.mtuBytes) - overheadBytes(family)
+  Math.min(config.mtuBytes ?? node.external.mtuBytes, node.external.mtuBytes) - overheadBytes(family)
 
 /** Families that this node can wrap: it has a subnet and an address of them. */
 const wrappedFamilies = (node: NodeContext): readonly Family[] =>

@@ -1,0 +1,164 @@
+import assert from 'node:assert/strict'
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { test } from 'node:test'
+import type { BackendConfig, VxlanConfig } from '../model/backend.ts'
+import type { FlannelLease, NodeContext, NodeInfo } from '../model/cluster.ts'
+import { formatOp } from '../model/format.ts'
+import { Cidr } from '../net/cidr.ts'
+import { Ip } from '../net/ip.ts'
+import { Mac } from '../net/mac.ts'
+import { datapathOf } from './datapath.ts'
+import { configOfPath, exclude, pathOf } from './path.ts'
+import { linkLocalOf, ownMac } from './vxlan/vtep.ts'
+
+/** A cluster in, command lines out, compared with what stands in testdata/. UPDATE=1 writes it anew. */
+function golden(name: string, text: string): void {
+  const file = new URL(`testdata/${name}.txt`, import.meta.url)
+  if (process.env.UPDATE === '1') {
+    mkdirSync(new URL('testdata/', import.meta.url), { recursive: true })
+    writeFileSync(file, text)
+  }
+  assert.equal(text, readFileSync(file, 'utf8'))
+}
+
+const vxlan: VxlanConfig = { type: 'vxlan', vni: 1, port: 8472, gbp: false, learning: false, directRouting: false }
+
+const self: NodeContext = {
+  name: 'n1',
+  uid: '6a1e8c1e-0000-4000-8000-000000000001',
+  podCidrs: [Cidr.parse('10.244.1.0/24'), Cidr.parse('fd00:10:244:1::/64')],
+  external: {
+    device: 'eth0',
+    mtuBytes: 1500,
+    addresses: [
+      { ip: Ip.parse('172.30.0.1'), prefixLength: 24 },
+      { ip: Ip.parse('fd00:172:30::1'), prefixLength: 64 },
+    ],
+  },
+  publicIp: Ip.parse('172.30.0.1'),
+  publicIpv6: Ip.parse('fd00:172:30::1'),
+}
+
+function peer(n: number, k: number, lease: Partial<FlannelLease> = {}): NodeInfo {
+  const mac = (family: number) => `0e:00:00:00:0${family}:0${n}`
+  return {
+    name: `n${n}`,
+    addresses: [],
+    podCidrs: [Cidr.parse(`10.244.${n}.0/24`), Cidr.parse(`fd00:10:244:${n}::/64`)],
+    lease: {
+      publicIp: Ip.parse(`172.30.${k}.${n}`),
+      publicIpv6: Ip.parse(k ? `fd00:172:30:${k}::${n}` : `fd00:172:30::${n}`),
+      backendType: 'vxlan',
+      backendData: { VNI: 1, VtepMAC: mac(4) },
+      backendV6Data: { VNI: 1, VtepMAC: mac(6) },
+      ...lease,
+    },
+  }
+}
+
+function lines(config: BackendConfig, node: NodeContext, peers: readonly NodeInfo[]): string {
+  const path = datapathOf(config)
+  const out: string[] = []
+  const put = (title: string, objects: Parameters<typeof formatOp>[0]['object'][]) => {
+    out.push(`# ${title}`)
+    for (const object of objects) out.push(formatOp({ verb: object.kind === 'sysctl' ? 'set' : 'add', object }))
+  }
+  const local = path.local(config, node)
+  put(local.source, [...local.objects])
+  for (const other of peers) {
+    const from = path.from(config, node, other)
+    const toward = path.toward(config, node, other, { direct: true })
+    if (from.objects.length > 0) put(from.source, [...from.objects])
+    put(toward.fragment.source, [...toward.fragment.objects])
+    for (const { node: name, key, problem } of toward.problems) out.push(`! ${name}: ${key}: ${problem}`)
+  }
+  const { data, v6Data } = path.endpoint(config, node)
+  out.push(
+    `# backend-data ${JSON.stringify(data)} backend-v6-data ${JSON.stringify(v6Data)} MTU ${path.mtuBytes(config, node)}`,
+  )
+  return `${out.join('\n')}\n`
+}
+
+const cluster = [peer(2, 0), peer(3, 7)]
+
+test('plans as command lines', () => {
+  golden('host-gw', lines({ type: 'host-gw' }, self, cluster))
+  golden('vxlan', lines(vxlan, self, cluster))
+  golden('direct-routing', lines({ ...vxlan, directRouting: true }, self, cluster))
+  golden(
+    'vxlan-options',
+    lines(
+      { ...vxlan, vni: 7, port: 4789, mtuBytes: 9000, gbp: true, learning: true },
+      { ...self, podCidrs: self.podCidrs.slice(0, 1) },
+      [],
+    ),
+  )
+  golden('udp', lines({ type: 'udp', port: 8285 }, self, cluster))
+})
+
+test('words of a peer that make no sense cost that peer alone, with the reason', () => {
+  const out: string[] = []
+  for (const lease of [
+    { backendData: undefined },
+    { backendData: null },
+    { backendData: 'x' },
+    { backendData: [] },
+    { backendData: { VNI: 1 } },
+    { backendData: { VNI: 2, VtepMAC: '0e:00:00:00:04:02' } },
+    { backendData: { VNI: 'x', VtepMAC: '0e:00:00:00:04:02' } },
+    { backendData: { VNI: 1, VtepMAC: 'ff:ff:ff:ff:ff:ff' } },
+    { backendData: { VNI: 1, VtepMAC: '00:00:00:00:00:00' } },
+    { backendData: { VNI: 1, VtepMAC: 'y'.repeat(10_000) } },
+    { backendData: { VtepMAC: '0e:00:00:00:04:02' } },
+  ]) {
+    const { fragment, problems } = datapathOf(vxlan).toward(
+      vxlan,
+      { ...self, podCidrs: self.podCidrs.slice(0, 1) },
+      peer(2, 0, lease),
+    )
+    out.push(
+      `${JSON.stringify(lease).slice(0, 70)}: ${fragment.objects.length} objects ${problems.map(({ key, problem }) => `${key} ${problem}`)}`,
+    )
+  }
+  golden('refusals', `${out.join('\n')}\n`)
+})
+
+test('a stored MAC is kept; without one it follows from the node and differs by node and family', () => {
+  const stored = { ...self, lease: { backendType: 'vxlan', backendData: { VNI: 1, VtepMAC: '0e:aa:bb:cc:dd:ee' } } }
+  assert.equal(`${ownMac(vxlan, stored, 4)}`, '0e:aa:bb:cc:dd:ee')
+  assert.equal(`${ownMac({ ...vxlan, vni: 2 }, stored, 4)}`, `${ownMac({ ...vxlan, vni: 2 }, self, 4)}`)
+  const macs = new Set<string>()
+  for (let i = 0; i < 20_000; i++)
+    for (const family of [4, 6] as const) {
+      const mac = ownMac(vxlan, { ...self, uid: `uid-${i}` }, family)
+      assert.ok(!mac.isMulticast)
+      macs.add(`${mac}`)
+    }
+  assert.equal(macs.size, 40_000)
+  assert.equal(`${ownMac(vxlan, self, 4)}`, `${ownMac(vxlan, { ...self }, 4)}`)
+  assert.equal(`${linkLocalOf(Mac.parse('34:56:78:9a:bc:de'))}`, 'fe80::3656:78ff:fe9a:bcde')
+})
+
+test('path ids name what both ends must agree on, and nothing else is one', () => {
+  for (const config of [{ type: 'host-gw' }, vxlan, { ...vxlan, gbp: true, vni: 0 }, { type: 'udp', port: 1 }] as const)
+    assert.deepEqual(configOfPath(pathOf(config)), config)
+  for (const bad of [
+    '',
+    'vxlan',
+    'vxlan/1',
+    'vxlan/16777216/1',
+    'vxlan/01/8472',
+    'vxlan/1/0',
+    'vxlan/1/65536',
+    'udp/0',
+    'udp/1/gbp',
+    'host-gw/',
+    'wireguard/1',
+    ' udp/1',
+  ])
+    assert.equal(configOfPath(bad), undefined, bad)
+  assert.ok(
+    exclude('vxlan/1/8472', 'vxlan/1/4789') && exclude('udp/1', 'udp/2') && exclude('vxlan/1/8472', 'vxlan/2/8472/gbp'),
+  )
+  assert.ok(!exclude('vxlan/1/8472', 'vxlan/2/8472') && !exclude('host-gw', 'udp/1') && !exclude('udp/1', 'udp/1'))
+})
