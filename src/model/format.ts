@@ -49,7 +49,8 @@ export function formatOp(op: KernelOp): string {
     case 'filter':
       return line('tc filter', verb === 'set' ? 'replace' : verb, formatFilter(object))
     case 'sysctl':
-      return `sysctl -w ${object.path.replaceAll('/', '.')}=${object.value}`
+      // A device's name may hold dots: then sysctl wants the slashes.
+      return `sysctl -w ${object.path.includes('.') ? object.path : object.path.replaceAll('/', '.')}=${object.value}`
     case 'offload':
       return line(
         'ethtool -K',
