@@ -1,0 +1,173 @@
+/**
+ * weft's nftables table under somebody else's hands: what is flushed, deleted or added is put right, rules that stayed keep
+ * their counters, a restarted agent finds nothing to do, and what a node or a pod costs is its own elements.
+ */
+import assert from 'node:assert/strict'
+import { afterEach, beforeEach, test } from 'node:test'
+import { Applier, type ApplyReport } from '../../src/apply/applier.ts'
+import {
+  type FirewallOptions,
+  planFirewallSkeleton,
+  planHostPorts,
+  planPeerElements,
+} from '../../src/datapath/firewall/firewall.ts'
+import { formatOp } from '../../src/model/format.ts'
+import type { ObjectKind } from '../../src/model/kernel-object.ts'
+import type { Fragment } from '../../src/model/kernel-state.ts'
+import { Cidr } from '../../src/net/cidr.ts'
+import { Ip } from '../../src/net/ip.ts'
+import { Mac } from '../../src/net/mac.ts'
+import { TestNamespace } from './namespace.ts'
+
+const kinds: readonly (readonly ObjectKind[])[] = [['nft-table', 'nft-set', 'nft-counter', 'nft-chain', 'nft-element']]
+
+const options: FirewallOptions = {
+  clusterCidrs: [Cidr.parse('10.244.0.0/16'), Cidr.parse('fd00:244::/56')],
+  localCidrs: [Cidr.parse('10.244.1.0/24'), Cidr.parse('fd00:244:0:1::/64')],
+  masquerade: true,
+  tunnels: [{ type: 'vxlan', device: 'flannel.1', port: 8472 }],
+}
+const skeleton: Fragment = { source: 'firewall', objects: planFirewallSkeleton(options) }
+const peer = (n: number): Fragment => ({
+  source: `node/n${n}`,
+  objects: planPeerElements({
+    addresses: [Ip.parse(`172.30.0.${n}`)],
+    podCidrs: [Cidr.parse(`10.244.${n}.0/24`), Cidr.parse(`fd00:244:0:${n.toString(16)}::/64`)],
+    vtepMacs: [Mac.parse(`02:00:00:00:00:${n.toString(16).padStart(2, '0')}`)],
+  }),
+})
+const pod: Fragment = {
+  source: 'pod/a',
+  objects: planHostPorts({ ips: [Ip.parse('10.244.1.7')] }, [
+    { protocol: 'tcp', hostPort: 8080, containerPort: 80, hostIp: Ip.parse('172.30.0.1') },
+  ]),
+}
+
+let space: TestNamespace
+let reports: ApplyReport[]
+let wake = () => {}
+let applier: Applier
+beforeEach(async () => {
+  space = new TestNamespace()
+  await start()
+})
+afterEach(async () => {
+  await applier.close()
+  space.delete()
+})
+
+async function start(): Promise<void> {
+  reports = []
+  applier = new Applier(space.kernel, {
+    kinds,
+    onReport: (report) => {
+      reports.push(report)
+      wake()
+    },
+  })
+  applier.set(skeleton, peer(2), peer(3), pod)
+  applier.markComplete()
+  await applier.start()
+  await applier.settle()
+  assert.deepEqual(applier.failures(), [])
+}
+
+/** The table without the order of things that have none. */
+const listing = (): string =>
+  space
+    .run('nft --stateless list table inet weft 2>&1 || true')
+    .replace(/elements = \{([^}]*)\}/gs, (_, inner: string) => inner.trim().split(/,\s+/).sort().join(', '))
+    .split('\n')
+    .sort()
+    .join('\n')
+const written = (): string[] => reports.flatMap((report) => report.ops).map(formatOp)
+
+/** Waits, pass by pass of the applier, until the listing is what it was. */
+async function until(wanted: string): Promise<void> {
+  const end = performance.now() + 20_000
+  for (;;) {
+    const next = new Promise<void>((resolve) => {
+      wake = resolve
+      setTimeout(resolve, 500).unref()
+    })
+    if (listing() === wanted) return
+    assert.ok(performance.now() < end, `waited in vain:\n${listing()}`)
+    await next
+  }
+}
+
+test('what others do to the table is undone', async () => {
+  const whole = listing()
+  for (const harm of [
+    'nft flush ruleset',
+    'nft delete table inet weft',
+    'nft flush chain inet weft postrouting',
+    'nft delete element inet weft nodes4 { 172.30.0.2 }',
+    'nft delete element inet weft peers4 { 10.244.3.0/24 }',
+    'nft delete element inet weft senders4 { 02:00:00:00:00:02 . 10.244.2.0/24 }',
+    'nft delete element inet weft hostport-addresses4 { 172.30.0.1 . tcp . 8080 }',
+    'nft flush set inet weft cluster6',
+    'nft insert rule inet weft forward drop',
+    'nft add element inet weft nodes4 { 9.9.9.9 }',
+  ]) {
+    space.run(harm)
+    await until(whole)
+  }
+})
+
+test('a restarted agent finds everything in place and writes nothing', async () => {
+  await applier.close()
+  using fresh = new FreshNamespaceView(space)
+  const seen: ApplyReport[] = []
+  const second = new Applier(fresh.kernel, { kinds, onReport: (report) => seen.push(report) })
+  second.set(skeleton, peer(2), peer(3), pod)
+  second.markComplete()
+  await second.start()
+  await second.settle()
+  assert.deepEqual(seen.flatMap((report) => report.ops).map(formatOp), [])
+  await second.close()
+})
+
+test('a node or a tunnel more costs what it adds, and rules that stay keep their handles', async () => {
+  const handles = () => new Set(space.run('nft -a list chain inet weft guard').match(/handle \d+/g))
+  const before = handles()
+  reports.length = 0
+  applier.set(peer(4))
+  await applier.settle()
+  assert.deepEqual(written().sort(), [
+    'nft add element inet weft nodes4 { 172.30.0.4 }',
+    'nft add element inet weft peers4 { 10.244.4.0/24 }',
+    'nft add element inet weft peers6 { fd00:244:0:4::/64 }',
+    'nft add element inet weft senders4 { 02:00:00:00:00:04 . 10.244.4.0/24 }',
+    'nft add element inet weft senders6 { 02:00:00:00:00:04 . fd00:244:0:4::/64 }',
+  ])
+  applier.remove('node/n4')
+  applier.set({
+    source: 'firewall',
+    objects: planFirewallSkeleton({
+      ...options,
+      tunnels: [...options.tunnels, { type: 'udp', device: 'flannel0', port: 8285 }],
+    }),
+  })
+  await applier.settle()
+  assert.deepEqual(applier.failures(), [])
+  const after = handles()
+  for (const handle of before) assert.ok(after.has(handle), handle)
+  assert.ok(after.size > before.size)
+  assert.match(space.run('nft list chain inet weft input'), /udp dport \{ 8285, 8472 \}/)
+  applier.set(skeleton)
+  await applier.settle()
+  assert.equal(space.run('nft list chain inet weft guard').includes('flannel0'), false)
+  assert.equal(space.run('nft list counters').includes('flannel0'), false)
+})
+
+/** The same namespace through other eyes: another process. */
+class FreshNamespaceView {
+  readonly kernel
+  constructor(of: TestNamespace) {
+    this.kernel = of.kernel.open(of.path)
+  }
+  [Symbol.dispose](): void {
+    this.kernel.close()
+  }
+}
