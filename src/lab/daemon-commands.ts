@@ -7,6 +7,7 @@ import { type LabDaemon, NET_CONFIG_MAP } from './daemon.ts'
 import { requireNetem } from './faults.ts'
 import { keyOfObject } from './informer.ts'
 import { labPaths, netnsPath, nodePaths } from './layout.ts'
+import { readTail } from './process.ts'
 import { type WantedPaths, wantedPaths } from './spec.ts'
 
 type Progress = (line: string) => void
@@ -133,10 +134,17 @@ async function waitReady(daemon: LabDaemon, progress: Progress): Promise<LabStat
     },
     READY_TIMEOUT_MS,
     (nodes) => {
-      const late = nodes
-        .filter((node) => !ready(node))
-        .map((node) => `${node.metadata.name}: ${condition(node, 'Ready')?.message ?? 'no answer'}`)
-      return `not every node became ready; ${late.join('; ')}. Look at: weft lab logs ${nodes.find((node) => !ready(node))?.metadata.name ?? 'n1'} --name ${daemon.spec.name}`
+      const late = nodes.filter((node) => !ready(node))
+      const [first] = late
+      return [
+        'not every node became ready:',
+        ...late.map((node) => `  ${node.metadata.name}: ${condition(node, 'Ready')?.message ?? 'no answer'}`),
+        ...(first
+          ? [
+              `the end of its agent's log:\n${readTail(nodePaths(daemon.spec.name, first.metadata.name!).agentLog, 2000)}`,
+            ]
+          : []),
+      ].join('\n')
     },
   )
   return statusOf(daemon)
