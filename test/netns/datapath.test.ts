@@ -3,12 +3,9 @@ import { after, test } from 'node:test'
 import { Applier, type ApplyReport } from '../../src/apply/applier.ts'
 import { datapathOf } from '../../src/datapath/datapath.ts'
 import type { BackendConfig, VxlanConfig } from '../../src/model/backend.ts'
-import type { ObjectKind } from '../../src/model/kernel-object.ts'
 import { type TestNode, TestTopology } from './node-topology.ts'
 
 const vxlan: VxlanConfig = { type: 'vxlan', vni: 1, port: 8472, gbp: false, learning: false, directRouting: false }
-
-const kinds: readonly (readonly ObjectKind[])[] = [['link'], ['address', 'neighbour', 'fdb'], ['route', 'rule']]
 
 /** Three nodes, the third behind a router. */
 const topology = new TestTopology([1, 1, 2])
@@ -16,6 +13,8 @@ const [n1, n2, n3] = topology.nodes as [TestNode, TestNode, TestNode]
 const appliers = new Map<TestNode, Applier>()
 const reports: ApplyReport[] = []
 after(async () => {
+  // Tunnel processes outlive whoever started them.
+  await deploy({ type: 'host-gw' })
   for (const applier of appliers.values()) await applier.close()
   topology.delete()
 })
@@ -27,7 +26,7 @@ async function deploy(config: BackendConfig, nodes = topology.nodes): Promise<st
   reports.length = 0
   for (const node of topology.nodes) {
     if (!appliers.has(node)) {
-      const applier = new Applier(node.namespace.kernel, { kinds, onReport: (report) => reports.push(report) })
+      const applier = new Applier(node.namespace.kernel, { onReport: (report) => reports.push(report) })
       appliers.set(node, applier)
       await applier.start()
     }
@@ -114,9 +113,23 @@ test('a setting that is fixed at creation makes the device anew, with all that h
   assert.deepEqual(ping(n1, n3), [])
 })
 
+test('udp reaches every peer through its own process, both families, with the MTU it says', async () => {
+  assert.deepEqual(await deploy({ type: 'udp', port: 8285 }), [])
+  for (const [from, to] of [
+    [n1, n2],
+    [n1, n3],
+    [n3, n2],
+  ] as const)
+    assert.deepEqual(ping(from, to, 1412), [])
+  assert.match(routes(n1), /^10\.244\.3\.0\/24 dev flannel0/m)
+  assert.ok(!n1.pod.succeeds(`ping -c 1 -W 1 -M do -s 1445 ${n3.podIp}`))
+})
+
 test('back to host-gw leaves no device, neighbour or forwarding entry behind', async () => {
   await deploy({ type: 'host-gw' })
   assert.deepEqual(ping(n1, n2), [])
   assert.equal(n1.namespace.run('ip -o link show type vxlan'), '')
   assert.equal(n1.namespace.run('ip neigh show nud permanent'), '')
+  assert.ok(!n1.namespace.succeeds('ip link show flannel0'))
+  assert.equal(n1.namespace.run('ss -Hlnu sport = 8285'), '')
 })
