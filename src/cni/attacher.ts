@@ -112,17 +112,11 @@ export class Attacher {
     return config.bridge ?? this.network.bridge ?? 'cni0'
   }
 
-  find(containerId: string, ifname: string): Entry[] {
-    return [...this.#journal.entries.values()].filter(
-      ({ attachment }) => attachment.containerId === containerId && attachment.ifname === ifname,
-    )
-  }
-
   async add(request: AttachmentRequest): Promise<CniResult> {
     const { config, containerId, ifname } = request
     const network = this.network
     if (config.prevResult) return this.#chain(request, config.prevResult)
-    const known = this.find(containerId, ifname).find(({ attachment }) => attachment.role === 'bridge')
+    const known = this.#journal.find(containerId, ifname).find(({ attachment }) => attachment.role === 'bridge')
     if (known && known.state !== 'deleting')
       throw new CniError(
         CniCode.alreadyAttached,
@@ -333,7 +327,7 @@ export class Attacher {
     const { config, containerId, ifname, netnsPath } = request
     const { portMappings, bandwidth } = config.runtime
     if (portMappings.length === 0 && !bandwidth) return withDns(previous, config)
-    if (this.find(containerId, ifname).some(({ attachment }) => attachment.role === 'chained'))
+    if (this.#journal.find(containerId, ifname).some(({ attachment }) => attachment.role === 'chained'))
       throw new CniError(
         CniCode.alreadyAttached,
         `${ifname} of container ${containerId} has its host ports already`,
@@ -396,7 +390,7 @@ export class Attacher {
 
   /** Idempotent: nothing there is success. */
   async del(containerId: string, ifname: string): Promise<void> {
-    const entries = this.find(containerId, ifname)
+    const entries = this.#journal.find(containerId, ifname)
     for (const entry of entries) if (entry.state !== 'deleting') await this.takeDown(entry)
     if (entries.length === 0) await this.#removeUnknown(containerId, ifname)
   }

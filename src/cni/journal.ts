@@ -65,6 +65,9 @@ const slackBytes = 256 * 1024
 
 export class Journal {
   readonly entries = new Map<number, Entry>()
+  /** The same by container and interface: a bridged and a chained one, and those on their way out. */
+  readonly #byOwner = new Map<string, Set<Entry>>()
+  readonly #byDevice = new Map<string, Entry>()
   /** Last address given by search, by pool and set number (`node/0`). */
   readonly rotation = new Map<string, Ip>()
   readonly recovery: Recovery
@@ -98,7 +101,7 @@ export class Journal {
 
   #void(): number {
     const count = this.entries.size
-    this.entries.clear()
+    for (const entry of [...this.entries.values()]) this.#drop(entry)
     return count
   }
 
@@ -111,7 +114,7 @@ export class Journal {
     } else {
       const entry = this.entries.get(record.id)
       if (!entry) return
-      if (record.op === 'gone') this.entries.delete(record.id)
+      if (record.op === 'gone') this.#drop(entry)
       else entry.state = record.op === 'up' ? 'up' : 'deleting'
     }
   }
@@ -119,9 +122,29 @@ export class Journal {
   #hold(attachment: Attachment, state: AttachmentState): Entry {
     const entry = { attachment, state }
     this.entries.set(attachment.id, entry)
+    const owner = ownerOf(attachment.containerId, attachment.ifname)
+    const siblings = this.#byOwner.get(owner)
+    if (siblings) siblings.add(entry)
+    else this.#byOwner.set(owner, new Set([entry]))
+    if (attachment.hostDevice) this.#byDevice.set(attachment.hostDevice, entry)
     this.#nextId = Math.max(this.#nextId, attachment.id + 1)
     for (const { ip, set } of attachment.ips) if (set !== undefined) this.rotation.set(`${attachment.pool}/${set}`, ip)
     return entry
+  }
+
+  #drop(entry: Entry): void {
+    const { id, containerId, ifname, hostDevice } = entry.attachment
+    this.entries.delete(id)
+    const owner = ownerOf(containerId, ifname)
+    const siblings = this.#byOwner.get(owner)
+    siblings?.delete(entry)
+    if (siblings?.size === 0) this.#byOwner.delete(owner)
+    if (this.#byDevice.get(hostDevice) === entry) this.#byDevice.delete(hostDevice)
+  }
+
+  /** What a container has by the name of this interface. */
+  find(containerId: string, ifname: string): Entry[] {
+    return [...(this.#byOwner.get(ownerOf(containerId, ifname)) ?? [])]
   }
 
   /** Announces an attachment, before anything of it exists; `up` for one that was found existing. Throws when it cannot be written. */
@@ -145,16 +168,15 @@ export class Journal {
 
   /** Nothing of it exists any more: its addresses are free. */
   gone(entry: Entry): void {
-    this.entries.delete(entry.attachment.id)
+    this.#drop(entry)
     this.#log.append({ op: 'gone', id: entry.attachment.id })
     if (this.#log.bytes > 2 * this.#compactBytes + slackBytes) this.compact()
   }
 
   /** Whether a living attachment has this device, on this bridge. */
   isUp(hostDevice: string, bridge: string): boolean {
-    for (const { attachment, state } of this.entries.values())
-      if (attachment.hostDevice === hostDevice) return state === 'up' && attachment.bridge === bridge
-    return false
+    const entry = this.#byDevice.get(hostDevice)
+    return entry?.state === 'up' && entry.attachment.bridge === bridge
   }
 
   compact(): void {
@@ -173,6 +195,8 @@ export class Journal {
     this.#log.close()
   }
 }
+
+const ownerOf = (containerId: string, ifname: string): string => `${containerId}/${ifname}`
 
 type JournalRecord =
   | { readonly op: 'boot'; readonly id: string }

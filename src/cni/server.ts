@@ -169,7 +169,7 @@ export class CniServer {
         return ''
       case 'CHECK':
         await this.#inTurn(request.containerId, () =>
-          checkAttachment(this.#options.kernel, request, this.#attacher.find(request.containerId, request.ifname)),
+          checkAttachment(this.#options.kernel, request, this.#journal.find(request.containerId, request.ifname)),
         )
         return ''
     }

@@ -2,7 +2,7 @@
  * The kernel's side of an attachment: the bridge made ready, the pair and the pod's inside made, and everything taken
  * away again. What fails says so as a CniError; what was begun is the caller's to undo.
  */
-import { statSync } from 'node:fs'
+import { type Stats, statSync } from 'node:fs'
 import { type BridgePlan, hostMac, type PodPlan, planBridge, planPair, planPod } from '../datapath/bridge/plan.ts'
 import type { Kernel, OpResult } from '../kernel/kernel.ts'
 import { KernelError } from '../model/errors.ts'
@@ -26,6 +26,9 @@ export function throwFirst(results: readonly OpResult[]): void {
   if (error) throw kernelProblem(error)
 }
 
+/** The nsfs file of the node's own namespace; a process does not move. */
+let ownNetns: Stats | undefined
+
 /** Opens a pod's namespace. Throws CniError 3 when it does not exist, 4 when the path is none or is the node's own. */
 export function openPod(kernel: Kernel, netnsPath: string): Kernel {
   const refuse = (code: number, problem: string, cause?: unknown) =>
@@ -34,8 +37,8 @@ export function openPod(kernel: Kernel, netnsPath: string): Kernel {
   if (!file) throw refuse(CniCode.unknownContainer, 'no such network namespace')
   // Anything else than a plain file could make open(2) wait for ever.
   if (!file.isFile()) throw refuse(CniCode.invalidEnvironment, 'is not a network namespace')
-  const own = statSync('/proc/thread-self/ns/net')
-  if (own.ino === file.ino && own.dev === file.dev)
+  ownNetns ??= statSync('/proc/thread-self/ns/net')
+  if (ownNetns.ino === file.ino && ownNetns.dev === file.dev)
     throw refuse(CniCode.invalidEnvironment, "is the node's own network namespace")
   try {
     return kernel.open(netnsPath)
