@@ -70,7 +70,7 @@ test('watchers hear of consequences, of the kinds they asked for, until they clo
   const kernel = FakeKernel.create()
   const heard: KernelEvent[] = []
   const watch = kernel.watch(['route'], (event) => heard.push(event))
-  await kernel.execute([add(bridge), add(address), { verb: 'delete', object: bridge }])
+  await kernel.execute([add(bridge), add(address), { verb: 'delete', object: address }])
   await Promise.resolve()
   assert.deepEqual(
     heard.map((event) => (event.type === 'resync' ? 'resync' : `${event.type} ${event.key}`)),

@@ -70,7 +70,7 @@ export class FakeNamespace {
     const { object, verb } = op
     switch (object.kind) {
       case 'link':
-        return this.#performLink(verb, object)
+        return this.#performLink(verb, object, op.was?.kind === 'link' ? op.was : undefined)
       case 'address':
         return this.#performAddress(verb, object)
       case 'route':
@@ -117,13 +117,19 @@ export class FakeNamespace {
     this.#emit({ type: 'delete', key, object })
   }
 
+  /** Removes what goes with a device or its last address. Linux announces every kind of object but IPv4 routes. */
+  #dropAlong(key: KernelKey, object: KernelObject): void {
+    if (object.kind === 'route' && object.destination.family === 4) this.objects.delete(key)
+    else this.#drop(key)
+  }
+
   #emit(event: KernelEvent): void {
     for (const listener of this.#listeners) queueMicrotask(() => this.#listeners.has(listener) && listener(event))
   }
 
   // --- devices ---
 
-  #performLink(verb: KernelOp['verb'], wanted: Device): void {
+  #performLink(verb: KernelOp['verb'], wanted: Device, was: Device | undefined): void {
     const present = this.device(wanted.name)
     if (verb === 'delete') {
       if (!present) throw new Refusal('ENODEV')
@@ -133,6 +139,10 @@ export class FakeNamespace {
     if (wanted.master && !this.device(wanted.master)) throw new Refusal('ENODEV')
     if (verb === 'set') {
       if (!present) throw new Refusal('ENODEV')
+      if (was?.type === 'vxlan' && wanted.type === 'vxlan' && wanted.settings)
+        for (const field of ['vni', 'port'] as const)
+          if (wanted.settings[field] !== was.settings?.[field])
+            throw new Refusal('EOPNOTSUPP', `Cannot change ${field}`)
       return this.#changeDevice(present, wanted)
     }
     if (present) throw new Refusal('EEXIST')
@@ -181,10 +191,13 @@ export class FakeNamespace {
   }
 
   #changeDevice(present: Device, wanted: Device): void {
-    const { settings: _creation, ...rest } = wanted as Link
+    const { settings, ...rest } = wanted as Link
     const given = Object.fromEntries(Object.entries(rest).filter(([, value]) => value !== undefined))
     const port = wanted.port ? { port: { ...present.port, ...wanted.port } } : {}
-    const next = { ...present, ...given, ...port, type: present.type } as Device
+    // A veth's settings are about its making.
+    const own = settings && present.type !== 'veth' && present.type !== 'foreign' ? present.settings : undefined
+    const changed = own ? { settings: { ...own, ...settings } } : {}
+    const next = { ...present, ...given, ...port, ...changed, type: present.type } as Device
     this.#put(next)
     if (present.up && wanted.up === false) this.#deviceWentDown(present.name)
     if (!present.up && wanted.up) for (const address of this.#addressesOf(present.name)) this.#connect(address)
@@ -196,7 +209,7 @@ export class FakeNamespace {
       const routed = object.kind === 'route' && object.hops.some((hop) => hop.device === name)
       const neighbour = object.kind === 'neighbour' && object.device === name
       const address = object.kind === 'address' && object.device === name && object.ip.family === 6
-      if (routed || neighbour || address) this.#drop(key)
+      if (routed || neighbour || address) this.#dropAlong(key, object)
     }
   }
 
@@ -206,7 +219,7 @@ export class FakeNamespace {
     for (const [key, object] of [...this.objects]) {
       const onDevice = 'device' in object && object.device === name && object.kind !== 'tunnel'
       const routed = object.kind === 'route' && object.hops.some((hop) => hop.device === name)
-      if ((onDevice && object.kind !== 'tunnel-peer') || routed) this.#drop(key)
+      if ((onDevice && object.kind !== 'tunnel-peer') || routed) this.#dropAlong(key, object)
       if (object.kind === 'link' && object.master === name) this.#put({ ...object, master: null })
     }
     this.#drop(`link ${name}`)
@@ -229,8 +242,11 @@ export class FakeNamespace {
       if (!exists) throw new Refusal('EADDRNOTAVAIL')
       this.#drop(keyOf(address))
       for (const [key, object] of [...this.objects])
-        if (object.kind === 'route' && object.source?.equals(address.ip)) this.#drop(key)
+        if (object.kind === 'route' && object.source?.equals(address.ip) && object.protocol !== RTPROT_KERNEL)
+          this.#dropAlong(key, object)
       this.#disconnect(address)
+      const last = !this.#addressesOf(address.device).some((other) => other.ip.family === 4)
+      if (address.ip.family === 4 && last) this.#dropRoutesBy(address.device, 4)
       return
     }
     this.#put(address)
@@ -250,6 +266,12 @@ export class FakeNamespace {
       ...(v4 ? { scope: 'link' as const, source: address.ip } : {}),
     }
     if (!this.objects.has(keyOf(route))) this.#put(route)
+  }
+
+  #dropRoutesBy(device: string, family: 4 | 6): void {
+    for (const [key, object] of [...this.objects])
+      if (object.kind === 'route' && object.destination.family === family)
+        if (object.hops.some((hop) => hop.device === device)) this.#dropAlong(key, object)
   }
 
   /** Takes the connected route of an address away, unless another address of the device needs it. */

@@ -52,18 +52,10 @@ const portData = (port: BridgePort): BridgePortData => ({
 
 const sameSettings = (a: object | undefined, b: object | undefined): boolean => JSON.stringify(a) === JSON.stringify(b)
 
-/** What a message about an existing device must say so that it becomes as wanted. */
+/** What a message about an existing device must say so that it becomes as wanted, but for its kind's own settings. */
 function changesOf(want: AnyLink, was: AnyLink | undefined, sink: RequestSink): LinkAttributes {
   const changed = <F extends keyof AnyLink>(field: F): boolean =>
     want[field] !== undefined && (!was || !sameSettings({ value: want[field] }, { value: was[field] }))
-  const row = want.type === 'foreign' ? undefined : linkKindRow(want.type)
-  const settings = want.type === 'foreign' ? undefined : want.settings
-  const oldSettings = was && was.type !== 'foreign' ? was.settings : undefined
-  const data =
-    row && settings && want.type !== 'veth' && !sameSettings(settings, oldSettings)
-      ? row.encode(settings, sink, oldSettings)
-      : undefined
-  const info: LinkInfo | undefined = data && { kind: want.type, data }
   return {
     mtu: changed('mtuBytes') ? want.mtuBytes : undefined,
     address: changed('mac') ? want.mac?.bytes : undefined,
@@ -72,8 +64,23 @@ function changesOf(want: AnyLink, was: AnyLink | undefined, sink: RequestSink): 
     group: changed('group') ? want.group : undefined,
     txQueueLength: changed('txQueueLength') ? want.txQueueLength : undefined,
     gsoMaxSize: changed('gsoMaxBytes') ? want.gsoMaxBytes : undefined,
-    info,
   }
+}
+
+/** The kind's own settings that a change must say; undefined for none. */
+function changedData(want: Link, was: Link | undefined, sink: RequestSink): object | undefined {
+  const row = linkKindRow(want.type)
+  const settings = want.settings as Readonly<Record<string, unknown>> | undefined
+  if (!row || !settings || want.type === 'veth') return undefined
+  const old = was?.settings as Readonly<Record<string, unknown>> | undefined
+  const differs = (field: string) => !sameSettings({ value: settings[field] }, { value: old?.[field] })
+  const fields = Object.keys(settings).filter((field) =>
+    old ? differs(field) : (row.changeable?.includes(field) ?? true),
+  )
+  if (fields.length === 0) return undefined
+  const said = row.changesWhole ? settings : Object.fromEntries(fields.map((field) => [field, settings[field]]))
+  const data = row.encode(said, sink, old)
+  return data && Object.values(data).some((value) => value !== undefined) ? data : undefined
 }
 
 /** Index of the master, 0 for none, undefined when it does not matter. */
@@ -131,23 +138,23 @@ function create(link: AnyLink, sink: RequestSink): undefined | (() => void) {
   }
 }
 
-function change(link: AnyLink, was: AnyLink | undefined, sink: RequestSink): undefined | (() => void) {
+/**
+ * One message for each part: a kind may refuse a change of its settings beside other fields, and a port is looked for
+ * before its new master is looked at.
+ */
+function change(link: AnyLink, was: AnyLink | undefined, sink: RequestSink): void {
   const index = sink.index(link.name)
+  const say = (attributes: LinkAttributes, flags = 0, mask = 0) =>
+    put(sink, 0, { header: linkRequest(index, flags, mask), attributes })
   const attributes = changesOf(link, was, sink)
-  const mode = link.addressGeneration
-  if (mode !== undefined && was?.addressGeneration !== mode)
-    put(sink, 0, { header: linkRequest(index), attributes: generationSpecifics(mode) })
-  const bit = link.up === undefined || link.up === was?.up ? 0 : k.IFF_UP
+  const data = link.type === 'foreign' ? undefined : changedData(link, was?.type === link.type ? was : undefined, sink)
   const port = link.port && (!was || !sameSettings(link.port, was.port)) ? portData(link.port) : undefined
-  const portMessage: LinkMessage = {
-    header: linkRequest(index),
-    attributes: { info: { portKind: 'bridge', portData: port } },
-  }
-  const rest = { header: linkRequest(index, link.up ? bit : 0, bit), attributes }
-  // The kernel looks for the port before it looks at the new master, so the port's settings come by themselves.
-  if (!port || bit || hasAny(attributes)) put(sink, 0, rest)
-  else put(sink, 0, portMessage)
-  return port && (bit || hasAny(attributes)) ? () => put(sink, 0, portMessage) : undefined
+  const mode = link.addressGeneration
+  if (mode !== undefined && was?.addressGeneration !== mode) say(generationSpecifics(mode))
+  if (data) say({ info: { kind: link.type, data } })
+  const mask = link.up === undefined || link.up === was?.up ? 0 : k.IFF_UP
+  if (mask || hasAny(attributes)) say(attributes, link.up ? mask : 0, mask)
+  if (port) say({ info: { portKind: 'bridge', portData: port } })
 }
 
 export const linkKind: RtnetlinkKind<'link'> = {
@@ -167,7 +174,8 @@ export const linkKind: RtnetlinkKind<'link'> = {
 
   encode({ verb, object, was }, sink) {
     if (verb === 'add') return create(object, sink)
-    return change(object, was, sink)
+    change(object, was, sink)
+    return undefined
   },
 
   decode(_header, payload, names) {

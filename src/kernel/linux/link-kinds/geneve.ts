@@ -4,6 +4,7 @@ import { eitherAddress, type LinkKindRow } from './link-kind.ts'
 
 export const geneveKind: LinkKindRow<'geneve'> = {
   kind: 'geneve',
+  changeable: ['remote'],
   encode(settings): GeneveData {
     if (!settings) return {}
     const remote = settings.remote

@@ -4,6 +4,7 @@ import { eitherAddress, type LinkKindRow } from './link-kind.ts'
 
 export const greKind: LinkKindRow<'gre'> = {
   kind: 'gre',
+  changesWhole: true,
   encode(settings): GreData {
     const keyed = settings?.key !== undefined
     return {

@@ -4,6 +4,7 @@ import { eitherAddress, type LinkKindRow } from './link-kind.ts'
 
 export const ipipKind: LinkKindRow<'ipip'> = {
   kind: 'ipip',
+  changesWhole: true,
   encode: (settings): IpTunnelData => ({
     local: settings?.local,
     remote: settings?.remote,
@@ -25,6 +26,7 @@ export const ipipKind: LinkKindRow<'ipip'> = {
 
 export const ip6tnlKind: LinkKindRow<'ip6tnl'> = {
   kind: 'ip6tnl',
+  changesWhole: true,
   encode: (settings): IpTunnelData => ({
     local: settings?.local,
     remote: settings?.remote,

@@ -9,7 +9,7 @@ const names = new Map(Object.entries(modes).map(([name, number]) => [number, nam
 export const ipvlanKind: LinkKindRow<'ipvlan'> = {
   kind: 'ipvlan',
   lower: (settings) => settings?.lower,
-  encode: (settings): IpvlanData => ({ mode: settings && modes[settings.mode] }),
+  encode: (settings): IpvlanData => ({ mode: settings?.mode && modes[settings.mode] }),
   decode(value, name, link) {
     const mode = names.get((value as IpvlanData).mode as (typeof modes)[keyof typeof modes]) ?? 'l3'
     return { mode, ...(link && { lower: name(link) }) }

@@ -17,10 +17,17 @@ export interface LinkKindRow<K extends LinkKind> {
   readonly kind: K
   /** The wire table's object, or ready bytes; undefined for none. `was` is what the device has, when that is known. */
   encode(
-    settings: LinkSettings[K] | undefined,
+    settings: Partial<LinkSettings[K]> | undefined,
     context: LinkKindContext,
     was?: LinkSettings[K],
   ): object | Uint8Array | undefined
+  /**
+   * What a change may say of an existing device, when what the device has is not known; everything when left out. Fields
+   * beyond are refused by the kernel even when they stay as they are.
+   */
+  readonly changeable?: readonly (keyof LinkSettings[K])[]
+  /** The kernel takes a change as the whole: what it does not say goes back to the default. */
+  readonly changesWhole?: boolean
   /** IFLA_LINK of a new device, for kinds that say their lower device there. */
   lower?(settings: LinkSettings[K] | undefined): string | undefined
   /** What the kernel says. `name` turns an index into a device's name. */

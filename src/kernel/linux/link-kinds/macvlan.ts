@@ -14,7 +14,7 @@ const names = new Map(Object.entries(modes).map(([name, number]) => [number, nam
 export const macvlanKind: LinkKindRow<'macvlan'> = {
   kind: 'macvlan',
   lower: (settings) => settings?.lower,
-  encode: (settings): MacvlanData => ({ mode: settings && modes[settings.mode] }),
+  encode: (settings): MacvlanData => ({ mode: settings?.mode && modes[settings.mode] }),
   decode(value, name, link) {
     const mode = names.get((value as MacvlanData).mode as (typeof modes)[keyof typeof modes]) ?? 'private'
     return { mode, ...(link && { lower: name(link) }) }

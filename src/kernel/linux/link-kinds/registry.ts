@@ -34,7 +34,8 @@ const rows: { readonly [K in LinkKind]: LinkKindRow<K> } = {
 }
 
 /** A row with the link between its kind and its settings forgotten, for callers that hold both as one value. */
-export type AnyLinkKindRow = Pick<LinkKindRow<LinkKind>, 'kind'> & {
+export type AnyLinkKindRow = Pick<LinkKindRow<LinkKind>, 'kind' | 'changesWhole'> & {
+  readonly changeable?: readonly string[]
   encode(
     settings: unknown,
     context: Parameters<LinkKindRow<LinkKind>['encode']>[1],

@@ -4,6 +4,7 @@ import { eitherAddress, type LinkKindRow } from './link-kind.ts'
 
 export const vxlanKind: LinkKindRow<'vxlan'> = {
   kind: 'vxlan',
+  changeable: ['local', 'learning', 'ttl', 'lower'],
   encode(settings, context): VxlanData {
     if (!settings) return {}
     const local = settings.local
