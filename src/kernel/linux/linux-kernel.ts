@@ -32,6 +32,7 @@ export class LinuxKernel implements Kernel, DriverContext {
   /** Any socket of the namespace serves for interface ioctls. */
   readonly #ioctlSocket: number
   readonly #sessions = new Map<Driver, DriverSession>()
+  readonly #watches = new Set<Watch>()
   #closed = false
 
   private constructor(netnsPath: string | undefined) {
@@ -93,16 +94,20 @@ export class LinuxKernel implements Kernel, DriverContext {
       const watch = this.#session(driver).watch?.(own, listener)
       if (watch) watches.push(watch)
     }
-    return {
-      close() {
+    const all: Watch = {
+      close: () => {
+        this.#watches.delete(all)
         for (const watch of watches) watch.close()
       },
     }
+    this.#watches.add(all)
+    return all
   }
 
   close(): void {
     if (this.#closed) return
     this.#closed = true
+    for (const watch of [...this.#watches]) watch.close()
     for (const session of this.#sessions.values()) session.close()
     syscalls.close(this.#ioctlSocket)
     if (this.#netns !== undefined) closeNetns(this.#netns)

@@ -13,13 +13,7 @@ import { Mac } from '../../../net/mac.ts'
 import { NLM_F_CREATE, NLM_F_EXCL } from '../../../wire/netlink/constants.gen.ts'
 import * as k from '../../../wire/rtnetlink/constants.gen.ts'
 import type { BridgePortData } from '../../../wire/rtnetlink/kinds/bridge.ts'
-import {
-  type LinkAttributes,
-  type LinkInfo,
-  type LinkMessage,
-  linkMessage,
-  linkRequest,
-} from '../../../wire/rtnetlink/link.ts'
+import { type LinkAttributes, type LinkMessage, linkMessage, linkRequest } from '../../../wire/rtnetlink/link.ts'
 import { kernelError } from '../../errno.ts'
 import { linkKindRow } from '../link-kinds/registry.ts'
 import type { RequestSink, RtnetlinkKind } from '../rtnetlink-kind.ts'
