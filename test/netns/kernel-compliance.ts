@@ -460,6 +460,20 @@ export function testKernelCompliance(name: string, make: () => Subject): void {
     watch.close()
   })
 
+  check('closing a kernel ends its watches', async ({ kernel, otherPath }) => {
+    const again = kernel.open(otherPath)
+    const listener = new Listener()
+    again.watch(['link'], listener.listen)
+    again.close()
+    const other = kernel.open(otherPath)
+    const alive = new Listener()
+    other.watch(['link'], alive.listen)
+    await succeed(other, add(bridge('br0')))
+    await alive.until('new link br0')
+    assert.deepEqual(listener.heard, [])
+    other.close()
+  })
+
   check(
     'a kernel that is closed refuses, and a namespace that is not there cannot be opened',
     async ({ kernel, otherPath }) => {
