@@ -49,6 +49,8 @@ const protocols: Readonly<Record<string, number>> = {
   sctp: 132,
 }
 
+const protocolNumbers = new Map(Object.entries(protocols))
+
 /** Names of a type's values, and its width in bytes. `flags`: several names may be joined by commas. */
 const named: Readonly<
   Partial<Record<LiteralType, { bytes: number; flags?: boolean; names: Readonly<Record<string, number>> }>>
@@ -277,27 +279,51 @@ function formatNamed(type: LiteralType, value: number): string {
   return rest || !set.length ? `0x${value.toString(16)}` : set.map(([name]) => name).join(',')
 }
 
+/** Writes the kinds of single values that sets have by the ten thousand in place; false for everything else. */
+function writePlain(type: LiteralType, text: string, out: Uint8Array, at: number): boolean {
+  if (type === 'ipv4_addr' || type === 'ipv6_addr') {
+    const ip = Ip.tryParse(text)
+    if (ip?.family !== addressFamily(type)) return false
+    ip.writeTo(out, at)
+    return true
+  }
+  if (type === 'inet_service') {
+    const port = Number(text)
+    if (!/^\d{1,5}$/.test(text) || port > 65535) return false
+    out[at] = port >> 8
+    out[at + 1] = port & 255
+    return true
+  }
+  const protocol = type === 'inet_proto' ? protocolNumbers.get(text) : undefined
+  if (protocol === undefined) return false
+  out[at] = protocol
+  return true
+}
+
 /**
  * Reads a whole key: one literal, or literals joined by ` . `, each padded to words. A range in any field makes the
  * whole key a range (`to` present). Throws NftLiteralError.
  */
 export function parseKey(types: readonly LiteralType[], text: string): LiteralRange {
-  if (types.length === 1) return parseLiteral(types[0]!, text)
-  const parts = text.split(' . ')
+  const parts = types.length === 1 ? [text] : text.split(' . ')
   if (parts.length !== types.length)
     throw new NftLiteralError(`${JSON.stringify(text.slice(0, 120))} has ${parts.length} fields, not ${types.length}`)
   const from = new Uint8Array(keyBytes(types))
-  const to = new Uint8Array(from.length)
-  let isRange = false
+  let to: Uint8Array | undefined
   let at = 0
-  for (const [i, type] of types.entries()) {
-    const field = parseLiteral(type, parts[i]!)
-    from.set(field.from, at)
-    to.set(field.to ?? field.from, at)
-    if (field.to) isRange = true
+  for (let i = 0; i < types.length; i++) {
+    const type = types[i]!
+    if (!writePlain(type, parts[i]!, from, at)) {
+      const field = parseLiteral(type, parts[i]!)
+      from.set(field.from, at)
+      if (field.to) {
+        to ??= from.slice()
+        to.set(field.to, at)
+      } else to?.set(field.from, at)
+    } else to?.set(from.subarray(at, at + literalBytes(type)), at)
     at += paddedBytes(type)
   }
-  return isRange ? { from, to } : { from }
+  return to ? { from, to } : { from }
 }
 
 /** Prints a whole key. Throws NftLiteralError when the bytes are not as many as the types need. */

@@ -145,6 +145,10 @@ export class NftTransaction {
   }
 
   *#rounds(): Generator<number[]> {
+    if (this.#ops.length === 1) {
+      yield [0]
+      return
+    }
     let round: number[] = []
     let seen = new Set<string>()
     for (const [i, { object }] of this.#ops.entries()) {
@@ -369,9 +373,19 @@ export class NftTransaction {
     | { key: string; start: number; list: number; sequence: number; parts: { offset: number; op: number }[] }
     | undefined
 
+  /** The set of the element before, because elements of one set come together. */
+  #lastSet: { table: string; name: string; family: string; key: string; set: NftSet | undefined } | undefined
+
+  #setOf({ family, table, set: name }: NftElement): { readonly key: string; readonly set: NftSet | undefined } {
+    const last = this.#lastSet
+    if (last?.name === name && last.table === table && last.family === family) return last
+    const key = keyOf({ kind: 'nft-set', family, table, name, type: [] })
+    this.#lastSet = { family, table, name, key, set: this.#newSets.get(key) ?? this.#context.set(key) }
+    return this.#lastSet
+  }
+
   #element(verb: 'add' | 'delete', element: NftElement, index: number): void {
-    const setKey = keyOf({ kind: 'nft-set', family: element.family, table: element.table, name: element.set, type: [] })
-    const set = this.#newSets.get(setKey) ?? this.#context.set(setKey)
+    const { key: setKey, set } = this.#setOf(element)
     if (!set) {
       this.#refused.set(index, {
         errno: ENOENT,

@@ -7,7 +7,7 @@
  */
 import { type KernelObject, keyOf, type ObjectKind } from '../../../model/kernel-object.ts'
 import type { KernelOp } from '../../../model/kernel-state.ts'
-import type { NftCounterReading, NftSet, NftTable } from '../../../model/nft.ts'
+import type { NftCounterReading, NftElement, NftSet, NftTable } from '../../../model/nft.ts'
 import { NETLINK_NETFILTER } from '../../../wire/netlink/constants.gen.ts'
 import { describeNfnetlink } from '../../../wire/nftables/describe.ts'
 import type { Kernel, KernelEvent, OpResult, Watch } from '../../kernel.ts'
@@ -131,10 +131,14 @@ class NftSession implements DriverSession, CounterReadings {
   async #learnSets(ops: readonly NftOp[]): Promise<void> {
     const made = new Set(ops.filter(({ object }) => object.kind === 'nft-set').map(({ object }) => keyOf(object)))
     const unknown = new Map<string, NftTable>()
+    let last: NftElement | undefined
     for (const { verb, object } of ops) {
       if (object.kind === 'nft-set' && verb === 'set' && !this.#sets.has(keyOf(object)))
         unknown.set(`${object.family} ${object.table}`, tableOf(object))
       if (object.kind !== 'nft-element') continue
+      // Elements of one set come together.
+      if (last?.set === object.set && last.table === object.table && last.family === object.family) continue
+      last = object
       const key = setKeyOf(object.family, object.table, object.set)
       if (!made.has(key) && !this.#sets.has(key)) unknown.set(`${object.family} ${object.table}`, tableOf(object))
     }
