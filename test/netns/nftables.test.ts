@@ -5,6 +5,7 @@
 import assert from 'node:assert/strict'
 import { afterEach, beforeEach, test } from 'node:test'
 import type { KernelEvent } from '../../src/kernel/kernel.ts'
+import { readNftCounters } from '../../src/kernel/linux/drivers/nft.ts'
 import { type KernelObject, keyOf } from '../../src/model/kernel-object.ts'
 import type { NftChain, NftElement, NftRule, NftStatement, NftType } from '../../src/model/nft.ts'
 import { formatNftRule, formatNftRuleset, type NftObject, nftObjectText } from '../../src/model/nft-format.ts'
@@ -324,7 +325,6 @@ test('named counters can be read', async () => {
     }),
   )
   space.run('ping -c 2 -i 0.01 127.0.0.1')
-  const { readNftCounters } = await import('../../src/kernel/linux/drivers/nft.ts')
   const [reading] = await readNftCounters(space.kernel)
   assert.equal(reading?.name, 'strangers')
   assert.equal(reading?.packets, 2n)

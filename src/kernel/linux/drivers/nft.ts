@@ -27,20 +27,20 @@ export const nftDriver: Driver = {
   open: (context) => new NftSession(context),
 }
 
-/** What the nftables session can do beyond a DriverSession. */
-export interface CounterReadings {
-  /** What the named counters of weft's tables have counted. */
-  readCounters(): Promise<NftCounterReading[]>
-}
-
-/** What the named counters of weft's tables have counted, in a kernel that has this driver; nothing in another (the twin). */
+/** What the named counters of weft's tables have counted, in a kernel of this machine; nothing in another (the twin). */
 export async function readNftCounters(kernel: Kernel): Promise<readonly NftCounterReading[]> {
-  const session =
-    'sessionOf' in kernel && typeof kernel.sessionOf === 'function' ? kernel.sessionOf(nftDriver) : undefined
-  return session instanceof NftSession ? session.readCounters() : []
+  if (!isContext(kernel)) return []
+  const session = new NftSession(kernel)
+  try {
+    return await session.readCounters()
+  } finally {
+    session.close()
+  }
 }
 
-class NftSession implements DriverSession, CounterReadings {
+const isContext = (kernel: Kernel): kernel is Kernel & DriverContext => 'openNetlink' in kernel
+
+class NftSession implements DriverSession {
   readonly #context: DriverContext
   readonly #socket: NetlinkSocket
   readonly #written = new WrittenRules()
@@ -91,6 +91,7 @@ class NftSession implements DriverSession, CounterReadings {
     return sets
   }
 
+  /** What the named counters of weft's tables have counted. */
   readCounters(): Promise<NftCounterReading[]> {
     return this.#exclusive(async () => {
       const out: NftCounterReading[] = []
