@@ -14,6 +14,8 @@ export type FieldValidation = 'Strict' | 'Warn' | 'Ignore'
 export interface DecodeOptions {
   readonly fieldValidation?: FieldValidation
   readonly warnings?: string[]
+  /** False: only what the body says, nothing filled in. Default true. */
+  readonly defaults?: boolean
 }
 
 const jsonType = (value: unknown): string => {
@@ -31,7 +33,7 @@ export function decodeObject(source: SchemaSource, kind: Kind, body: unknown, op
       `${body.kind ?? kind.kind} in version ${JSON.stringify(body.apiVersion ?? apiVersion)} cannot be handled as a ${kind.kind} in version ${JSON.stringify(apiVersion)}: no kind is registered under that name here`,
     )
   const report: ShapeReport = { unknown: [], mistyped: [] }
-  const object = shape(source, kind.schema, body, report) as KubeObject
+  const object = shape(source, kind.schema, body, report, options.defaults) as KubeObject
   if (report.mistyped.length) throw mistyped(kind, body, report)
   if (report.unknown.length) {
     const fields = report.unknown.map((path) => `unknown field ${JSON.stringify(path)}`)

@@ -252,7 +252,7 @@ export class Resources {
     context: WriteContext,
     options: { readonly subresource?: string | undefined; readonly force?: boolean },
   ): KubeObject {
-    const config = decodeObject(this.catalog.schemas, kind, patch, context)
+    const config = decodeObject(this.catalog.schemas, kind, patch, { ...context, defaults: false })
     this.#settleIdentity(kind, namespace, name, config)
     if (config.metadata.managedFields?.length) throw apiError.badRequest('metadata.managedFields must be nil')
     const author: Author = { manager: context.author?.manager ?? 'unknown', subresource: options.subresource }

@@ -12,7 +12,7 @@ import { negotiate } from './negotiate.ts'
 import { type Exchange, sendObject, sendText } from './respond.ts'
 
 const healthPaths = new Set(['/healthz', '/livez', '/readyz'])
-const protoType = 'application/com.github.proto-openapi.spec.v2@v1.0+protobuf'
+const protoType = 'application/com.github.proto-openapi.spec.v2.v1.0+protobuf'
 
 const version = {
   ...kubernetesVersion,

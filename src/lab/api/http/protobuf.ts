@@ -147,7 +147,7 @@ function wrapped(bytes: Buffer): Buffer | undefined {
   return undefined
 }
 
-function valueOf(type: string, value: bigint | Buffer, depth: number): unknown {
+function readValue(type: string, value: bigint | Buffer, depth: number): unknown {
   switch (type) {
     case 's':
       return asBytes(value).toString('utf8')
@@ -189,12 +189,12 @@ function messageOf(message: string, bytes: Buffer, depth: number): unknown {
     if (form === 'inline') Object.assign(object, messageOf(type, asBytes(value), depth + 1))
     else if (form === 'list') {
       object[name] ??= []
-      ;(object[name] as unknown[]).push(valueOf(type, value, depth))
+      ;(object[name] as unknown[]).push(readValue(type, value, depth))
     } else if (form === 'map') {
       object[name] ??= {}
       readEntry(object[name] as Json, type, asBytes(value), depth)
     } else {
-      const read = valueOf(type, value, depth)
+      const read = readValue(type, value, depth)
       if (!isUnset(name, read)) object[name] = read
     }
   }
@@ -207,7 +207,7 @@ function readEntry(map: Json, type: string, bytes: Buffer, depth: number): void 
   let value: unknown = type === 's' || type === 'b' ? '' : {}
   for (const [number, part] of eachField(bytes)) {
     if (number === 1) key = asBytes(part).toString()
-    if (number === 2) value = valueOf(type, part, depth)
+    if (number === 2) value = readValue(type, part, depth)
   }
   if (key !== '__proto__') map[key] = value
 }

@@ -124,14 +124,14 @@ export function subtract(a: FieldSet, b: FieldSet): FieldSet {
   return result
 }
 
-/** Leaves that both have, as lists of keys. A leaf against a subtree counts as shared. */
+/** Leaves that both have, as lists of keys. An empty map against one with fields shares nothing. */
 export function sharedLeaves(a: FieldSet, b: FieldSet, path: readonly string[] = []): string[][] {
   const found: string[][] = []
   for (const [key, part] of Object.entries(a)) {
     const other = b[key]
     if (!other || key === '.') continue
     const at = [...path, key]
-    if (isEmpty(part) || isEmpty(other)) found.push(at)
+    if (isEmpty(part) && isEmpty(other)) found.push(at)
     else found.push(...sharedLeaves(part, other, at))
   }
   return found

@@ -16,15 +16,22 @@ export interface ShapeReport {
 interface Walk {
   readonly source: SchemaSource
   readonly report: ShapeReport
-  /** Custom resources keep null where the schema says nullable; built-in kinds never. */
+  /** An applied configuration says only what its author said: nothing is filled in. */
+  readonly defaults: boolean
   readonly depth: number
 }
 
 const quantityPattern = /^[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+|[numkMGTPE]|[KMGTPE]i)?$/
 
 /** A copy of `value` with the schema's shape. What does not fit is left out and reported. */
-export function shape(source: SchemaSource, schema: Schema, value: unknown, report: ShapeReport, path = ''): unknown {
-  return shaped({ source, report, depth: 0 }, schema, value, path)
+export function shape(
+  source: SchemaSource,
+  schema: Schema,
+  value: unknown,
+  report: ShapeReport,
+  defaults = true,
+): unknown {
+  return shaped({ source, report, defaults, depth: 0 }, schema, value, '')
 }
 
 function shaped(walk: Walk, given: Schema | undefined, value: unknown, path: string): unknown {
@@ -32,7 +39,7 @@ function shaped(walk: Walk, given: Schema | undefined, value: unknown, path: str
   if (!schema || walk.depth > 64) return value
   if (value === null) {
     if (schema.nullable) return null
-    return schema.default === undefined ? undefined : structuredClone(schema.default)
+    return schema.default === undefined || !walk.defaults ? undefined : structuredClone(schema.default)
   }
   if (value === undefined) return undefined
   const wrong = (expected: string): undefined => {
@@ -92,7 +99,7 @@ function shapedObject(walk: Walk, schema: Schema, value: Record<string, unknown>
     }
     if (kept !== undefined) result[key] = kept
   }
-  fillDefaults(inner, schema, result, path)
+  if (walk.defaults) fillDefaults(inner, schema, result, path)
   return result
 }
 
