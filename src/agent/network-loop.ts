@@ -62,6 +62,8 @@ export interface NetworkLoopOptions {
 }
 
 const ACQUIRE_RETRY_MS = 30_000
+/** How long packets may still be on their way after the last one was sent by a path: in the kernel, and in a process of its own. */
+const DRAIN_MS = { kernel: 50, process: 1000 } as const
 
 export class NetworkLoop {
   readonly #options: NetworkLoopOptions
@@ -83,6 +85,8 @@ export class NetworkLoop {
   #concludeAgain = false
   #acquiring = false
   #acquired = false
+  #draining = ''
+  #drainTimer: NodeJS.Timeout | undefined
   #podNetwork = ''
   #serving = false
   readonly #reported = new Map<string, string>()
@@ -183,6 +187,7 @@ export class NetworkLoop {
 
   close(): void {
     this.#closed = true
+    clearTimeout(this.#drainTimer)
   }
 
   #onNetwork(text: string | undefined, object: string): void {
@@ -323,7 +328,7 @@ export class NetworkLoop {
       this.#concludeAgain = false
       await this.#options.writer.settle()
       if (this.#closed) break
-      this.#planner.noteSettled()
+      this.#drain()
       const before = JSON.stringify(this.#planner.transition?.status)
       await this.#serve()
       await this.#announce()
@@ -332,6 +337,28 @@ export class NetworkLoop {
     } while (this.#concludeAgain && !this.#closed)
     this.#concluding = false
     if (this.#complete && this.#serving && this.#planner.transition?.settled) this.#options.onIdle?.()
+  }
+
+  /**
+   * Nobody may hear that a path is not sent by any more while its last packets wait somewhere: the others would take their
+   * side away. The user-space tunnel's process waits for a processor, perhaps for long.
+   */
+  #drain(): void {
+    const { draining } = this.#planner
+    if (draining.length === 0) return this.#planner.noteSettled()
+    const key = draining.join()
+    if (key === this.#draining) return
+    this.#draining = key
+    const slow = draining.some((path) => path.startsWith('udp/'))
+    clearTimeout(this.#drainTimer)
+    this.#drainTimer = setTimeout(
+      () => {
+        this.#draining = ''
+        if (this.#planner.draining.join() === key) this.#planner.noteSettled()
+        if (!this.#closed) void this.#conclude()
+      },
+      slow ? DRAIN_MS.process : DRAIN_MS.kernel,
+    )
   }
 
   /** Tells the CNI server what pods get, when it changed and some path stands. */

@@ -169,6 +169,12 @@ export class Planner {
     this.#podMtuBytes = bytes
   }
 
+  /** Paths that nobody is to be sent to by any more, whose last packets may still wait in a queue. */
+  get draining(): readonly PathId[] {
+    const used = new Set([...this.#modes.values()].flatMap(pathsOf))
+    return [...this.#lingering].filter((path) => !used.has(path))
+  }
+
   /** The kernel has been given everything: what nobody is sent to by any more is not sent by. */
   noteSettled(): void {
     for (const name of this.#modes.keys()) if (!this.#inPlace(towardSource(name))) return
