@@ -22,7 +22,11 @@ export interface VethPeer {
 
 /** Kind-specific settings; the keys are the kernel's IFLA_INFO_KIND names. */
 export interface LinkSettings {
-  readonly veth: { readonly peer?: VethPeer }
+  readonly veth: {
+    readonly peer?: VethPeer
+    /** Queues of each end in each direction, when it is made; the kernel makes one for each CPU when left out. Write only. */
+    readonly queues?: number
+  }
   readonly bridge: { readonly vlanFiltering?: boolean; readonly stp?: boolean; readonly multicastSnooping?: boolean }
   readonly vxlan: {
     readonly vni: number

@@ -118,12 +118,16 @@ static void add_pair(int fd, const char *name, int netns, int bridge) {
   put_text(IFLA_IFNAME, name);
   put_u32(IFLA_MTU, mtu);
   put_u32(IFLA_MASTER, bridge);
+  put_u32(IFLA_NUM_TX_QUEUES, 1);
+  put_u32(IFLA_NUM_RX_QUEUES, 1);
   struct rtattr *info = open_attribute(IFLA_LINKINFO);
   put_text(IFLA_INFO_KIND, "veth");
   struct rtattr *data = open_attribute(IFLA_INFO_DATA), *peer = open_attribute(VETH_INFO_PEER);
   link_header(0, 0);
   put_text(IFLA_IFNAME, "eth0");
   put_u32(IFLA_MTU, mtu);
+  put_u32(IFLA_NUM_TX_QUEUES, 1);
+  put_u32(IFLA_NUM_RX_QUEUES, 1);
   put_u32(IFLA_NET_NS_FD, netns);
   close_attribute(peer);
   close_attribute(data);

@@ -134,7 +134,9 @@ export function planPair(plan: PodPlan): Link {
     master: plan.bridge,
     mtuBytes: plan.mtuBytes,
     port: { hairpin: plan.hairpin, ...(plan.isolated ? { isolated: true } : {}) },
+    // A queue for each CPU costs sysfs entries and memory by the hundred, and a veth's queues need no lock.
     settings: {
+      queues: 1,
       peer: { name: plan.podDevice, netnsPath: plan.netnsPath, mac: plan.mac, mtuBytes: plan.mtuBytes },
     },
   }

@@ -11,7 +11,7 @@ import { NETLINK_ROUTE } from '../../wire/netlink/constants.gen.ts'
 import { readMessages } from '../../wire/netlink/message.ts'
 import { RTM_DELLINK, RTM_NEWLINK, RTNLGRP_LINK } from '../../wire/rtnetlink/constants.gen.ts'
 import { describeRtnetlink } from '../../wire/rtnetlink/describe.ts'
-import { linkMessage } from '../../wire/rtnetlink/link.ts'
+import { linkHeader, linkMessage } from '../../wire/rtnetlink/link.ts'
 import type { KernelEvent, Watch } from '../kernel.ts'
 import type { DriverContext } from './driver.ts'
 import { MulticastSocket } from './multicast-socket.ts'
@@ -22,6 +22,7 @@ export class RtnetlinkWatch implements Watch, DeviceNames {
   readonly #context: DriverContext
   readonly #kinds: readonly AnyRtnetlinkKind[]
   readonly #listener: (event: KernelEvent) => void
+  readonly #watchesLinks: boolean
   readonly #names = new Map<number, string>()
   readonly #socket: MulticastSocket
 
@@ -29,6 +30,7 @@ export class RtnetlinkWatch implements Watch, DeviceNames {
     this.#context = context
     this.#kinds = kinds
     this.#listener = listener
+    this.#watchesLinks = kinds.some(({ kind }) => kind === 'link')
     const groups = new Set([RTNLGRP_LINK, ...kinds.flatMap((kind) => kind.groups)])
     const listeners = { datagram: (bytes: Uint8Array) => this.#receive(bytes), lost: () => this.#resync() }
     this.#socket = context.inside(() => new MulticastSocket(NETLINK_ROUTE, groups, listeners))
@@ -66,7 +68,10 @@ export class RtnetlinkWatch implements Watch, DeviceNames {
   #visit(datagram: Uint8Array): void {
     readMessages(datagram, (header, payload) => {
       const start = payload.offset
-      if (header.type === RTM_NEWLINK) {
+      const isLink = header.type === RTM_NEWLINK || header.type === RTM_DELLINK
+      // A bridge tells each port's state again, as family AF_BRIDGE.
+      if (isLink && payload.buffer[start] !== 0) return
+      if (header.type === RTM_NEWLINK && !this.#watchesLinks) {
         const { header: link, attributes } = linkMessage.decode(payload)
         if (attributes.name !== undefined) this.#names.set(link.index, attributes.name)
       }
@@ -75,12 +80,12 @@ export class RtnetlinkWatch implements Watch, DeviceNames {
         if (which < 0) continue
         payload.offset = start
         const object = row.decode(header, payload, this)
+        if (object?.kind === 'link' && object.ifindex !== undefined) this.#names.set(object.ifindex, object.name)
         if (object) this.#listener({ type: which === 0 ? 'new' : 'delete', key: keyOf(object), object })
       }
       if (header.type === RTM_DELLINK) {
         payload.offset = start
-        const { header: link } = linkMessage.decode(payload)
-        if (link.family === 0) this.#names.delete(link.index)
+        this.#names.delete(linkHeader.decode(payload).index)
       }
     })
   }

@@ -110,6 +110,7 @@ function create(link: AnyLink, sink: RequestSink): undefined | (() => void) {
     group: link.group,
     txQueueLength: link.txQueueLength,
     gsoMaxSize: link.gsoMaxBytes,
+    ...(link.type === 'veth' && { txQueues: link.settings?.queues, rxQueues: link.settings?.queues }),
     info: { kind: link.type, data: row.encode(link.settings, sink) },
   }
   const later: LinkAttributes = {

@@ -15,6 +15,8 @@ export const vethKind: LinkKindRow<'veth'> = {
         name: peer.name,
         mtu: peer.mtuBytes,
         address: peer.mac?.bytes,
+        txQueues: settings.queues,
+        rxQueues: settings.queues,
         netnsFd: peer.netnsPath === undefined ? undefined : context.netnsFd(peer.netnsPath),
       },
     })
