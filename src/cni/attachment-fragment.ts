@@ -1,9 +1,9 @@
 /**
  * What an attachment wants in the node's shared nft table, as one fragment that the applier owns: an element for each
- * host port, and for `ipMasq` a chain that masquerades its subnet. Attachments of one subnet want the same chain; it goes
+ * host port, for a bridge other than cni0 its name, and for `ipMasq` a chain that masquerades its subnet. Attachments of one subnet want the same chain; it goes
  * with the last of them. Pods of the node's own pool need none: the node's pod network is masqueraded as a whole.
  */
-import { planHostPorts } from '../datapath/firewall/firewall.ts'
+import { planHostPorts, planPodDevice } from '../datapath/firewall/firewall.ts'
 import type { KernelObject } from '../model/kernel-object.ts'
 import type { Fragment } from '../model/kernel-state.ts'
 import type { NftChain } from '../model/nft.ts'
@@ -18,6 +18,8 @@ export const fragmentSource = ({ role, containerId, ifname }: Attachment): strin
 export function attachmentFragment(attachment: Attachment): Fragment | undefined {
   const { portMappings, ips, bridge, ipMasq, pool } = attachment
   const objects: KernelObject[] = []
+  // The table lets pod addresses in by cni0 only: a bridge of a configuration's own must be named to it.
+  if (bridge !== undefined && bridge !== 'cni0') objects.push(planPodDevice(bridge))
   if (portMappings?.length)
     objects.push(...planHostPorts({ ips: ips.map(({ ip }) => ip) }, portMappings, bridge ? { bridge } : {}))
   if (ipMasq && pool !== nodePool) objects.push(...ips.map(planMasquerade))
