@@ -240,13 +240,14 @@ export class FakeNamespace {
     if (verb === 'add' && exists) throw new Refusal('EEXIST')
     if (verb === 'delete') {
       if (!exists) throw new Refusal('EADDRNOTAVAIL')
+      for (const secondary of this.#secondariesOf(address)) this.#drop(keyOf(secondary))
       this.#drop(keyOf(address))
       for (const [key, object] of [...this.objects])
         if (object.kind === 'route' && object.source?.equals(address.ip) && object.protocol !== RTPROT_KERNEL)
           this.#dropAlong(key, object)
       this.#disconnect(address)
       const last = !this.#addressesOf(address.device).some((other) => other.ip.family === 4)
-      if (address.ip.family === 4 && last) this.#dropRoutesBy(address.device, 4)
+      if (address.ip.family === 4 && last) this.#disableIpv4(address.device)
       return
     }
     this.#put(address)
@@ -268,10 +269,24 @@ export class FakeNamespace {
     if (!this.objects.has(keyOf(route))) this.#put(route)
   }
 
-  #dropRoutesBy(device: string, family: 4 | 6): void {
-    for (const [key, object] of [...this.objects])
-      if (object.kind === 'route' && object.destination.family === family)
-        if (object.hops.some((hop) => hop.device === device)) this.#dropAlong(key, object)
+  /** Further IPv4 addresses of a subnet go with its first one (promote_secondaries is off as the kernel has it). */
+  #secondariesOf(address: Address): Address[] {
+    if (address.ip.family === 6) return []
+    const block = Cidr.of(address.ip, address.prefixLength)
+    const [first, ...rest] = this.#addressesOf(address.device).filter(
+      (other) => other.prefixLength === block.length && block.contains(other.ip),
+    )
+    return first?.ip.equals(address.ip) ? rest : []
+  }
+
+  /** The last IPv4 address went: so do the device's IPv4 routes and neighbours. */
+  #disableIpv4(device: string): void {
+    for (const [key, object] of [...this.objects]) {
+      const routed = object.kind === 'route' && object.hops.some((hop) => hop.device === device)
+      if (routed && object.destination.family === 4) this.#dropAlong(key, object)
+      if (object.kind === 'neighbour' && object.device === device && object.ip.family === 4)
+        this.#dropAlong(key, object)
+    }
   }
 
   /** Takes the connected route of an address away, unless another address of the device needs it. */
@@ -297,7 +312,6 @@ export class FakeNamespace {
       if (!exists) throw new Refusal('ESRCH')
       return this.#drop(keyOf(route))
     }
-    if (verb === 'add' && exists) throw new Refusal('EEXIST')
     const hops = route.hops.map((hop) => {
       const device = hop.device ?? (hop.via && this.#deviceTowards(hop.via))
       if (device === undefined) throw new Refusal('ENETUNREACH', 'Nexthop has invalid gateway')
@@ -310,6 +324,8 @@ export class FakeNamespace {
     })
     if (route.source && !this.of('address').some((address) => address.ip.equals(route.source!)))
       throw new Refusal('EINVAL', 'Invalid prefsrc address')
+    // The kernel looks at the next hops first.
+    if (verb === 'add' && exists) throw new Refusal('EEXIST')
     this.#put({ ...route, hops })
   }
 

@@ -56,7 +56,12 @@ export const fdbKind: RtnetlinkKind<'fdb'> = {
       state: deleting ? 0 : stateNumber(object.state),
       flags: object.table === 'master' ? k.NTF_MASTER : k.NTF_SELF,
       type: 0,
-      attributes: { linkAddress: object.mac.bytes, destination: object.remote, vlan: object.vlan },
+      attributes: {
+        linkAddress: object.mac.bytes,
+        // A delete that names another remote than the entry's is taken and does nothing.
+        destination: deleting && !object.mac.isZero ? undefined : object.remote,
+        vlan: object.vlan,
+      },
     })
     sink.end(start)
     return undefined
