@@ -6,7 +6,7 @@
  */
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { statSync } from 'node:fs'
+import { readdirSync, readFileSync, statSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { TunnelConnection, tunnelDirectory } from '../../src/kernel/linux/tunnel-client.ts'
 import type { KernelObject } from '../../src/model/kernel-object.ts'
@@ -14,6 +14,31 @@ import type { KernelOp } from '../../src/model/kernel-state.ts'
 import { Cidr } from '../../src/net/cidr.ts'
 import { Ip } from '../../src/net/ip.ts'
 import { TestNamespace } from './namespace.ts'
+
+/** Tunnel processes inherit this: a later test can tell whose they are when this one was killed. */
+process.env.WEFT_LAB = `weft-test-${process.pid}`
+
+/** Ends the tunnel processes of tests that are gone. */
+function sweep(isOver: (testPid: number) => boolean): void {
+  for (const pid of readdirSync('/proc').filter((name) => /^\d+$/.test(name))) {
+    try {
+      if (!readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes('/weft-tunnel\0')) continue
+      const owner = /(?:^|\0)WEFT_LAB=weft-test-(\d+)\0/.exec(readFileSync(`/proc/${pid}/environ`, 'utf8'))?.[1]
+      if (owner && isOver(Number(owner))) process.kill(Number(pid), 'SIGKILL')
+    } catch {
+      // Gone meanwhile.
+    }
+  }
+}
+sweep((testPid) => {
+  try {
+    process.kill(testPid, 0)
+    return false
+  } catch {
+    return true
+  }
+})
+process.once('exit', () => sweep((testPid) => testPid === process.pid))
 
 export const native = (name: string): string => fileURLToPath(new URL(`../../dist/native/${name}`, import.meta.url))
 

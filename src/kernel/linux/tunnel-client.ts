@@ -12,7 +12,17 @@
  */
 import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { closeSync, existsSync, mkdirSync, openSync, readdirSync, readFileSync, statSync } from 'node:fs'
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmdirSync,
+  rmSync,
+  statSync,
+} from 'node:fs'
 import { createConnection, type Socket } from 'node:net'
 import { fileURLToPath } from 'node:url'
 import type { Tunnel, TunnelPeer } from '../../model/link.ts'
@@ -58,6 +68,16 @@ export function tunnelDirectory(netns: number): string {
 export function listTunnelSockets(directory: string): string[] {
   if (!existsSync(directory)) return []
   return readdirSync(directory).flatMap((name) => /^tunnel-(.+)\.sock$/.exec(name)?.[1] ?? [])
+}
+
+/** Removes what a tunnel that has ended left behind: its log, and the folder of its namespace when that is empty. */
+export function forgetTunnel(directory: string, device: string): void {
+  rmSync(logPath(directory, device), { force: true })
+  try {
+    if (directory !== runDirectory) rmdirSync(directory)
+  } catch {
+    // There are other tunnels in it.
+  }
 }
 
 interface Request {

@@ -14,6 +14,7 @@ import { errnoOf, kernelError } from '../../errno.ts'
 import type { KernelEvent, OpResult, Watch } from '../../kernel.ts'
 import type { Driver, DriverContext, DriverSession } from '../driver.ts'
 import {
+  forgetTunnel,
   listTunnelSockets,
   startTunnel,
   TunnelConnection,
@@ -92,7 +93,8 @@ class TunnelSession implements DriverSession {
     const standing = await this.#connection(tunnel.device)
     if (op.verb === 'delete') {
       if (!standing) throw new Refused('ENOENT', `there is no tunnel on ${tunnel.device}`)
-      return this.#end(standing)
+      await this.#end(standing)
+      return forgetTunnel(this.#directory, tunnel.device)
     }
     const state = await standing?.readState()
     if (!standing || !state) return this.#start(tunnel)

@@ -1,0 +1,15 @@
+import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
+import { test } from 'node:test'
+import { fileURLToPath } from 'node:url'
+
+test('the native programs pass their own tests', () => {
+  const cwd = fileURLToPath(new URL('../native', import.meta.url))
+  const { status, stdout, stderr } = spawnSync('cargo', ['test', '--release', '--locked'], { cwd, encoding: 'utf8' })
+  assert.equal(status, 0, stdout + stderr)
+  const passed = [...stdout.matchAll(/test result: ok\. (\d+) passed/g)].reduce(
+    (sum, match) => sum + Number(match[1]),
+    0,
+  )
+  assert.ok(passed >= 40, `${passed} passed:\n${stdout}`)
+})
