@@ -93,15 +93,16 @@ export class HttpClient {
 
   /**
    * Calls back for each line of a streamed answer until it ends. Rejects as `request` does, and when the signal aborts.
-   * Resolves when the server ends the stream in order.
+   * Resolves when the server ends the stream in order. `onOpen` is called when the server has agreed to stream.
    */
-  async stream(request: HttpRequest, onLine: (line: string) => void): Promise<void> {
+  async stream(request: HttpRequest, onLine: (line: string) => void, onOpen: () => void = () => {}): Promise<void> {
     const response = await this.#send(request)
     const what = `${request.method} ${request.path.split('?')[0]}`
     if (response.statusCode !== 200) {
       const answer = await readBounded(response)
       throw statusError(what, response, parseJson(answer), answer)
     }
+    onOpen()
     response.setEncoding('utf8')
     let rest = ''
     for await (const chunk of response as AsyncIterable<string>) {

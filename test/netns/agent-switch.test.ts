@@ -83,7 +83,7 @@ async function underLoad(work: () => Promise<void>): Promise<void> {
       0,
       `${['ICMP', 'UDP', 'TCP'][i]}: ${JSON.stringify(counts)}\n${cluster.log(n1).slice(-3000)}`,
     )
-    assert.ok(counts.sent > 100)
+    assert.ok(counts.sent > 10, 'the stream ran')
   }
 }
 

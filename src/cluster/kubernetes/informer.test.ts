@@ -35,7 +35,7 @@ function begin(options: { watchSeconds?: number; watchGraceMilliseconds?: number
   const client = new HttpClient({
     server: server.url,
     insecure: false,
-   
+
     credentials: async () => ({}),
   })
   const say = (line: string) => {
@@ -117,6 +117,16 @@ test('410 lists again, tells differences only and drops nothing meanwhile', asyn
   await until(/^delete n5$/)
   await until(/^listed again$/)
   assert.equal(informer.size, 6)
+})
+
+test('a server that is back is noticed although it has nothing to tell', async () => {
+  begin()
+  await until(/^listed$/)
+  await watched()
+  await server.stop()
+  await until(/^down/)
+  await server.listen()
+  await until(/^up$/)
 })
 
 test('429 and 503 wait and try again', async () => {

@@ -160,10 +160,11 @@ export class Informer<T> {
     })
     const startedAt = performance.now()
     try {
-      await client.stream({ method: 'GET', path, signal }, (line) => {
-        this.#succeed()
-        this.#take(JSON.parse(line) as { type?: string; object?: RawObject })
-      })
+      await client.stream(
+        { method: 'GET', path, signal },
+        (line) => this.#take(JSON.parse(line) as { type?: string; object?: RawObject }),
+        () => this.#succeed(),
+      )
     } catch (error) {
       if (!ownEnd.aborted) throw error
     }

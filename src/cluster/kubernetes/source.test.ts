@@ -15,7 +15,7 @@ const sourceOf = (server: TestServer, nodeName: string): KubernetesSource =>
     client: new HttpClient({
       server: server.url,
       insecure: false,
-     
+
       credentials: async () => ({ authorization: 'Bearer t' }),
     }),
     nodeName,
