@@ -21,6 +21,8 @@ const inbox = new Uint8Array(256 * 1024)
 export interface MulticastListener {
   /** One datagram, valid during the call. */
   datagram(bytes: Uint8Array): void
+  /** Nothing more is waiting for now. */
+  drained?(): void
   /** The kernel had to drop messages. */
   lost(): void
   /** How WEFT_NLDEBUG prints these messages. */
@@ -60,6 +62,11 @@ export class MulticastSocket {
 
   #receive(first: Uint8Array): void {
     this.#hand(first)
+    this.#drain()
+    if (!this.#closed) this.#listener.drained?.()
+  }
+
+  #drain(): void {
     for (let i = 0; i < MAX_DRAIN && !this.#closed; i++) {
       const got = syscalls.recv(this.#fd, inbox, syscalls.MSG_DONTWAIT)
       if (got === -syscalls.ENOBUFS) this.#lost()

@@ -3,12 +3,16 @@
  * so that an event about a device that is gone by now still names it. When the kernel had to drop messages (ENOBUFS), or
  * a message cannot be decoded, the listener is told to read again.
  *
+ * Making one device is told in half a dozen messages, each about the whole device. Of messages about one device that
+ * follow each other with nothing but link messages between, only the last is decoded and told.
+ *
  * Sources: include/uapi/linux/rtnetlink.h (RTNLGRP_*).
  */
 import { DecodeError } from '../../bytes/errors.ts'
+import { Reader } from '../../bytes/reader.ts'
 import { keyOf } from '../../model/kernel-object.ts'
 import { NETLINK_ROUTE } from '../../wire/netlink/constants.gen.ts'
-import { readMessages } from '../../wire/netlink/message.ts'
+import { type MessageHeader, readMessages } from '../../wire/netlink/message.ts'
 import { RTM_DELLINK, RTM_NEWLINK, RTNLGRP_LINK } from '../../wire/rtnetlink/constants.gen.ts'
 import { describeRtnetlink } from '../../wire/rtnetlink/describe.ts'
 import { linkHeader, linkMessage } from '../../wire/rtnetlink/link.ts'
@@ -23,6 +27,8 @@ export class RtnetlinkWatch implements Watch, DeviceNames {
   readonly #kinds: readonly AnyRtnetlinkKind[]
   readonly #listener: (event: KernelEvent) => void
   readonly #watchesLinks: boolean
+  /** The last message about each device, of the run of link messages under way. */
+  readonly #pending = new Map<number, { readonly header: MessageHeader; readonly payload: Uint8Array }>()
   readonly #names = new Map<number, string>()
   readonly #socket: MulticastSocket
 
@@ -32,7 +38,11 @@ export class RtnetlinkWatch implements Watch, DeviceNames {
     this.#listener = listener
     this.#watchesLinks = kinds.some(({ kind }) => kind === 'link')
     const groups = new Set([RTNLGRP_LINK, ...kinds.flatMap((kind) => kind.groups)])
-    const listeners = { datagram: (bytes: Uint8Array) => this.#receive(bytes), lost: () => this.#resync() }
+    const listeners = {
+      datagram: (bytes: Uint8Array) => this.#receive(bytes),
+      drained: () => this.#attempt(() => this.#tellLinks()),
+      lost: () => this.#resync(),
+    }
     this.#socket = context.inside(() => new MulticastSocket(NETLINK_ROUTE, groups, listeners))
   }
 
@@ -52,13 +62,18 @@ export class RtnetlinkWatch implements Watch, DeviceNames {
 
   #resync(): void {
     this.#names.clear()
+    this.#pending.clear()
     this.#listener({ type: 'resync' })
   }
 
   #receive(datagram: Uint8Array): void {
     nlDebug?.('*', this.#context.netnsPath ?? '', datagram, describeRtnetlink)
+    this.#attempt(() => this.#visit(datagram))
+  }
+
+  #attempt(work: () => void): void {
     try {
-      this.#visit(datagram)
+      work()
     } catch (error) {
       if (!(error instanceof DecodeError)) throw error
       this.#resync()
@@ -67,26 +82,47 @@ export class RtnetlinkWatch implements Watch, DeviceNames {
 
   #visit(datagram: Uint8Array): void {
     readMessages(datagram, (header, payload) => {
-      const start = payload.offset
       const isLink = header.type === RTM_NEWLINK || header.type === RTM_DELLINK
+      if (!isLink) {
+        this.#tellLinks()
+        this.#tell(header, payload)
+        return
+      }
       // A bridge tells each port's state again, as family AF_BRIDGE.
-      if (isLink && payload.buffer[start] !== 0) return
-      if (header.type === RTM_NEWLINK && !this.#watchesLinks) {
-        const { header: link, attributes } = linkMessage.decode(payload)
-        if (attributes.name !== undefined) this.#names.set(link.index, attributes.name)
+      const start = payload.offset
+      if (payload.buffer[start] !== 0) return
+      const { index } = linkHeader.decode(payload)
+      payload.offset = start
+      if (header.type === RTM_NEWLINK) {
+        this.#pending.set(index, { header, payload: payload.buffer.slice(start, payload.end) })
+        return
       }
-      for (const row of this.#kinds) {
-        const which = row.types.indexOf(header.type)
-        if (which < 0) continue
-        payload.offset = start
-        const object = row.decode(header, payload, this)
-        if (object?.kind === 'link' && object.ifindex !== undefined) this.#names.set(object.ifindex, object.name)
-        if (object) this.#listener({ type: which === 0 ? 'new' : 'delete', key: keyOf(object), object })
-      }
-      if (header.type === RTM_DELLINK) {
-        payload.offset = start
-        this.#names.delete(linkHeader.decode(payload).index)
-      }
+      this.#pending.delete(index)
+      this.#tell(header, payload)
+      this.#names.delete(index)
     })
+  }
+
+  #tellLinks(): void {
+    if (this.#pending.size === 0) return
+    const links = [...this.#pending.values()]
+    this.#pending.clear()
+    for (const { header, payload } of links) this.#tell(header, new Reader(payload))
+  }
+
+  #tell(header: MessageHeader, payload: Reader): void {
+    const start = payload.offset
+    if (header.type === RTM_NEWLINK && !this.#watchesLinks) {
+      const { header: link, attributes } = linkMessage.decode(payload)
+      if (attributes.name !== undefined) this.#names.set(link.index, attributes.name)
+    }
+    for (const row of this.#kinds) {
+      const which = row.types.indexOf(header.type)
+      if (which < 0) continue
+      payload.offset = start
+      const object = row.decode(header, payload, this)
+      if (object?.kind === 'link' && object.ifindex !== undefined) this.#names.set(object.ifindex, object.name)
+      if (object) this.#listener({ type: which === 0 ? 'new' : 'delete', key: keyOf(object), object })
+    }
   }
 }
