@@ -89,7 +89,7 @@ export class Resources {
     if (hasGeneration(kind)) metadata.generation = 1
     else delete metadata.generation
     if (kind.status && kind.storage !== 'nodes') delete object.status
-    this.#complete(kind, object, undefined, () => this.#track(kind, undefined, object, context))
+    this.#complete(kind, object, undefined, undefined, () => this.#track(kind, undefined, object, context))
     return this.#put(kind, object, undefined, context)
   }
 
@@ -237,7 +237,7 @@ export class Resources {
     if (next.metadata.managedFields.length === 0) delete next.metadata.managedFields
     // A client may hand over fields itself (kubectl does so when it moves to server-side apply).
     const tracks = given === undefined || isDeepStrictEqual(given, old.metadata.managedFields)
-    this.#complete(kind, next, old, () => tracks && this.#track(kind, old, next, context, subresource))
+    this.#complete(kind, next, old, subresource, () => tracks && this.#track(kind, old, next, context, subresource))
     if (hasGeneration(kind) && !isDeepStrictEqual(contentOf(kind, old), contentOf(kind, next)))
       next.metadata.generation = (old.metadata.generation ?? 0) + 1
     if (isDeepStrictEqual(withoutTimes(next), withoutTimes(old))) return old
@@ -273,7 +273,7 @@ export class Resources {
     delete object.metadata.managedFields
     const result = mergeForSubresource(kind, old, object, options.subresource)
     keepSystemFields(result, old)
-    this.#complete(kind, result, old, () => {})
+    this.#complete(kind, result, old, options.subresource, () => {})
     if (hasGeneration(kind) && !isDeepStrictEqual(contentOf(kind, old), contentOf(kind, result)))
       result.metadata.generation = (old.metadata.generation ?? 0) + 1
     if (managed) result.metadata.managedFields = managed
@@ -283,18 +283,23 @@ export class Resources {
 
   /**
    * Defaults, derived fields and rules; `track` runs between what the author decided and what the cluster decides.
+   * A write through a subresource shares its spec with the stored object, which must not change: it is left alone.
    * Throws 422 with every problem.
    */
-  #complete(kind: Kind, object: KubeObject, old: KubeObject | undefined, track: () => void): void {
-    // Objects are shared once stored: what prepare changes in place must be this object's own.
-    const own = structuredClone(object)
-    Object.assign(object, own)
-    kind.prepare?.(object, old)
+  #complete(
+    kind: Kind,
+    object: KubeObject,
+    old: KubeObject | undefined,
+    subresource: string | undefined,
+    track: () => void,
+  ): void {
+    if (!subresource) kind.prepare?.(object, old)
     track()
-    kind.admit?.(object, old)
+    if (!subresource) kind.admit?.(object, old)
     const problems = validateMetadata(object.metadata, kind.namespaced, kind.nameForm ?? 'subdomain')
-    if (kind.validate) problems.push(...kind.validate(object, old))
-    if (problems.length === 0 && kind.storage === 'services') problems.push(...this.#addresses.assign(object, old))
+    if (kind.validate && !subresource) problems.push(...kind.validate(object, old))
+    const needsAddress = kind.storage === 'services' && !subresource && problems.length === 0
+    if (needsAddress) problems.push(...this.#addresses.assign(object, old))
     if (kind.custom) {
       const { apiVersion, kind: name, metadata, ...content } = object
       problems.push(...constraintProblems(kind.schema, { apiVersion, kind: name, metadata: {}, ...content }, ''))

@@ -123,10 +123,10 @@ export function formatSelector(
   return parts.join(',') || '<none>'
 }
 
-/** Value at a dotted path, as text; absent is the empty string. */
-export function fieldText(object: KubeObject, path: string): string {
+/** Value at a path, as text; absent is the empty string. */
+function fieldText(object: KubeObject, path: readonly string[]): string {
   let value: unknown = object
-  for (const part of path.split('.')) {
+  for (const part of path) {
     if (typeof value !== 'object' || value === null) return ''
     value = (value as Record<string, unknown>)[part]
   }
@@ -145,7 +145,7 @@ export function parseFieldSelector(text: string, allowed: readonly string[]): Pr
         throw badRequest(`invalid field selector: '${part}' (wanted FIELD=VALUE, FIELD==VALUE or FIELD!=VALUE)`)
       const [, path, operator, value] = match as unknown as [string, string, string, string]
       if (!allowed.includes(path)) throw badRequest(`field label not supported: ${path}`)
-      return { path, equal: operator !== '!=', value: value.replace(/\\([\\,=])/g, '$1') }
+      return { path: path.split('.'), equal: operator !== '!=', value: value.replace(/\\([\\,=])/g, '$1') }
     })
   return (object) => terms.every(({ path, equal, value }) => (fieldText(object, path) === value) === equal)
 }

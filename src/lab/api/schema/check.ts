@@ -36,7 +36,7 @@ export function shape(
 
 function shaped(walk: Walk, given: Schema | undefined, value: unknown, path: string): unknown {
   const schema = resolve(walk.source, given)
-  if (!schema || walk.depth > 64) return value
+  if (!schema || walk.depth > 64) return own(value)
   if (value === null) {
     if (schema.nullable) return null
     return schema.default === undefined || !walk.defaults ? undefined : structuredClone(schema.default)
@@ -75,9 +75,12 @@ function shaped(walk: Walk, given: Schema | undefined, value: unknown, path: str
     default:
       if (schema.type === 'object' || schema.properties || schema.additionalProperties)
         return isObject(value) ? shapedObject(walk, schema, value, path) : wrong('object')
-      return value
+      return own(value)
   }
 }
+
+/** What is taken as it is must not stay shared with its sender. */
+const own = (value: unknown): unknown => (typeof value === 'object' && value !== null ? structuredClone(value) : value)
 
 function shapedObject(walk: Walk, schema: Schema, value: Record<string, unknown>, path: string): unknown {
   const inner = { ...walk, depth: walk.depth + 1 }
@@ -92,7 +95,7 @@ function shapedObject(walk: Walk, schema: Schema, value: Record<string, unknown>
     let kept: unknown
     if (known) kept = shaped(inner, known, member, at)
     else if (typeof extra === 'object') kept = shaped(inner, extra, member, at)
-    else if (keepUnknown || isEmbeddedField(schema, key)) kept = member
+    else if (keepUnknown || isEmbeddedField(schema, key)) kept = own(member)
     else {
       walk.report.unknown.push(at)
       continue
