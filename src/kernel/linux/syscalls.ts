@@ -36,7 +36,6 @@ const c = {
 
 const answer = (result: number): number => (result < 0 ? -koffi.errno() : result)
 
-export const AF_UNIX = 1
 export const AF_INET = 2
 export const AF_NETLINK = 16
 export const SOCK_DGRAM = 2
