@@ -135,6 +135,14 @@ static void add_pair(int fd, const char *name, int netns, int bridge) {
   end(message);
   transact(fd, 1);
   message = begin(RTM_NEWLINK, 0);
+  link_header(index_of(name), 0);
+  struct rtattr *families = open_attribute(IFLA_AF_SPEC), *inet6 = open_attribute(AF_INET6);
+  unsigned char none = IN6_ADDR_GEN_MODE_NONE;
+  put(IFLA_INET6_ADDR_GEN_MODE, &none, 1);
+  close_attribute(inet6);
+  close_attribute(families);
+  end(message);
+  message = begin(RTM_NEWLINK, 0);
   link_header(index_of(name), IFF_UP);
   put_text(IFLA_IFALIAS, "weft-pod:floor/eth0 10.66.0.2");
   info = open_attribute(IFLA_LINKINFO);
@@ -145,7 +153,7 @@ static void add_pair(int fd, const char *name, int netns, int bridge) {
   close_attribute(data);
   close_attribute(info);
   end(message);
-  transact(fd, 1);
+  transact(fd, 2);
 }
 
 static void add_route(const char *destination, int length, const char *via, int index) {

@@ -133,6 +133,8 @@ export function planPair(plan: PodPlan): Link {
     mac: plan.hostMac,
     master: plan.bridge,
     mtuBytes: plan.mtuBytes,
+    // A port of a bridge speaks no IPv6 of its own.
+    addressGeneration: 'none',
     port: { hairpin: plan.hairpin, ...(plan.isolated ? { isolated: true } : {}) },
     // A queue for each CPU costs sysfs entries and memory by the hundred, and a veth's queues need no lock.
     settings: {
