@@ -10,6 +10,7 @@ import type { KernelOp } from '../../model/kernel-state.ts'
 import { errnoOf, kernelError } from '../errno.ts'
 import type { Kernel, KernelEvent, OpResult, Watch } from '../kernel.ts'
 import { type FakeMachine, FakeNamespace, Refusal } from './fake-namespace.ts'
+import { orderTransaction } from './nft-order.ts'
 
 const isNft = (op: KernelOp) => op.object.kind.startsWith('nft-')
 
@@ -77,16 +78,20 @@ export class FakeKernel implements Kernel {
   #transaction(ops: readonly KernelOp[]): OpResult[] {
     const trial = new FakeNamespace(this.#machine)
     for (const [key, object] of this.#namespace.objects) trial.objects.set(key, object)
-    const failures = ops.map((op) => {
+    const order = orderTransaction(ops)
+    const failures = new Array<Refusal | undefined>(ops.length).fill(undefined)
+    for (const i of order) {
       try {
-        trial.perform(op)
-        return undefined
+        trial.perform(ops[i]!)
       } catch (error) {
         if (!(error instanceof Refusal)) throw error
-        return error
+        failures[i] = error
       }
-    })
-    if (failures.every((failure) => failure === undefined)) return ops.map((op) => this.#perform(op))
+    }
+    if (failures.every((failure) => failure === undefined)) {
+      for (const i of order) this.#perform(ops[i]!)
+      return ops.map(() => undefined)
+    }
     return ops.map((op, i) =>
       kernelError(formatOp(op), errnoOf(failures[i]?.code ?? 'ECANCELED'), {
         extack: failures[i] ? failures[i].extack : 'another operation of the transaction failed',
