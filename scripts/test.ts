@@ -67,7 +67,7 @@ interface FileReport extends Totals {
 async function runFile(file: string): Promise<FileReport> {
   const report: FileReport = { passed: 0, failed: 0, skipped: 0, failures: [], output: '' }
   const isFile = (name: string) => name === file || name === join(root, file)
-  const stream = run({ files: [file], concurrency: 1, timeout: 600_000 })
+  const stream = run({ files: [file], concurrency: 1, timeout: 300_000 })
   stream.on('test:pass', (event) => {
     if (isFile(event.name) || event.details.type === 'suite') return
     if (event.skip === undefined || event.skip === false) report.passed++
