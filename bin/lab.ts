@@ -112,8 +112,7 @@ function registerLife(lab: Command): void {
       examples('export KUBECONFIG=$(weft lab kubeconfig)', 'kubectl --kubeconfig $(weft lab kubeconfig) get pods -A'),
     )
     .action(async (options) => {
-      const { ask } = await actions()
-      print((await ask<{ kubeconfig: string }>(options.name, { command: 'status' })).kubeconfig)
+      print((await actions()).kubeconfigPath(options.name))
     })
 
   withUpOptions(

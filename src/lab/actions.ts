@@ -14,6 +14,8 @@ import { labNames, makeSpec, netConfigFor, readSpec } from './spec.ts'
 
 type Print = (line: string) => void
 
+export const DEFAULT_LAB = 'lab'
+
 export interface UpOptions {
   readonly name: string
   readonly nodes: number
@@ -46,8 +48,7 @@ export async function ask<T>(
     return await askControl<T>(labPaths(lab).control, request, progress)
   } catch (error) {
     if (!(error instanceof NotRunning)) throw error
-    const flag = lab === 'lab' ? '' : ` --name ${lab}`
-    throw new Error(`lab ${lab} does not run; start it with: weft lab up${flag}`)
+    throw new Error(`lab ${lab} does not run; start it with: ${commandFor('weft lab up', lab)}`)
   }
 }
 
@@ -76,7 +77,11 @@ export async function up(options: UpOptions, print: Print): Promise<LabStatus> {
       ...(options.mtu === undefined ? {} : { mtuBytes: options.mtu }),
       netConfig,
     })
-  print(existing ? `lab ${spec.name} was here before; taking it over` : `lab ${spec.name}: ${spec.nodes.length} nodes`)
+  print(
+    existing
+      ? `lab ${spec.name} was here before: taking it over as it was made (${existing.nodes.length} nodes); weft lab down ends it`
+      : `lab ${spec.name}: ${spec.nodes.length} nodes`,
+  )
   const status = await startLab(spec, (line) => print(`  ${line}`))
   print(`lab ${spec.name} is up in ${seconds(startedAt)}: ${status.nodes.length} nodes, data path ${status.backend}`)
   return status
@@ -96,6 +101,19 @@ export async function down(names: readonly string[], print: Print): Promise<void
 }
 
 export { labNames }
+
+/** Path of a lab's kubeconfig; it is there while the lab is up, with or without its daemon. */
+export function kubeconfigPath(lab: string): string {
+  checkName(lab)
+  const { kubeconfig } = labPaths(lab)
+  if (!existsSync(kubeconfig))
+    throw new Error(`there is no lab ${lab}; make one with: ${commandFor('weft lab up', lab)}`)
+  return kubeconfig
+}
+
+/** The command with the lab's name where it is not the usual one. */
+const commandFor = (command: string, lab: string): string =>
+  lab === DEFAULT_LAB ? command : `${command} --name ${lab}`
 
 export function printStatus(status: LabStatus, print: Print): void {
   print(

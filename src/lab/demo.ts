@@ -119,13 +119,16 @@ export async function showProof(status: LabStatus, print: (line: string) => void
   }
   const from = ends.find((a) => ends.some((b) => a !== b && a.node === b.node)) ?? ends[0]!
   const same = ends.find((end) => end !== from && end.node === from.node)
-  const far = ends.find((end) => end.node !== from.node)
   if (same) {
     title(`same node: ${from.pod} → ${same.pod}, both on ${from.node} (ping; TTL 64: bridged, never routed)`)
     for (const line of pingLines(await ping(from.netnsPath, same.ip))) print(line)
   }
-  if (far) {
-    title(`across nodes: ${from.pod} on ${from.node} → ${far.pod} on ${far.node} (ping, data path ${status.backend})`)
+  for (const far of farEnds(status, from, ends)) {
+    const across = subnetOf(status, far.node) !== subnetOf(status, from.node)
+    const way = across ? ', through the router' : ''
+    title(
+      `across nodes: ${from.pod} on ${from.node} → ${far.pod} on ${far.node}${way} (ping, data path ${status.backend})`,
+    )
     for (const line of pingLines(await ping(from.netnsPath, far.ip))) print(line)
     const farV6 = pods.find((pod) => pod.name === far.pod)?.ips[1]
     if (farV6) for (const line of pingLines(await ping(from.netnsPath, farV6))) print(line)
@@ -142,8 +145,22 @@ export async function showProof(status: LabStatus, print: (line: string) => void
   print(`\nThe lab goes on running. End it with: ./weft lab down${flag}`)
 }
 
+const subnetOf = (status: LabStatus, node: string): number =>
+  status.nodes.find(({ name }) => name === node)?.subnet ?? 0
+
+/** One pod on another node of the same subnet and one behind the router, as far as there are such. */
+function farEnds(status: LabStatus, from: WalkEnd, ends: readonly WalkEnd[]): WalkEnd[] {
+  const others = ends.filter((end) => end.node !== from.node)
+  const near = subnetOf(status, from.node)
+  return [true, false].flatMap((same) => others.find((end) => (subnetOf(status, end.node) === near) === same) ?? [])
+}
+
 async function showWalk(lab: string, from: WalkEnd, to: WalkEnd, print: (line: string) => void): Promise<void> {
   const { hops, answered } = await followPacket(lab, from, to)
   print(`\n── one packet, hop by hop: captured on every device on its way (${answered ? 'answered' : 'NOT answered'})`)
   for (const line of formatHops(hops)) print(line)
+  if (!answered)
+    print(
+      'The packet ends where the list ends. host-gw needs all nodes on one subnet: the router has no route to pods.',
+    )
 }

@@ -4,6 +4,7 @@
  */
 import type { KubeObject } from '../api/interfaces.ts'
 import { keyOfObject, nameOf } from '../informer.ts'
+import { recordPodEvent } from '../kubelet/events.ts'
 import type { Pod } from '../kubelet/pod-spec.ts'
 import { controllerOf, isFinished, isTerminating, matches, nowText, type Selector, type Shared } from './shared.ts'
 
@@ -91,6 +92,14 @@ export function startScheduler(shared: Shared): void {
         target: { apiVersion: 'v1', kind: 'Node', name: best.name },
       },
       { subresource: 'binding', name: pod.metadata.name! },
+    )
+    await recordPodEvent(
+      client,
+      pod,
+      { component: 'default-scheduler' },
+      'Normal',
+      'Scheduled',
+      `Successfully assigned ${key} to ${best.name}`,
     )
   })
 

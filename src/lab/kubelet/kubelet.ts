@@ -22,6 +22,7 @@ import {
 } from '../layout.ts'
 import { LAB_VARIABLE } from '../process.ts'
 import { CniRuntime } from './cni.ts'
+import { recordPodEvent } from './events.ts'
 import { execJoined, type JoinTarget } from './exec.ts'
 import { readLog } from './logs.ts'
 import type { Pod, PodCondition } from './pod-spec.ts'
@@ -89,7 +90,8 @@ export class Kubelet {
       log: this.#log,
       env,
       limit: (task) => this.#limit(task),
-      recordEvent: (pod, type, reason, message) => void this.#recordEvent(pod, type, reason, message),
+      recordEvent: (pod, type, reason, message) =>
+        void recordPodEvent(client, pod, { component: 'kubelet', host: node.name }, type, reason, message),
     }
   }
 
@@ -329,28 +331,6 @@ export class Kubelet {
     } finally {
       this.#adds--
       this.#queue.shift()?.()
-    }
-  }
-
-  async #recordEvent(pod: Pod, type: 'Normal' | 'Warning', reason: string, message: string): Promise<void> {
-    const now = nowText()
-    const namespace = pod.metadata.namespace ?? 'default'
-    try {
-      await this.#client.create('events', {
-        apiVersion: 'v1',
-        kind: 'Event',
-        metadata: { generateName: `${pod.metadata.name}.`, namespace },
-        involvedObject: { apiVersion: 'v1', kind: 'Pod', name: pod.metadata.name, namespace, uid: pod.metadata.uid },
-        type,
-        reason,
-        message: message.slice(0, 1024),
-        source: { component: 'kubelet', host: this.node.name },
-        firstTimestamp: now,
-        lastTimestamp: now,
-        count: 1,
-      })
-    } catch (error) {
-      this.#log.debug({ err: error }, 'event not recorded')
     }
   }
 

@@ -350,6 +350,7 @@ export class PodWorker {
       })
       record.process = process.identity
       this.#waiting.delete(container.name)
+      this.#context.recordEvent(this.#pod, 'Normal', 'Started', `Started container ${container.name}`)
       this.#follow(container, record, process)
     } catch (error) {
       const message = error instanceof Error ? error.message : String(error)
