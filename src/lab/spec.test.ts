@@ -1,0 +1,81 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { ConfigError } from '../model/errors.ts'
+import { faultRules } from './faults.ts'
+import { isLabName, isNodeName, nodeAddress } from './layout.ts'
+import { makeSpec, netConfigFor, wantedPaths, withNode } from './spec.ts'
+
+const wish = { name: 'lab', nodes: 3, subnets: 2, ipv6: true, netConfig: netConfigFor('vxlan', true) }
+
+test('names: no lab is a prefix of another, no node is called as a place of the underlay', () => {
+  assert.ok(isLabName('lab') && isLabName('a1'))
+  for (const bad of ['', '1a', 'a-b', 'Lab', 'test', 'a'.repeat(17), '../x']) assert.equal(isLabName(bad), false, bad)
+  assert.ok(isNodeName('n1') && isNodeName('edge-1'))
+  for (const bad of ['', 'fabric', 'router', 'outside', 'pod', 'pod-1', 'net0', 'lo', 'a'.repeat(14), 'a/b', 'A'])
+    assert.equal(isNodeName(bad), false, bad)
+})
+
+test('nodes take turns on the subnets; a new one has an index of its own; addresses follow', () => {
+  const spec = makeSpec(wish)
+  assert.deepEqual(
+    spec.nodes.map((node) => [node.name, String(nodeAddress(node, 4)), String(nodeAddress(node, 6))]),
+    [
+      ['n1', '172.30.0.11', 'fd00:172:30::b'],
+      ['n2', '172.30.1.12', 'fd00:172:30:1::c'],
+      ['n3', '172.30.0.13', 'fd00:172:30::d'],
+    ],
+  )
+  const grown = withNode({ ...spec, nodes: spec.nodes.slice(2) }, {})
+  assert.equal(grown.node.name, 'n4')
+  assert.throws(() => withNode(spec, { name: 'n2' }), /n2: is there already/)
+  assert.throws(() => withNode(spec, { subnet: 2 }), /--subnet: must be a whole number from 0 to 1/)
+})
+
+test('wrong wishes are refused before anything is made, by the name of the option or key', () => {
+  const refused = (change: object, pattern: RegExp) =>
+    assert.throws(
+      () => makeSpec({ ...wish, ...change }),
+      (error) => error instanceof ConfigError && pattern.test(error.message),
+    )
+  refused({ name: 'a b' }, /--name/)
+  refused({ nodes: 0 }, /--nodes/)
+  refused({ subnets: 99 }, /--subnets/)
+  refused({ mtuBytes: 100 }, /--mtu/)
+  refused({ netConfig: '{"Network":"10.244.0.0/16","Backend":{"Type":"wings"}}' }, /Backend\.Type.*wings/)
+  assert.throws(() => netConfigFor('wings', true), /is not one of vxlan, vxlan-direct, host-gw, udp/)
+})
+
+test('a net-conf.json says by which paths nodes send once they have arrived', () => {
+  const paths = (backend: string) => wantedPaths(netConfigFor(backend, false))
+  assert.deepEqual(paths('vxlan'), { backend: 'vxlan', type: 'vxlan', paths: ['vxlan/1/8472'] })
+  assert.deepEqual(paths('vxlan-direct'), {
+    backend: 'vxlan-direct',
+    type: 'vxlan',
+    paths: ['vxlan/1/8472', 'host-gw'],
+  })
+  assert.deepEqual(paths('host-gw').paths, ['host-gw'])
+  assert.deepEqual(paths('udp').paths, ['udp/8285'])
+})
+
+test('faults are one replaced table; a split pair is kept apart on a bridge and across the router', () => {
+  const none = { isolated: [], split: [], loss: {}, delay: {}, apiDown: false }
+  assert.doesNotMatch(faultRules(makeSpec(wish), none), /drop|reject/)
+  const text = faultRules(makeSpec(wish), {
+    ...none,
+    isolated: ['n3'],
+    split: [['n1', 'n2']],
+    loss: { n1: 2.5 },
+    apiDown: true,
+  })
+  for (const rule of [
+    'iifname "n3" drop',
+    'oifname "n3" drop',
+    'iifname "n1" oifname "n2" drop',
+    'iifname "n2" oifname "n1" drop',
+    'ip saddr 172.30.0.11 ip daddr 172.30.1.12 drop',
+    'ip6 saddr fd00:172:30:1::c ip6 daddr fd00:172:30::b drop',
+    'iifname "n1" numgen random mod 10000 < 250 drop',
+    'tcp dport 6443 reject with tcp reset',
+  ])
+    assert.ok(text.includes(rule), rule)
+})
