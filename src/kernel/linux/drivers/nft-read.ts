@@ -54,8 +54,8 @@ import {
 } from '../../../wire/nftables/message.ts'
 import type { NetlinkSocket } from '../netlink-socket.ts'
 import { decompileRule } from './nft-decompile.ts'
+import { type InstalledChain, type InstalledRule, ruleDigest } from './nft-rule-plan.ts'
 import { decodeElements, decodeSet, familyOf, pairRanges } from './nft-set.ts'
-import { type InstalledChain, type InstalledRule, ruleDigest } from './nft-transaction.ts'
 
 const TABLE_PREFIX = 'weft'
 

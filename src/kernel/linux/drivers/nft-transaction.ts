@@ -10,10 +10,9 @@
  *
  * Sources: include/uapi/linux/netfilter/nf_tables.h; net/netfilter/nfnetlink.c (batches).
  */
-import { createHash } from 'node:crypto'
 import { keyOf } from '../../../model/kernel-object.ts'
 import type { KernelOp } from '../../../model/kernel-state.ts'
-import type { NftBase, NftChain, NftCounter, NftElement, NftRule, NftSet, NftTable } from '../../../model/nft.ts'
+import type { NftChain, NftCounter, NftElement, NftRule, NftSet, NftTable } from '../../../model/nft.ts'
 import { formatNftOp, formatNftRule, type NftObject } from '../../../model/nft-format.ts'
 import { NftLiteralError } from '../../../model/nft-literal.ts'
 import { beginAttribute, endAttribute } from '../../../wire/netlink/attribute.ts'
@@ -46,6 +45,7 @@ import { kernelError } from '../../errno.ts'
 import type { OpResult } from '../../kernel.ts'
 import type { Failures, RequestBatch } from '../netlink-socket.ts'
 import { compileRule } from './nft-compile.ts'
+import { type InstalledChain, type InstalledRule, longestCommon, ruleDigest, sameBase } from './nft-rule-plan.ts'
 import { encodeAnonymousSet, encodeElement, encodeRange, encodeSet, type WrittenElement } from './nft-set.ts'
 
 const EINVAL = 22
@@ -57,36 +57,12 @@ const ELEMENT_LIST_BYTES_MAX = 60_000
 
 export type NftOp = KernelOp & { readonly object: NftObject }
 
-/** A rule that the kernel has. `text` is undefined when it cannot have been written by weft. */
-export interface InstalledRule {
-  readonly handle: bigint
-  /** Digest that its writer left, in hexadecimal. */
-  readonly digest?: string
-  readonly rule: NftRule
-}
-
-/** What the kernel has of a chain that is to be changed. */
-export interface InstalledChain {
-  readonly base?: NftBase
-  readonly rules: readonly InstalledRule[]
-}
-
 export interface TransactionContext {
   /** Definition of a set that exists, by its key. */
   set(key: string): NftSet | undefined
   /** Present for every existing chain that a `set` names. */
   chain(key: string): InstalledChain | undefined
 }
-
-const DIGEST_BYTES = 8
-
-/** The digest of a rule's text, as kept in the kernel: eight bytes in hexadecimal. */
-export const ruleDigest = (text: string): string =>
-  createHash('sha256').update(text).digest().subarray(0, DIGEST_BYTES).toString('hex')
-
-/** What two rules of a chain are compared by. */
-const installedIdentity = (installed: InstalledRule): string =>
-  installed.digest ?? ruleDigest(formatNftRule(installed.rule))
 
 /** The operation in a few words for errors. */
 export const describeNftOp = (op: NftOp): string => formatNftOp(op).split('\n')[0]!
@@ -97,9 +73,6 @@ interface Sent {
   /** Start of each op's part within the message, ascending. */
   readonly parts: readonly { readonly offset: number; readonly op: number }[]
 }
-
-const sameBase = (a: NftBase | undefined, b: NftBase | undefined): boolean =>
-  a?.type === b?.type && a?.hook === b?.hook && a?.priority === b?.priority && a?.device === b?.device
 
 /** Writes one transaction into a batch. */
 export class NftTransaction {
@@ -449,34 +422,4 @@ export class NftTransaction {
         kernelError(describeNftOp(op), ECANCELED, { extack: `"${culprit}" failed in the same transaction` }),
     )
   }
-}
-
-/** The longest run of installed rules that are also wanted in that order: wanted index → installed rule. */
-function longestCommon(have: readonly InstalledRule[], want: readonly string[]): ReadonlyMap<number, InstalledRule> {
-  const kept = new Map<number, InstalledRule>()
-  const ids = have.map(installedIdentity)
-  let head = 0
-  while (head < ids.length && head < want.length && ids[head] === want[head]) {
-    kept.set(head, have[head]!)
-    head++
-  }
-  let haveEnd = ids.length
-  let wantEnd = want.length
-  while (haveEnd > head && wantEnd > head && ids[haveEnd - 1] === want[wantEnd - 1])
-    kept.set(--wantEnd, have[--haveEnd]!)
-  // What is left is small: the classic table of lengths, from the end.
-  const rows = haveEnd - head
-  const columns = wantEnd - head
-  const lengths = Array.from({ length: rows + 1 }, () => new Int32Array(columns + 1))
-  for (let i = rows - 1; i >= 0; i--)
-    for (let j = columns - 1; j >= 0; j--)
-      lengths[i]![j] =
-        ids[head + i] === want[head + j]
-          ? lengths[i + 1]![j + 1]! + 1
-          : Math.max(lengths[i + 1]![j]!, lengths[i]![j + 1]!)
-  for (let i = 0, j = 0; i < rows && j < columns; )
-    if (ids[head + i] === want[head + j]) kept.set(head + j++, have[head + i++]!)
-    else if (lengths[i + 1]![j]! >= lengths[i]![j + 1]!) i++
-    else j++
-  return kept
 }

@@ -15,7 +15,8 @@ import type { Driver, DriverContext, DriverSession } from '../driver.ts'
 import type { NetlinkSocket } from '../netlink-socket.ts'
 import * as syscalls from '../syscalls.ts'
 import { NftReader, setKeyOf, WrittenRules } from './nft-read.ts'
-import { type InstalledChain, type NftOp, NftTransaction } from './nft-transaction.ts'
+import type { InstalledChain } from './nft-rule-plan.ts'
+import { type NftOp, NftTransaction } from './nft-transaction.ts'
 import { NftWatch } from './nft-watch.ts'
 
 const kinds = ['nft-table', 'nft-set', 'nft-counter', 'nft-chain', 'nft-element'] as const
