@@ -33,6 +33,9 @@ export class CniServer {
   readonly #socket: CniSocket
   /** The last request of each container under way. */
   readonly #turns = new Map<string, Promise<unknown>>()
+  /** Requests that have not begun. */
+  readonly #waiting: (() => void)[] = []
+  #turnTaken = false
   #recovered = false
   #bridgeWatch: BridgeWatch | undefined
   #watched: string | undefined
@@ -124,6 +127,8 @@ export class CniServer {
 
   async #answer(body: Buffer): Promise<Reply> {
     const started = performance.now()
+    if (this.#turnTaken) await new Promise<void>((resolve) => this.#waiting.push(resolve))
+    else this.#takeTurn()
     let stdin: Uint8Array = new Uint8Array()
     let command = ''
     try {
@@ -141,6 +146,18 @@ export class CniServer {
       this.#observe(command, shown.code, started)
       return { exitCode: 1, stdout: formatError(shown, versionForErrors(stdin)) }
     }
+  }
+
+  /** One request begins in a turn of the event loop, so that a crowd of them never stops it for long. */
+  #takeTurn(): void {
+    this.#turnTaken = true
+    setImmediate(() => {
+      this.#turnTaken = false
+      const next = this.#waiting.shift()
+      if (!next) return
+      this.#takeTurn()
+      next()
+    })
   }
 
   #observe(command: string, code: number, started: number): void {
