@@ -39,8 +39,8 @@ export interface StoreOptions {
 /** One resource's objects, with their keys in order. */
 interface Table {
   readonly objects: Map<string, StoreObject>
-  /** Sorted keys; undefined after an object came or went. */
-  order: string[] | undefined
+  /** Keys in order, and the objects beside them; undefined after an object came or went. */
+  sorted: { readonly keys: string[]; readonly objects: StoreObject[] } | undefined
 }
 
 interface Subscriber {
@@ -119,16 +119,11 @@ export class ObjectStore {
   list(resource: string, namespace?: string): StoreObject[] {
     const table = this.#tables.get(resource)
     if (!table) return []
-    table.order ??= [...table.objects.keys()].sort()
-    const order = table.order
-    const prefix = namespace === undefined ? '' : `${namespace}/`
-    const found: StoreObject[] = []
-    for (let n = prefix ? lowerBound(order, prefix) : 0; n < order.length; n++) {
-      const key = order[n]!
-      if (prefix && !key.startsWith(prefix)) break
-      found.push(table.objects.get(key)!)
-    }
-    return found
+    table.sorted ??= sort(table.objects)
+    const { keys, objects } = table.sorted
+    if (namespace === undefined) return objects.slice()
+    // '0' follows '/': the first key beyond the namespace.
+    return objects.slice(lowerBound(keys, `${namespace}/`), lowerBound(keys, `${namespace}0`))
   }
 
   count(resource: string): number {
@@ -153,7 +148,8 @@ export class ObjectStore {
     const version = ++this.#version
     const stored: StoreObject = { ...object, metadata: { ...object.metadata, resourceVersion: String(version) } }
     table.objects.set(key, stored)
-    if (!previous) table.order = undefined
+    if (!previous) table.sorted = undefined
+    else if (table.sorted) table.sorted.objects[lowerBound(table.sorted.keys, key)] = stored
     const type = previous ? 'MODIFIED' : 'ADDED'
     this.#record({ type, resourceVersion: version, resource, namespace, name, object: stored, previous })
     return stored
@@ -169,7 +165,7 @@ export class ObjectStore {
     this.#expect(`${resource}/${key}`, previous, expected)
     const version = ++this.#version
     table.objects.delete(key)
-    table.order = undefined
+    table.sorted = undefined
     const object: StoreObject = { ...previous, metadata: { ...previous.metadata, resourceVersion: String(version) } }
     this.#record({ type: 'DELETED', resourceVersion: version, resource, namespace, name, object, previous })
     return object
@@ -223,7 +219,7 @@ export class ObjectStore {
   #table(resource: string): Table {
     let table = this.#tables.get(resource)
     if (!table) {
-      table = { objects: new Map(), order: undefined }
+      table = { objects: new Map(), sorted: undefined }
       this.#tables.set(resource, table)
     }
     return table
@@ -302,6 +298,11 @@ export class ObjectStore {
 
 const wants = ({ resource, after }: Subscriber, event: StoreEvent): boolean =>
   (resource === '*' || resource === event.resource) && event.resourceVersion > after
+
+function sort(objects: ReadonlyMap<string, StoreObject>): NonNullable<Table['sorted']> {
+  const keys = [...objects.keys()].sort()
+  return { keys, objects: keys.map((key) => objects.get(key)!) }
+}
 
 function lowerBound(sorted: readonly string[], value: string): number {
   let low = 0

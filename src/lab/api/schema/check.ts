@@ -109,9 +109,21 @@ function shapedObject(walk: Walk, schema: Schema, value: Record<string, unknown>
 const isEmbeddedField = (schema: Schema, key: string): boolean =>
   schema['x-kubernetes-embedded-resource'] === true && (key === 'apiVersion' || key === 'kind' || key === 'metadata')
 
+const defaulted = new WeakMap<Schema, readonly (readonly [string, Schema])[]>()
+
+/** The properties of a schema that have a default. */
+function defaultedOf(schema: Schema): readonly (readonly [string, Schema])[] {
+  let found = defaulted.get(schema)
+  if (!found) {
+    found = Object.entries(schema.properties ?? {}).filter(([, property]) => property.default !== undefined)
+    defaulted.set(schema, found)
+  }
+  return found
+}
+
 function fillDefaults(walk: Walk, schema: Schema, object: Record<string, unknown>, path: string): void {
-  for (const [key, property] of Object.entries(schema.properties ?? {}))
-    if (!Object.hasOwn(object, key) && property.default !== undefined)
+  for (const [key, property] of defaultedOf(schema))
+    if (!Object.hasOwn(object, key))
       object[key] = shaped(walk, property, structuredClone(property.default), path ? `${path}.${key}` : key)
 }
 
