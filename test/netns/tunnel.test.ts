@@ -58,7 +58,7 @@ describe('a pair of tunnels', () => {
     assert.deepEqual(await pair.right.namespace.kernel.read('link').then((all) => all.length), 3)
   })
 
-  test('on the wire there is one inner packet a datagram, no longer than the MTU', () => {
+  test('on the wire there is one inner packet a datagram, no longer than the MTU', async () => {
     const filter = ['-lni', 'u0', '-c', '100', '-Z', 'root', 'udp', 'port', '8285']
     const tcpdump = spawn('ip', ['netns', 'exec', pair.right.namespace.name, 'tcpdump', ...filter])
     let captured = ''
