@@ -42,15 +42,20 @@ export function planFirewall(
   }
 }
 
-export function planPeerFirewall(peer: NodeInfo): Fragment {
+/** What the tunnels' rules look up about a peer; what none of them asks is left out. */
+export function planPeerFirewall(peer: NodeInfo, tunnels: readonly FirewallTunnel[]): Fragment {
   const leased = [peer.lease?.publicIp, peer.lease?.publicIpv6].filter((ip) => ip !== undefined)
+  const asked = new Set(
+    tunnels.flatMap(({ type }) => (type === 'udp' ? ['peers4', 'peers6'] : ['senders4', 'senders6'])),
+  )
+  const elements = planPeerElements({
+    addresses: [...leased, ...peer.addresses],
+    podCidrs: peer.podCidrs,
+    vtepMacs: vtepMacsOf(peer),
+  })
   return {
     source: peerFirewallSource(peer.name),
-    objects: planPeerElements({
-      addresses: [...leased, ...peer.addresses],
-      podCidrs: peer.podCidrs,
-      vtepMacs: vtepMacsOf(peer),
-    }),
+    objects: elements.filter(({ set }) => set.startsWith('nodes') || asked.has(set)),
   }
 }
 

@@ -286,7 +286,7 @@ export class Planner {
     }
     for (const name of fresh ? new Set([...this.#peers.keys(), ...this.#dirty]) : this.#dirty) {
       const peer = this.#peers.get(name)
-      if (peer?.lease && tunnels.length > 0) set.push(planPeerFirewall(peer))
+      if (peer?.lease && tunnels.length > 0) set.push(planPeerFirewall(peer, tunnels))
       else removed.push(peerFirewallSource(name))
     }
   }
