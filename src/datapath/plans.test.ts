@@ -9,7 +9,7 @@ import { Ip } from '../net/ip.ts'
 import { Mac } from '../net/mac.ts'
 import { datapathOf } from './datapath.ts'
 import { configOfPath, exclude, pathOf } from './path.ts'
-import { linkLocalOf, ownMac } from './vxlan/vtep.ts'
+import { linkLocalOf, vtepMac } from './vxlan/vtep.ts'
 
 /** A cluster in, command lines out, compared with what stands in testdata/. UPDATE=1 writes it anew. */
 function golden(name: string, text: string): void {
@@ -125,17 +125,17 @@ test('words of a peer that make no sense cost that peer alone, with the reason',
 
 test('a stored MAC is kept; without one it follows from the node and differs by node and family', () => {
   const stored = { ...self, lease: { backendType: 'vxlan', backendData: { VNI: 1, VtepMAC: '0e:aa:bb:cc:dd:ee' } } }
-  assert.equal(`${ownMac(vxlan, stored, 4)}`, '0e:aa:bb:cc:dd:ee')
-  assert.equal(`${ownMac({ ...vxlan, vni: 2 }, stored, 4)}`, `${ownMac({ ...vxlan, vni: 2 }, self, 4)}`)
+  assert.equal(`${vtepMac(vxlan, stored, 4)}`, '0e:aa:bb:cc:dd:ee')
+  assert.equal(`${vtepMac({ ...vxlan, vni: 2 }, stored, 4)}`, `${vtepMac({ ...vxlan, vni: 2 }, self, 4)}`)
   const macs = new Set<string>()
   for (let i = 0; i < 20_000; i++)
     for (const family of [4, 6] as const) {
-      const mac = ownMac(vxlan, { ...self, uid: `uid-${i}` }, family)
+      const mac = vtepMac(vxlan, { ...self, uid: `uid-${i}` }, family)
       assert.ok(!mac.isMulticast)
       macs.add(`${mac}`)
     }
   assert.equal(macs.size, 40_000)
-  assert.equal(`${ownMac(vxlan, self, 4)}`, `${ownMac(vxlan, { ...self }, 4)}`)
+  assert.equal(`${vtepMac(vxlan, self, 4)}`, `${vtepMac(vxlan, { ...self }, 4)}`)
   assert.equal(`${linkLocalOf(Mac.parse('34:56:78:9a:bc:de'))}`, 'fe80::3656:78ff:fe9a:bcde')
 })
 

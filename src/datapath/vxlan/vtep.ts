@@ -15,8 +15,14 @@ import { pathOf } from '../path.ts'
 export const vtepName = (config: VxlanConfig, family: Family): string =>
   `${family === 4 ? 'flannel' : 'flannel-v6'}.${config.vni}`
 
-/** The MAC of this node's end: what the store already says, else derived from the node's uid (its name without one). */
-export function ownMac(config: VxlanConfig, node: NodeContext, family: Family): Mac {
+/** What is known of a node, this one or a peer, that decides its MACs. */
+export type VtepHolder = Pick<NodeContext, 'name' | 'uid' | 'lease' | 'weft'>
+
+/**
+ * The MAC of a node's end: what the store already says, else derived from its uid (its name without one). A peer's is known
+ * by this before the peer has said it, so its first packet by a new path finds it expected.
+ */
+export function vtepMac(config: VxlanConfig, node: VtepHolder, family: Family): Mac {
   const stored = decodeVxlanEndpoint(storedEndpoint(config, node, family))
   if (typeof stored === 'object' && (stored.vni ?? config.vni) === config.vni) return stored.mac
   return Mac.local(digest(`${node.uid ?? node.name}/${vtepName(config, family)}`))

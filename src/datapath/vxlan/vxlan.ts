@@ -26,7 +26,7 @@ import type { Datapath } from '../datapath.ts'
 import { plainRoute } from '../host-gw/host-gw.ts'
 import { pathOf } from '../path.ts'
 import { addressProblem, familiesOf, forwardingSysctls, isOnLink, ownIpOf, publicIpOf, subnetOf } from '../peer.ts'
-import { linkLocalOf, ownMac, storedEndpoint, vtepName } from './vtep.ts'
+import { linkLocalOf, storedEndpoint, vtepMac, vtepName } from './vtep.ts'
 
 /** Outer Ethernet payload that wrapping costs: IP, UDP 8, VXLAN 8, inner Ethernet 14. */
 const overheadBytes = (family: Family): number => (family === 4 ? 20 : 40) + 8 + 8 + 14
@@ -84,7 +84,7 @@ export const vxlan: Datapath<VxlanConfig> = {
 
   endpoint(config, node) {
     const of = (family: Family) =>
-      wrappedFamilies(node).includes(family) ? encodeVxlanEndpoint(config.vni, ownMac(config, node, family)) : null
+      wrappedFamilies(node).includes(family) ? encodeVxlanEndpoint(config.vni, vtepMac(config, node, family)) : null
     return familiesOf(node).includes(6) ? { data: of(4), v6Data: of(6) } : { data: of(4) }
   },
 
@@ -108,7 +108,7 @@ function vtep(config: VxlanConfig, node: NodeContext, family: Family): Link {
       learning: config.learning,
       ...(config.gbp && { gbp: true }),
     },
-    mac: ownMac(config, node, family),
+    mac: vtepMac(config, node, family),
     mtuBytes: deviceMtuBytes(config, node, family),
     addressGeneration: 'none',
     up: true,
