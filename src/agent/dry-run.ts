@@ -104,6 +104,10 @@ class EchoSource implements ClusterSource {
     this.#onReport(report)
   }
 
+  reconnect(): void {
+    this.#source.reconnect()
+  }
+
   close(): Promise<void> {
     return this.#source.close()
   }

@@ -173,6 +173,7 @@ export class NetworkLoop {
       by: detected.reason,
     }
     this.#options.log.info(fields, this.#detected ? 'external interface changed' : 'external interface')
+    if (this.#detected) this.#options.source.reconnect()
     this.#detected = detected
     this.#marked = true
     this.#schedule()

@@ -3,6 +3,7 @@
  */
 import { datapathOf } from '../datapath/datapath.ts'
 import { type FirewallTunnel, planFirewallSkeleton, planPeerElements } from '../datapath/firewall/firewall.ts'
+import { vtepMac } from '../datapath/vxlan/vtep.ts'
 import type { BackendConfig } from '../model/backend.ts'
 import type { NodeContext, NodeInfo } from '../model/cluster.ts'
 import type { Fragment } from '../model/kernel-state.ts'
@@ -43,7 +44,11 @@ export function planFirewall(
 }
 
 /** What the tunnels' rules look up about a peer; what none of them asks is left out. */
-export function planPeerFirewall(peer: NodeInfo, tunnels: readonly FirewallTunnel[]): Fragment {
+export function planPeerFirewall(
+  peer: NodeInfo,
+  tunnels: readonly FirewallTunnel[],
+  configs: readonly BackendConfig[],
+): Fragment {
   const leased = [peer.lease?.publicIp, peer.lease?.publicIpv6].filter((ip) => ip !== undefined)
   const asked = new Set(
     tunnels.flatMap(({ type }) => (type === 'udp' ? ['peers4', 'peers6'] : ['senders4', 'senders6'])),
@@ -51,13 +56,20 @@ export function planPeerFirewall(peer: NodeInfo, tunnels: readonly FirewallTunne
   const elements = planPeerElements({
     addresses: [...leased, ...peer.addresses],
     podCidrs: peer.podCidrs,
-    vtepMacs: vtepMacsOf(peer),
+    vtepMacs: [...vtepMacsOf(peer), ...configs.flatMap((config) => expectedMacs(config, peer))],
   })
   return {
     source: peerFirewallSource(peer.name),
     objects: elements.filter(({ set }) => set.startsWith('nodes') || asked.has(set)),
   }
 }
+
+/**
+ * MACs that the peer's VXLAN ends will have, known before the peer has announced them: its first packet by a path that
+ * both have just made would come before its words have been heard here.
+ */
+const expectedMacs = (config: BackendConfig, peer: NodeInfo): Mac[] =>
+  config.type === 'vxlan' ? ([4, 6] as const).map((family) => vtepMac(config, peer, family)) : []
 
 /** MACs of the peer's VXLAN ends: the one of its lease, and those that it announces beside another backend. */
 function vtepMacsOf({ lease, weft }: NodeInfo): Mac[] {

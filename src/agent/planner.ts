@@ -215,12 +215,12 @@ export class Planner {
     this.#plan = plan
     const all = this.#dirtyNode
     if (all) this.#planBlackhole(node, set, removed)
-    this.#planRules(plan.paths, all, set, removed)
     this.#planPaths(plan.paths, all, set, removed)
-    const names = all ? new Set([...this.#peers.keys(), ...this.#modes.keys()]) : this.#dirty
+    const names = all ? new Set([...this.#peers.keys(), ...this.#modes.keys()]) : new Set(this.#dirty)
     for (const [name, mode] of plan.toward) if (!sameMode(mode, this.#modes.get(name))) names.add(name)
     for (const name of this.#modes.keys()) if (!plan.toward.has(name)) names.add(name)
     for (const name of names) this.#planToward(name, plan.toward.get(name), set, removed)
+    this.#planRules(plan.paths, all, set, removed)
     this.#dirtyNode = false
     this.#dirty.clear()
     return { set, removed }
@@ -273,10 +273,8 @@ export class Planner {
   /** The packet rules follow the paths in use; what they know of peers matters only while there is a tunnel. */
   #planRules(paths: readonly PathId[], all: boolean, set: Fragment[], removed: string[]): void {
     const { v4, v6 } = this.#config!
-    const tunnels = tunnelsOf(
-      paths.map((path) => this.#configOf(path)),
-      this.#node!,
-    )
+    const configs = paths.map((path) => this.#configOf(path))
+    const tunnels = tunnelsOf(configs, this.#node!)
     const text = JSON.stringify(tunnels)
     const fresh = all || text !== this.#tunnels
     this.#tunnels = text
@@ -286,7 +284,8 @@ export class Planner {
     }
     for (const name of fresh ? new Set([...this.#peers.keys(), ...this.#dirty]) : this.#dirty) {
       const peer = this.#peers.get(name)
-      if (peer?.lease && tunnels.length > 0) set.push(planPeerFirewall(peer, tunnels))
+      const garbled = this.#problems.get(name)?.some(({ key }) => key.startsWith('backend-'))
+      if (peer?.lease && tunnels.length > 0 && !garbled) set.push(planPeerFirewall(peer, tunnels, configs))
       else removed.push(peerFirewallSource(name))
     }
   }

@@ -101,6 +101,8 @@ export interface ClusterSource {
   setNetworkAvailable(): Promise<void>
   /** Tells the cluster about a node. Never rejects, never waits; repeated and frequent reports are dropped. */
   report(report: NodeReport): void
+  /** This node's addresses changed: connections from an old one are dead without a word. Drops them all and resumes. */
+  reconnect(): void
   /** Ends watches and pending writes. What this node announced stays. */
   close(): Promise<void>
 }

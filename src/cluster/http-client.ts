@@ -118,6 +118,7 @@ export class HttpClient {
     }
   }
 
+  /** Ends every connection; requests under way reject. Later requests open new ones. */
   close(): void {
     this.#agent?.destroy()
     this.#agent = undefined

@@ -6,6 +6,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { listenIn } from '../../src/lab/connect.ts'
 
 const freePort = (): Promise<number> =>
   new Promise((resolve, reject) => {
@@ -91,7 +92,15 @@ export class EtcdServer {
 
   /** A line to the server that `cutLine` cuts; the same address after `openLine` again. */
   async openLine(): Promise<string> {
-    const server = createServer((socket) => {
+    const server = this.#makeLine()
+    await new Promise<void>((resolve) => server.listen(this.#linePort, '127.0.0.1', resolve))
+    this.#line = server
+    this.#linePort = (server.address() as AddressInfo).port
+    return `http://127.0.0.1:${this.#linePort}`
+  }
+
+  #makeLine(): Server {
+    return createServer((socket) => {
       const onward = connect(this.#port, '127.0.0.1')
       for (const end of [socket, onward]) {
         this.#sockets.add(end)
@@ -104,10 +113,15 @@ export class EtcdServer {
       }
       socket.pipe(onward).pipe(socket)
     })
-    await new Promise<void>((resolve) => server.listen(this.#linePort, '127.0.0.1', resolve))
+  }
+
+  /** A line that listens inside a namespace, on all its addresses; the result names one of them. */
+  async openLineIn(netnsPath: string, address: string): Promise<string> {
+    const server = this.#makeLine()
+    const fd = listenIn(netnsPath, 2379)
+    await new Promise<void>((resolve) => server.listen({ fd }, resolve))
     this.#line = server
-    this.#linePort = (server.address() as AddressInfo).port
-    return `http://127.0.0.1:${this.#linePort}`
+    return `http://${address}:2379`
   }
 
   cutLine(): void {

@@ -114,6 +114,10 @@ export class EtcdSource implements ClusterSource {
     this.#options.log.warn({ node, reason }, message)
   }
 
+  reconnect(): void {
+    this.#options.client.close()
+  }
+
   async close(): Promise<void> {
     this.#abort.abort()
     clearInterval(this.#renewal)

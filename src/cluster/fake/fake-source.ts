@@ -112,6 +112,8 @@ export class FakeSource implements ClusterSource {
     this.#cluster.reports.push(report)
   }
 
+  reconnect(): void {}
+
   async close(): Promise<void> {
     this.#closed = true
     this.#cluster.leave(this)

@@ -115,6 +115,10 @@ export class KubernetesSource implements ClusterSource {
       })
   }
 
+  reconnect(): void {
+    this.#options.client.close()
+  }
+
   async close(): Promise<void> {
     this.#abort.abort()
     this.#file?.close()
