@@ -123,6 +123,32 @@ test('words of a peer that make no sense cost that peer alone, with the reason',
   golden('refusals', `${out.join('\n')}\n`)
 })
 
+test('in a switch from one VNI to another the words for each stand side by side', () => {
+  const to = { ...vxlan, vni: 9 }
+  const switching: NodeInfo = {
+    ...peer(2, 0),
+    weft: {
+      accepts: ['vxlan/1/8472', 'vxlan/9/8472'],
+      sends: ['vxlan/1/8472', 'vxlan/9/8472'],
+      endpoints: {
+        'vxlan/9/8472': {
+          data: { VNI: 9, VtepMAC: '0e:99:00:00:04:02' },
+          v6Data: { VNI: 9, VtepMAC: '0e:99:00:00:06:02' },
+        },
+      },
+    },
+  }
+  for (const [config, mac] of [
+    [vxlan, '0e:00:00:00:04:02'],
+    [to, '0e:99:00:00:04:02'],
+  ] as const) {
+    const { fragment, problems } = datapathOf(config).toward(config, self, switching)
+    assert.deepEqual(problems, [])
+    const fdb = fragment.objects.find((object) => object.kind === 'fdb')
+    assert.equal(`${fdb?.mac}`, mac)
+  }
+})
+
 test('a stored MAC is kept; without one it follows from the node and differs by node and family', () => {
   const stored = { ...self, lease: { backendType: 'vxlan', backendData: { VNI: 1, VtepMAC: '0e:aa:bb:cc:dd:ee' } } }
   assert.equal(`${vtepMac(vxlan, stored, 4)}`, '0e:aa:bb:cc:dd:ee')

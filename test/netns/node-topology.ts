@@ -62,6 +62,7 @@ export class TestNode {
   info(lease: { backendType: string; backendData?: unknown; backendV6Data?: unknown }): NodeInfo {
     return {
       name: this.name,
+      uid: `uid-${this.number}`,
       addresses: [this.publicIp, this.publicIpv6],
       podCidrs: this.context.podCidrs,
       lease: { publicIp: this.publicIp, publicIpv6: this.publicIpv6, ...lease },

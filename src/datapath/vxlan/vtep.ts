@@ -28,20 +28,23 @@ export function vtepMac(config: VxlanConfig, node: VtepHolder, family: Family): 
   return Mac.local(digest(`${node.uid ?? node.name}/${vtepName(config, family)}`))
 }
 
-/** A node's words about its VXLAN end: flannel's own when that is its backend, else those kept beside it. */
+/**
+ * A node's words about its VXLAN end: flannel's own where they are about this VNI, else those that it keeps beside its
+ * backend for the path; without those whatever flannel's say, for the message about it.
+ */
 export function storedEndpoint(
   config: VxlanConfig,
   holder: Pick<NodeContext, 'lease' | 'weft'>,
   family: Family,
 ): unknown {
   const { lease, weft } = holder
-  if (lease?.backendType === 'vxlan') {
-    const value = family === 4 ? lease.backendData : lease.backendV6Data
-    if (value !== undefined && value !== null) return value
-  }
+  const leased = lease?.backendType === 'vxlan' ? (family === 4 ? lease.backendData : lease.backendV6Data) : undefined
+  const vni = typeof leased === 'object' && leased !== null ? (leased as { VNI?: unknown }).VNI : undefined
   const kept = weft?.endpoints?.[pathOf(config)]
-  if (typeof kept !== 'object' || kept === null) return undefined
-  return family === 4 ? (kept as { data?: unknown }).data : (kept as { v6Data?: unknown }).v6Data
+  const isAboutOther = vni !== undefined && vni !== config.vni
+  if ((leased === undefined || leased === null || isAboutOther) && typeof kept === 'object' && kept !== null)
+    return (family === 4 ? (kept as { data?: unknown }).data : (kept as { v6Data?: unknown }).v6Data) ?? leased
+  return leased
 }
 
 /** The link-local address that belongs to a MAC: fe80::/64 and the modified EUI-64. */
