@@ -117,6 +117,7 @@ pub const EINVAL: c_int = 22;
 pub const ENOSYS: c_int = 38;
 pub const EMSGSIZE: c_int = 90;
 pub const EOPNOTSUPP: c_int = 95;
+pub const EADDRINUSE: c_int = 98;
 pub const ENETDOWN: c_int = 100;
 pub const ENETUNREACH: c_int = 101;
 pub const ECONNREFUSED: c_int = 111;

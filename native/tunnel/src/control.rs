@@ -30,11 +30,16 @@ struct Client {
     closing: bool,
 }
 
-/// Binds the socket for its owner alone. Refuses when something answers there already.
-pub fn listen(path: &str) -> Result<UnixListener, String> {
-    if UnixStream::connect(path).is_ok() {
-        return Err(format!("another tunnel answers at {path}"));
+/// Refuses when something answers at the path.
+pub fn expect_silence(path: &str) -> Result<(), String> {
+    match UnixStream::connect(path) {
+        Ok(_) => Err(format!("another tunnel answers at {path}")),
+        Err(_) => Ok(()),
     }
+}
+
+/// Binds the socket for its owner alone, in place of one that nobody listens to.
+pub fn listen(path: &str) -> Result<UnixListener, String> {
     match std::fs::remove_file(path) {
         Err(problem) if problem.kind() != io::ErrorKind::NotFound => return Err(format!("remove {path}: {problem}")),
         _ => {}

@@ -75,6 +75,7 @@ fn run(arguments: &[String]) -> Result<(), String> {
     let control_path: String = options.required("control")?;
     let definition = parse_definition(&options, port)?;
 
+    control::expect_silence(&control_path)?;
     // Before the threads, which inherit the mask.
     let signals = sys::open_signals(&[sys::SIGTERM, sys::SIGINT]).map_err(|problem| format!("signals: {problem}"))?;
     let tunnel = Tunnel::open(&device, mtu_bytes, local, definition)?;

@@ -8,11 +8,14 @@ use std::net::SocketAddr;
 use std::os::unix::io::{AsRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::Mutex;
+use std::time::{Duration, Instant};
 use weft_sys as sys;
 use weft_sys::SocketAddress;
 
 /// Room for a burst of full-size datagrams that arrives while the packet thread waits for a processor.
 const SOCKET_BUFFER_BYTES: i32 = 8 << 20;
+/// A process that was just ended holds its device and its port until its threads have left their system calls.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 pub struct Tunnel {
     pub device: Device,
@@ -36,12 +39,12 @@ impl Tunnel {
         local: SocketAddr,
         definition: Definition,
     ) -> Result<Tunnel, String> {
-        let device = Device::open(device_name).map_err(|problem| match problem.raw_os_error() {
+        let device = patiently(|| Device::open(device_name)).map_err(|problem| match problem.raw_os_error() {
             Some(sys::EBUSY) => format!("device {device_name} has another process attached to it"),
             _ => format!("open device {device_name}: {problem}"),
         })?;
         device.set_mtu(mtu_bytes).map_err(|problem| format!("set MTU {mtu_bytes} of {device_name}: {problem}"))?;
-        let socket = open_socket(local).map_err(|problem| format!("listen on {local}: {problem}"))?;
+        let socket = patiently(|| open_socket(local)).map_err(|problem| format!("listen on {local}: {problem}"))?;
         let fd = socket.as_raw_fd();
         Ok(Tunnel {
             device,
@@ -81,6 +84,23 @@ impl Tunnel {
     fn lock(&self) -> std::sync::MutexGuard<'_, Definition> {
         self.definition.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
+}
+
+/// Tries again for a moment what somebody else is still holding.
+fn patiently<T>(attempt: impl Fn() -> io::Result<T>) -> io::Result<T> {
+    let start = Instant::now();
+    loop {
+        match attempt() {
+            Err(problem) if is_held(&problem) && start.elapsed() < PATIENCE => {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            result => return result,
+        }
+    }
+}
+
+fn is_held(problem: &io::Error) -> bool {
+    matches!(problem.raw_os_error(), Some(sys::EBUSY | sys::EADDRINUSE))
 }
 
 fn open_socket(local: SocketAddr) -> io::Result<OwnedFd> {
