@@ -19,9 +19,15 @@ export interface SeenFrame {
 }
 
 const LINK_ETHERNET = 1
+const FILE_HEADER_BYTES = 24
 const OPEN_TIMEOUT_MS = 15_000
 /** Enough for any header stack of a walk, small enough to keep nothing else. */
 const SNAP_BYTES = 256
+
+/** The device went away between looking and listening: a data path that has just been left. */
+export class DeviceGone extends Error {
+  override readonly name = 'DeviceGone'
+}
 
 /** One running tcpdump. */
 export class Capture {
@@ -37,7 +43,7 @@ export class Capture {
     })
   }
 
-  /** Resolves when the device is being listened to. `filter` is tcpdump's expression. */
+  /** Resolves when the device is being listened to; rejects with DeviceGone when there is none (any more). `filter` is tcpdump's expression. */
   static async open(lab: string, point: CapturePoint, filter: string): Promise<Capture> {
     const argv = [
       '-i',
@@ -72,7 +78,10 @@ export class Capture {
       child.once('error', (error) =>
         settle(new Error('the walk needs tcpdump (Debian package tcpdump)', { cause: error })),
       )
-      child.once('exit', () => settle(new Error(`tcpdump ended on ${point.device}: ${text.trim()}`)))
+      child.once('exit', () => {
+        const message = `tcpdump ended on ${point.device}: ${text.trim()}`
+        settle(/No such device|not up|went down/.test(text) ? new DeviceGone(message) : new Error(message))
+      })
       child.stderr!.on('data', (chunk: Buffer) => {
         text += chunk
         if (text.includes('listening on')) settle()
@@ -81,12 +90,17 @@ export class Capture {
     return capture
   }
 
+  /** True when a frame has come out of the capture. One that the kernel holds for it yet is lost when it is closed. */
+  get hasFrames(): boolean {
+    return this.#chunks.reduce((sum, chunk) => sum + chunk.length, 0) > FILE_HEADER_BYTES
+  }
+
   /** Ends the capture and gives what was seen. */
   async close(): Promise<SeenFrame[]> {
     this.#child.kill('SIGINT')
     await this.#closed
     const bytes = Buffer.concat(this.#chunks)
-    if (bytes.length < 24) return []
+    if (bytes.length <= FILE_HEADER_BYTES) return []
     const { linkType, frames } = decodeCapture(bytes)
     const start: FrameStart = linkType === LINK_ETHERNET ? 'ethernet' : 'ip'
     return frames.map((frame) => ({ timeNanoseconds: frame.timeNanoseconds, layers: decodePacket(frame.bytes, start) }))

@@ -9,8 +9,12 @@ import { inNetns } from '../kernel/linux/netns.ts'
 import type { ForeignLink, Link } from '../model/link.ts'
 import type { IcmpLayer, Layer } from '../wire/packet/packet.ts'
 import { formatEncapsulation, innermostIp } from '../wire/packet/packet-format.ts'
-import { Capture, type SeenFrame } from './capture.ts'
+import { Capture, DeviceGone, type SeenFrame } from './capture.ts'
 import { netnsPath } from './layout.ts'
+import { waitUntil } from './process.ts'
+
+/** How long the captures have to hand over what they saw. */
+const SETTLE_MS = 700
 
 export interface WalkEnd {
   readonly pod: string
@@ -96,20 +100,19 @@ async function listen(lab: string, from: WalkEnd, to: WalkEnd): Promise<Listenin
       points.push({ place: `node ${to.node}`, path: at(to.node), link: port })
     }
     points.push({ place: `pod ${to.pod}`, path: to.netnsPath, link: endB })
-    return await Promise.all(
-      points.flatMap(({ place, path, link }) =>
-        link
-          ? [
-              Capture.open(lab, { netnsPath: path, device: link.name }, 'not arp and not tcp').then((capture) => ({
-                place,
-                device: link.name,
-                mtuBytes: link.mtuBytes ?? 0,
-                capture,
-              })),
-            ]
-          : [],
-      ),
+    const opened = await Promise.all(
+      points.map(async ({ place, path, link }): Promise<Listening | undefined> => {
+        if (!link) return undefined
+        try {
+          const capture = await Capture.open(lab, { netnsPath: path, device: link.name }, 'not arp and not tcp')
+          return { place, device: link.name, mtuBytes: link.mtuBytes ?? 0, capture }
+        } catch (error) {
+          if (error instanceof DeviceGone) return undefined
+          throw error
+        }
+      }),
     )
+    return opened.filter((each) => each !== undefined)
   } finally {
     kernel.close()
   }
@@ -138,6 +141,8 @@ export async function followPacket(
       execFile('ping', ['-n', '-c', '1', '-W', '2', to.ip], (error) => resolve(error === null)),
     )
   })
+  // Devices beside the way see nothing: after a while what is there counts.
+  await waitUntil(() => listening.every(({ capture }) => capture.hasFrames), SETTLE_MS)
   const seen = await Promise.all(
     listening.map(async (each) => ({
       ...each,

@@ -30,7 +30,10 @@ after(() => lab.down())
 
 const walk = async (from: string, to: string): Promise<Hop[]> => {
   const { hops, answered } = await followPacket(lab.name, ends[from]!, ends[to]!)
-  assert.ok(answered, `${from} → ${to} is answered`)
+  assert.ok(
+    answered,
+    `${from} → ${to} is answered: ${JSON.stringify(hops, (_key, value) => (typeof value === 'bigint' ? Number(value) : value))}`,
+  )
   return hops
 }
 const onWire = (hops: readonly Hop[]): Hop[] => hops.filter((hop) => hop.device === 'eth0' && /^node/.test(hop.place))
