@@ -74,24 +74,20 @@ function componentsOf(source: SchemaSource, kinds: readonly Kind[]): Map<string,
 
 /** Our schema as OpenAPI v3 clients read it. */
 function toV3(schema: Schema): Schema {
-  const { 'x-kubernetes-int-or-string': intOrString, 'x-kubernetes-preserve-unknown-fields': open, ...rest } = schema
+  const { 'x-kubernetes-int-or-string': intOrString, ...rest } = schema
   if (intOrString) return { ...rest, format: 'int-or-string', oneOf: [{ type: 'integer' }, { type: 'string' }] }
-  return {
-    ...rest,
-    ...(open && { 'x-kubernetes-preserve-unknown-fields': true, type: rest.type ?? 'object' }),
-    ...mapChildren(rest, toV3),
-  }
+  return { ...rest, ...mapChildren(rest, toV3) }
 }
 
 /** Our schema as OpenAPI v2 has it: no junctors, references beside their description. */
 function toV2(schema: Schema): Schema {
   if (schema['x-kubernetes-int-or-string'])
     return { type: 'string', format: 'int-or-string', ...(schema.description && { description: schema.description }) }
-  const { allOf, anyOf, oneOf, not, nullable, 'x-kubernetes-preserve-unknown-fields': open, ...rest } = schema
+  const { allOf, anyOf, oneOf, not, nullable, 'x-kubernetes-preserve-unknown-fields': _open, ...rest } = schema
   const ref = rest.$ref ?? allOf?.[0]?.$ref
   const result: Schema = { ...rest, ...mapChildren(rest, toV2) }
   if (ref) result.$ref = ref.replace(refPrefix, '#/definitions/')
-  return open && !result.properties ? { ...result, type: result.type ?? 'object' } : result
+  return result
 }
 
 function mapChildren(schema: Schema, change: (schema: Schema) => Schema): Partial<Schema> {
