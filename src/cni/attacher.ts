@@ -131,7 +131,7 @@ export class Attacher {
       const entry = this.#begin(request, share, plan)
       try {
         const bridgeMac = await this.#wire(entry, plan, pod, this.#bridgePlan(config, network, share))
-        this.#journal.up(entry)
+        this.#confirm(entry)
         return resultOf(plan, share, bridgeMac, config)
       } catch (error) {
         await this.#rollBack(entry)
@@ -240,7 +240,15 @@ export class Attacher {
       })
     } catch (cause) {
       this.#pools.release(share.pool, share.ips)
-      throw new CniError(CniCode.journal, 'The journal cannot be written', (cause as Error).message, { cause })
+      throw journalProblem(cause)
+    }
+  }
+
+  #confirm(entry: Entry): void {
+    try {
+      this.#journal.up(entry)
+    } catch (cause) {
+      throw journalProblem(cause)
     }
   }
 
@@ -348,7 +356,7 @@ export class Attacher {
     })
     try {
       await this.#extras(entry.attachment, podAlias(containerId, ifname), 1500)
-      this.#journal.up(entry)
+      this.#confirm(entry)
       return withDns(previous, config)
     } catch (error) {
       await this.#rollBack(entry)
@@ -408,7 +416,7 @@ export class Attacher {
    */
   async takeDown(entry: Entry, hasDevice = true): Promise<void> {
     const { attachment } = entry
-    if (entry.state !== 'deleting') this.#journal.deleting(entry)
+    if (entry.state !== 'deleting') this.#note(() => this.#journal.deleting(entry))
     if (attachmentFragment(attachment)) {
       await this.#sink.remove(fragmentSource(attachment))
       await this.#forgetFlows(attachment, [])
@@ -451,10 +459,14 @@ export class Attacher {
 
   #forget(entry: Entry): void {
     this.#pools.release(entry.attachment.pool, entry.attachment.ips)
+    this.#note(() => this.#journal.gone(entry))
+  }
+
+  /** A full disk must not keep containers from going. A restart finds that their devices are gone and says so again. */
+  #note(write: () => void): void {
     try {
-      this.#journal.gone(entry)
+      write()
     } catch (err) {
-      // In memory it is gone; a restart finds no device and says so again.
       this.#log.error({ err }, 'The journal cannot be written')
     }
   }
@@ -474,6 +486,9 @@ export class Attacher {
     if (errors.length) throw errors[0]
   }
 }
+
+const journalProblem = (cause: unknown): CniError =>
+  new CniError(CniCode.journal, 'The journal cannot be written', (cause as Error).message, { cause })
 
 /** What the applier said about a fragment, as an answer to the runtime. */
 function fragmentProblem(source: string, cause: unknown): CniError {

@@ -160,13 +160,13 @@ export class Journal {
     entry.state = 'up'
   }
 
-  /** It is going; whatever happens, it does not come back. */
+  /** It is going; whatever happens, it does not come back. Throws when it cannot be written, and is going all the same. */
   deleting(entry: Entry): void {
-    this.#log.append({ op: 'del', id: entry.attachment.id })
     entry.state = 'deleting'
+    this.#log.append({ op: 'del', id: entry.attachment.id })
   }
 
-  /** Nothing of it exists any more: its addresses are free. */
+  /** Nothing of it exists any more: its addresses are free. Throws when it cannot be written, and is gone all the same. */
   gone(entry: Entry): void {
     this.#drop(entry)
     this.#log.append({ op: 'gone', id: entry.attachment.id })

@@ -22,8 +22,8 @@ import {
 export const commands = ['ADD', 'DEL', 'CHECK', 'STATUS', 'GC', 'VERSION'] as const
 export type Command = (typeof commands)[number]
 
-/** The commands about one interface of one container. */
-export type AttachmentCommand = 'ADD' | 'DEL' | 'CHECK'
+/** The commands that need a container's namespace and the configuration. */
+export type AttachmentCommand = 'ADD' | 'CHECK'
 
 export interface CniArgs {
   readonly podName?: string
@@ -38,7 +38,6 @@ export interface AttachmentRequest {
   readonly command: AttachmentCommand
   readonly containerId: string
   readonly ifname: string
-  /** Empty on a DEL whose namespace is gone. */
   readonly netnsPath: string
   readonly args: CniArgs
   readonly config: NetworkConfig
@@ -46,6 +45,8 @@ export interface AttachmentRequest {
 
 export type CniRequest =
   | AttachmentRequest
+  /** Nothing else of the request counts: a configuration that ADD refused must not keep a container from going. */
+  | { readonly command: 'DEL'; readonly containerId: string; readonly ifname: string }
   | { readonly command: 'STATUS'; readonly config: NetworkConfig }
   | { readonly command: 'GC'; readonly config: NetworkConfig; readonly valid: readonly ValidAttachment[] }
   | { readonly command: 'VERSION'; readonly cniVersion: CniVersion }
@@ -102,6 +103,7 @@ export function parseRequest(environment: ReadonlyMap<string, string>, stdin: Ui
       `cniVersion ${cniVersion} does not know ${command}`,
       `since ${since}`,
     )
+  if (command === 'DEL') return { command, ...parseOwner(environment, []) }
   const config = parseNetworkConfig(fields, cniVersion)
   if (command === 'STATUS') return { command, config }
   if (command === 'GC') return { command, config, valid: readValidAttachments(fields) }
@@ -140,16 +142,20 @@ function parseAttachment(
   environment: ReadonlyMap<string, string>,
   config: NetworkConfig,
 ): AttachmentRequest {
-  const required = ['CNI_CONTAINERID', 'CNI_IFNAME', ...(command === 'DEL' ? [] : ['CNI_NETNS'])]
-  const missing = required.filter((key) => !environment.get(key))
+  const owner = parseOwner(environment, ['CNI_NETNS'])
+  const netnsPath = environment.get('CNI_NETNS')!
+  if (netnsPath.length > 4095) throw new CniError(CniCode.invalidEnvironment, 'CNI_NETNS: is longer than 4095 bytes')
+  return { command, ...owner, netnsPath, args: parseArgs(environment.get('CNI_ARGS') ?? ''), config }
+}
+
+function parseOwner(environment: ReadonlyMap<string, string>, also: readonly string[]) {
+  const missing = ['CNI_CONTAINERID', 'CNI_IFNAME', ...also].filter((key) => !environment.get(key))
   if (missing.length) throw new CniError(CniCode.invalidEnvironment, `${missing.join(', ')}: missing`)
   const containerId = environment.get('CNI_CONTAINERID')!
   const ifname = environment.get('CNI_IFNAME')!
-  const netnsPath = environment.get('CNI_NETNS') ?? ''
   checkContainerId('CNI_CONTAINERID', containerId, CniCode.invalidEnvironment)
   checkIfname('CNI_IFNAME', ifname, CniCode.invalidEnvironment)
-  if (netnsPath.length > 4095) throw new CniError(CniCode.invalidEnvironment, 'CNI_NETNS: is longer than 4095 bytes')
-  return { command, containerId, ifname, netnsPath, args: parseArgs(environment.get('CNI_ARGS') ?? ''), config }
+  return { containerId, ifname }
 }
 
 function checkContainerId(key: string, id: string, code: number): void {

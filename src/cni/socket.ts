@@ -53,17 +53,19 @@ function readRequest(socket: Socket, done: (body: Buffer) => void): void {
 export class CniSocket {
   readonly path: string
   readonly #server: Server
-  readonly #sockets = new Set<Socket>()
+  /** Connections whose request has not come whole. */
+  readonly #silent = new Set<Socket>()
 
   constructor(path: string, answer: (body: Buffer) => Promise<Reply>) {
     this.path = path
     this.#server = createServer({ allowHalfOpen: true }, (socket) => {
-      this.#sockets.add(socket)
-      socket.once('close', () => this.#sockets.delete(socket))
+      this.#silent.add(socket)
+      socket.once('close', () => this.#silent.delete(socket))
       // The plugin may be killed at any time; its request is carried out all the same.
       socket.on('error', () => socket.destroy())
       socket.setTimeout(requestSeconds * 1000, () => socket.destroy())
       readRequest(socket, (body) => {
+        this.#silent.delete(socket)
         answer(body).then(
           (reply) => socket.end(encodeReply(reply)),
           () => socket.destroy(),
@@ -99,7 +101,9 @@ export class CniSocket {
   /** Takes no more requests; settles when those under way are answered. */
   async close(): Promise<void> {
     rmSync(this.path, { force: true })
-    await new Promise<void>((resolve) => this.#server.close(() => resolve()))
+    const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()))
+    for (const socket of this.#silent) socket.destroy()
+    await closed
   }
 }
 

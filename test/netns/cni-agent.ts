@@ -24,6 +24,7 @@ export interface CniAgentConfig {
   /** Leave the network unknown. */
   readonly unready?: boolean
   readonly bridge?: string
+  readonly stateDir?: string
 }
 
 const config = JSON.parse(process.argv[2]!) as CniAgentConfig
@@ -50,6 +51,7 @@ await applier.settle()
 const server = new CniServer({
   kernel,
   runDir: config.runDir,
+  ...(config.stateDir ? { stateDir: config.stateDir } : {}),
   sink: applierSink(applier),
   log,
 })
