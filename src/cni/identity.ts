@@ -30,9 +30,8 @@ export function podAlias(containerId: string, ifname: string, ips: readonly { re
 export function parsePodAlias(alias: string): { containerId: string; ifname: string; ips: Ip[] } | undefined {
   const match = /^weft-pod:([a-zA-Z0-9][a-zA-Z0-9_.-]*)\/([\x21-\x7e]{1,15})((?: [0-9a-f.:]+)*)$/.exec(alias)
   if (!match || `${aliasPrefix}${match[1]}/${match[2]}`.length === maxAliasBytes) return undefined
-  const ips = match[3]!
-    .split(' ')
-    .map(Ip.tryParse)
-    .filter((ip) => ip !== undefined)
+  const texts = match[3]!.split(' ').filter(Boolean)
+  const ips = texts.map(Ip.tryParse).filter((ip) => ip !== undefined)
+  if (ips.length !== texts.length) return undefined
   return { containerId: match[1]!, ifname: match[2]!, ips }
 }
