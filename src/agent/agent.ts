@@ -14,8 +14,9 @@ import { installShim, writeConflist } from '../cni/install.ts'
 import type { FragmentSink } from '../cni/network.ts'
 import { CniServer } from '../cni/server.ts'
 import type { Kernel } from '../kernel/kernel.ts'
+import { readNftCounters } from '../kernel/linux/drivers/nft.ts'
 import { openLinuxKernel } from '../kernel/linux/linux-kernel.ts'
-import { useTunnelDirectory } from '../kernel/linux/tunnel-client.ts'
+import { listTunnelSockets, TunnelConnection, useTunnelDirectory } from '../kernel/linux/tunnel-client.ts'
 import { levelToggle, openLog, setLogLevel } from './log.ts'
 import { AgentMetrics } from './metrics.ts'
 import { NetworkLoop, type PodNetwork } from './network-loop.ts'
@@ -221,12 +222,31 @@ class Agent {
     return this.#applier.failures().map(({ key, error, sources }) => ({ key, error: error.message, sources }))
   }
 
-  #readMetrics(): Promise<string> {
+  async #readRuleCounters(): Promise<void> {
+    for (const { table, name, packets } of await readNftCounters(this.#kernel))
+      if (table === 'weft') this.#metrics.ruleCounters.set({ counter: name }, Number(packets))
+  }
+
+  async #readTunnelCounters(): Promise<void> {
+    for (const device of listTunnelSockets(this.#options.runDir)) {
+      const tunnel = await TunnelConnection.open(this.#options.runDir, device)
+      if (!tunnel) continue
+      try {
+        for (const [counter, value] of await tunnel.readCounters())
+          this.#metrics.tunnelCounters.set({ device, counter }, value)
+      } finally {
+        tunnel.close()
+      }
+    }
+  }
+
+  async #readMetrics(): Promise<string> {
     const { believed, refused } = this.#loop.peerCounts
     this.#metrics.peers.set({ state: 'believed' }, believed)
     this.#metrics.peers.set({ state: 'refused' }, refused)
     this.#metrics.wanted.set(this.#applier.desired.size)
     this.#metrics.failing.set(this.#applier.failures().length)
+    await Promise.allSettled([this.#readRuleCounters(), this.#readTunnelCounters()])
     return this.#metrics.registry.metrics()
   }
 }

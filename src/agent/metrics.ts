@@ -17,6 +17,15 @@ export class AgentMetrics {
   readonly synced = this.#gauge('weft_cluster_synced', '1 after the first complete list')
   readonly configErrors = this.#counter('weft_config_errors_total', 'Configurations that were refused')
   readonly reports = this.#counter('weft_peer_problems_total', 'Words of other nodes that were refused')
+  readonly ruleCounters = this.#gauge(
+    'weft_rule_packets',
+    'Named counters of the table inet weft; forged-… were dropped',
+    ['counter'],
+  )
+  readonly tunnelCounters = this.#gauge('weft_tunnel_counter', 'Counters of the user-space tunnel', [
+    'device',
+    'counter',
+  ])
   readonly wanted = this.#gauge('weft_wanted_objects', 'Kernel objects that this node should have')
   readonly cniSeconds = new Histogram({
     name: 'weft_cni_seconds',
