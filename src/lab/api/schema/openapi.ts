@@ -135,10 +135,12 @@ export interface OpenApiDocument {
   readonly hash: string
 }
 
-const asDocument = (value: unknown): OpenApiDocument => {
-  const json = JSON.stringify(value)
-  return { json, hash: createHash('sha256').update(json).digest('hex').slice(0, 32) }
-}
+/** Of what a document is made from, so that the index need not make the documents. */
+const hashOf = (kinds: readonly Kind[]): string =>
+  createHash('sha256')
+    .update(JSON.stringify([kubernetesVersion, kinds.map(({ plural, kind, schema }) => [plural, kind, schema])]))
+    .digest('hex')
+    .slice(0, 32)
 
 /** Makes documents when they are asked for and keeps them until the served kinds change. */
 export class OpenApi {
@@ -157,7 +159,7 @@ export class OpenApi {
     const name = documentName(group, version)
     let document = this.#documents.get(name)
     if (document) return document
-    const kinds = this.#catalog.all().filter((kind) => kind.group === group && kind.version === version)
+    const kinds = this.#kindsOf(group, version)
     if (kinds.length === 0) return undefined
     const schemas: Record<string, Schema> = {}
     for (const [key, schema] of componentsOf(this.#catalog.schemas, kinds)) schemas[key] = toV3(schema)
@@ -175,7 +177,8 @@ export class OpenApi {
           }),
         ),
       )
-    document = asDocument({ openapi: '3.0.0', info, paths, components: { schemas } })
+    const json = JSON.stringify({ openapi: '3.0.0', info, paths, components: { schemas } })
+    document = { json, hash: hashOf(kinds) }
     this.#documents.set(name, document)
     return document
   }
@@ -186,7 +189,7 @@ export class OpenApi {
     for (const [group, versions] of this.#catalog.groups())
       for (const version of versions) {
         const name = documentName(group, version)
-        paths[name] = { serverRelativeURL: `/openapi/v3/${name}?hash=${this.v3(group, version)!.hash}` }
+        paths[name] = { serverRelativeURL: `/openapi/v3/${name}?hash=${hashOf(this.#kindsOf(group, version))}` }
       }
     return { paths }
   }
@@ -210,6 +213,10 @@ export class OpenApi {
       )
     this.#v2 = { swagger: '2.0', info, paths, definitions }
     return this.#v2
+  }
+
+  #kindsOf(group: string, version: string): Kind[] {
+    return this.#catalog.all().filter((kind) => kind.group === group && kind.version === version)
   }
 
   #refresh(): void {
