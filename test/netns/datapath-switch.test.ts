@@ -24,6 +24,7 @@ class Agent {
   #turning = false
   #again = false
   #written = ''
+  #drainTimer: NodeJS.Timeout | undefined
 
   constructor(node: TestNode, store: Store) {
     this.node = node
@@ -63,11 +64,21 @@ class Agent {
       if (set.length + removed.length > 0) this.applier.change(set, removed)
       if (this.planner.isComplete) this.applier.markComplete()
       await this.applier.settle()
-      this.planner.noteSettled()
+      this.#drain()
       await this.#tellPods()
       this.#announce()
     }
     this.#turning = false
+  }
+
+  /** As the agent does: a path is sent by until its last packets must be out of every queue. */
+  #drain(): void {
+    if (this.planner.draining.length === 0) return this.planner.noteSettled()
+    this.#drainTimer ??= setTimeout(() => {
+      this.#drainTimer = undefined
+      this.planner.noteSettled()
+      void this.turn()
+    }, 300)
   }
 
   async #tellPods(): Promise<void> {
