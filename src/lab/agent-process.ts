@@ -18,6 +18,9 @@ interface AgentState {
   restarts: number
 }
 
+/** Those of the `weft` script. */
+const NODE_FLAGS = ['--disable-warning=ExperimentalWarning', '--enable-source-maps', '--max-semi-space-size=2']
+
 const FIRST_PAUSE_MS = 100
 const LAST_PAUSE_MS = 10_000
 /** A run longer than this clears the pause. */
@@ -105,16 +108,12 @@ export class AgentProcess {
     const startedAt = Date.now()
     try {
       child = inNetns(netnsPath(this.#lab, this.#node), () =>
-        spawn(
-          process.execPath,
-          ['--disable-warning=ExperimentalWarning', '--enable-source-maps', program, 'agent', ...this.#arguments()],
-          {
-            cwd: '/',
-            detached: true,
-            stdio: ['ignore', log, log],
-            env: { PATH: process.env.PATH ?? '', HOME: '/root', [LAB_VARIABLE]: this.#lab, ...inherited() },
-          },
-        ),
+        spawn(process.execPath, [...NODE_FLAGS, program, 'agent', ...this.#arguments()], {
+          cwd: '/',
+          detached: true,
+          stdio: ['ignore', log, log],
+          env: { PATH: process.env.PATH ?? '', HOME: '/root', [LAB_VARIABLE]: this.#lab, ...inherited() },
+        }),
       )
     } finally {
       closeSync(log)

@@ -169,7 +169,7 @@ class Converge {
     ]
     const dirs = ['--cni-bin-dir', '', '--cni-conf-dir', '', '--log-level', 'debug']
     const child = inNetns(this.namespace.path, () =>
-      spawn(process.execPath, [program, 'agent', ...flags, ...dirs], {
+      spawn(process.execPath, ['--max-semi-space-size=2', program, 'agent', ...flags, ...dirs], {
         stdio: ['ignore', 'pipe', 'pipe'],
         env: { PATH: process.env.PATH, ...env },
       }),
