@@ -9,40 +9,44 @@
  */
 
 import { DesiredConflict } from '../apply/desired.ts'
-import {
-  type BridgePlan,
-  configuredBridgeAlias,
-  hostMac,
-  nodeBridgeAlias,
-  type PodPlan,
-  type PrefixedIp,
-  planPodRoutes,
-  podMac,
-} from '../datapath/bridge/plan.ts'
+import type { BridgePlan, PodPlan } from '../datapath/bridge/plan.ts'
 import type { Kernel } from '../kernel/kernel.ts'
 import { forgetMappedFlows } from '../kernel/linux/drivers/conntrack.ts'
-import { Cidr, parsePrefixed } from '../net/cidr.ts'
 import type { Ip } from '../net/ip.ts'
 import { attachmentFragment, fragmentSource } from './attachment-fragment.ts'
-import type { NetworkConfig } from './config.ts'
+import {
+  bridgePlanOf,
+  nodeBridgePlan,
+  podPlanOf,
+  recordOf,
+  resultOf,
+  routesOf,
+  type Share,
+  staticAddresses,
+  type WantedBridge,
+  withDns,
+} from './attachment-plan.ts'
 import { Drain, drainGroup } from './drain.ts'
 import { CniCode, CniError } from './error.ts'
 import { digestOf, hostDeviceOf, podAlias } from './identity.ts'
 import type { Attachment, Entry, Journal } from './journal.ts'
-import { ifbName, planLimits } from './limits.ts'
+import { planLimits } from './limits.ts'
 import type { FragmentSink, Log, NodeNetwork } from './network.ts'
 import { nodePool, type Pools } from './pools.ts'
 import type { AttachmentRequest, ValidAttachment } from './request.ts'
-import type { CniResult, ResultRoute } from './result.ts'
+import type { CniResult } from './result.ts'
 import {
   type AddressRule,
   add,
+  devicesOf,
   ensureBridge,
   fillPod,
   isOurs,
-  kernelProblem,
+  type Links,
   makePair,
+  type OwnDevice,
   openPod,
+  ownDevices,
   readLinks,
   remove,
   set,
@@ -55,13 +59,6 @@ export interface AttacherParts {
   readonly pools: Pools
   readonly sink: FragmentSink
   readonly log: Log
-}
-
-/** What an attachment gets besides a device: its addresses, routes and the bridge's part. */
-interface Share {
-  readonly pool: string
-  readonly ips: readonly (PrefixedIp & { readonly gateway?: Ip; readonly set?: number })[]
-  readonly routes: readonly ResultRoute[]
 }
 
 export class Attacher {
@@ -108,10 +105,6 @@ export class Attacher {
     this.#bridges.clear()
   }
 
-  bridgeNameOf(config: NetworkConfig): string {
-    return config.bridge ?? this.network.bridge ?? 'cni0'
-  }
-
   async add(request: AttachmentRequest): Promise<CniResult> {
     const { config, containerId, ifname } = request
     const network = this.network
@@ -127,10 +120,10 @@ export class Attacher {
     const pod = openPod(this.#kernel, request.netnsPath)
     try {
       const share = await this.#share(request, network)
-      const plan = this.#podPlan(request, network, share)
+      const plan = podPlanOf(request, network, share)
       const entry = this.#begin(request, share, plan)
       try {
-        const bridgeMac = await this.#wire(entry, plan, pod, this.#bridgePlan(config, network, share))
+        const bridgeMac = await this.#wire(entry, plan, pod, bridgePlanOf(config, network, share))
         this.#confirm(entry)
         return resultOf(plan, share, bridgeMac, config)
       } catch (error) {
@@ -148,7 +141,7 @@ export class Attacher {
     if (ipam.type === 'none') return { pool: name, ips: [], routes: [] }
     const wanted = [...runtime.ips, ...request.args.ips.map((ip) => ({ ip }))]
     if (ipam.type === 'static')
-      return { pool: name, ips: [...ipam.addresses, ...staticOf(wanted)], routes: ipam.routes }
+      return { pool: name, ips: [...ipam.addresses, ...staticAddresses(wanted)], routes: ipam.routes }
     const [pool, sets] = ipam.type === 'node' ? [nodePool, undefined] : [name, ipam.sets]
     const give = () =>
       this.#pools.give(
@@ -157,87 +150,19 @@ export class Attacher {
         wanted.map(({ ip }) => ip),
       )
     try {
-      return { pool, ips: give(), routes: this.#routes(request.config, network) }
+      return { pool, ips: give(), routes: routesOf(request.config, network) }
     } catch (error) {
       // Addresses of devices that are going come free as soon as those are gone.
       if (!(error instanceof CniError) || error.code !== CniCode.noAddress || this.drain.length === 0) throw error
       await this.drain.flush()
-      return { pool, ips: give(), routes: this.#routes(request.config, network) }
+      return { pool, ips: give(), routes: routesOf(request.config, network) }
     }
-  }
-
-  #routes({ ipam }: NetworkConfig, network: NodeNetwork): ResultRoute[] {
-    if (ipam.type === 'node') return network.clusterNetworks.map((cidr) => ({ destination: `${cidr}` }))
-    return ipam.type === 'host-local' ? [...ipam.routes] : []
-  }
-
-  #podPlan(request: AttachmentRequest, network: NodeNetwork, { ips, routes }: Share): PodPlan {
-    const { config, containerId, ifname } = request
-    const digest = digestOf(containerId, ifname)
-    const gateways = ips.flatMap(({ gateway }) => (gateway ? [gateway] : []))
-    const defaults = planPodRoutes(gateways, [], config.isDefaultGateway)
-    const isDefault = ({ destination }: { destination: Cidr }) => destination.length === 0
-    const others = routes
-      .map((route) => toPlanned(route, gateways))
-      .filter((route) => !(config.isDefaultGateway && isDefault(route)))
-    return {
-      hostDevice: hostDeviceOf(digest),
-      alias: podAlias(containerId, ifname, ips),
-      hostMac: hostMac(digest),
-      bridge: this.bridgeNameOf(config),
-      mtuBytes: config.mtuBytes ?? network.mtuBytes,
-      hairpin: config.hairpin ?? network.hairpin ?? true,
-      isolated: config.portIsolation,
-      podDevice: ifname,
-      netnsPath: request.netnsPath,
-      mac: config.runtime.mac ?? request.args.mac ?? podMac(ips, digest),
-      ips,
-      routes: [...defaults, ...others],
-      enableDad: config.enableDad,
-      podDown: config.disableContainerInterface,
-    }
-  }
-
-  #bridgePlan(config: NetworkConfig, network: NodeNetwork, { ips }: Share): { plan: BridgePlan; rule: AddressRule } {
-    const ofNode = config.ipam.type === 'node'
-    const gateways = ips.flatMap(({ gateway, prefixLength }) => (gateway ? [{ ip: gateway, prefixLength }] : []))
-    const name = this.bridgeNameOf(config)
-    const plan = {
-      name,
-      alias: name === (network.bridge ?? 'cni0') ? nodeBridgeAlias : configuredBridgeAlias,
-      ...(ofNode ? { mtuBytes: network.mtuBytes } : config.mtuBytes ? { mtuBytes: config.mtuBytes } : {}),
-      gateways: config.isGateway ? gateways : [],
-    }
-    return { plan, rule: ofNode ? 'keep others' : config.forceAddress ? 'remove others' : 'refuse others' }
   }
 
   /** Writes the journal's first record; gives the addresses back when it cannot. */
   #begin(request: AttachmentRequest, share: Share, plan: PodPlan): Entry {
-    const { config, containerId, ifname, netnsPath } = request
-    const { portMappings, bandwidth } = config.runtime
     try {
-      return this.#journal.begin({
-        role: 'bridge',
-        network: config.name,
-        containerId,
-        ifname,
-        netnsPath,
-        pool: share.pool,
-        ips: share.ips.map(({ ip, prefixLength, set }) => ({
-          ip,
-          prefixLength,
-          ...(set === undefined ? {} : { set }),
-        })),
-        hostDevice: plan.hostDevice,
-        bridge: plan.bridge,
-        mac: `${plan.mac}`,
-        ...(config.mtuBytes ? { fixedMtu: true } : {}),
-        hairpin: plan.hairpin,
-        ...(plan.isolated ? { isolated: true } : {}),
-        ...(config.ipMasq ? { ipMasq: true } : {}),
-        ...(portMappings.length ? { portMappings } : {}),
-        ...(bandwidth ? { bandwidth } : {}),
-      })
+      return this.#journal.begin(recordOf(request, share, plan))
     } catch (cause) {
       this.#pools.release(share.pool, share.ips)
       throw journalProblem(cause)
@@ -253,12 +178,7 @@ export class Attacher {
   }
 
   /** Makes everything and returns the bridge's MAC. */
-  async #wire(
-    { attachment }: Entry,
-    plan: PodPlan,
-    pod: Kernel,
-    bridge: { plan: BridgePlan; rule: AddressRule },
-  ): Promise<string> {
+  async #wire({ attachment }: Entry, plan: PodPlan, pod: Kernel, bridge: WantedBridge): Promise<string> {
     let mac = await this.#bridge(bridge.plan, bridge.rule)
     try {
       await makePair(this.#kernel, plan)
@@ -311,10 +231,7 @@ export class Attacher {
 
   /** Makes the node's own bridge ready before the first pod needs it. */
   async prepareBridge(): Promise<void> {
-    const network = this.network
-    const gateways = network.podCidrs.map((cidr) => ({ ip: cidr.base.plus(1), prefixLength: cidr.length }))
-    const plan = { name: network.bridge ?? 'cni0', alias: nodeBridgeAlias, mtuBytes: network.mtuBytes, gateways }
-    await this.#bridge(plan, 'keep others')
+    await this.#bridge(nodeBridgePlan(this.network), 'keep others')
   }
 
   /** Puts every living port back on its bridge, where it has come off. */
@@ -383,10 +300,8 @@ export class Attacher {
 
   /** Takes a half-made attachment away. What cannot be taken away stays in the journal as deleting. */
   async #rollBack(entry: Entry): Promise<void> {
-    const { hostDevice, containerId, ifname } = entry.attachment
     try {
-      const link = (await readLinks(this.#kernel)).get(hostDevice)
-      await this.takeDown(entry, link !== undefined && isOurs(link, containerId, ifname))
+      await this.takeDown(entry, await readLinks(this.#kernel))
       await this.drain.flush()
     } catch (err) {
       this.#log.error(
@@ -411,10 +326,10 @@ export class Attacher {
   }
 
   /**
-   * From journal `del` to a device that reaches nothing; the drain does the rest. `hasDevice` false: there is no device
-   * of ours by its name, and one of another's must stay.
+   * From journal `del` to devices that reach nothing; the drain does the rest. `links`, when they were read, tell which of
+   * its devices exist and are not another's by the same name.
    */
-  async takeDown(entry: Entry, hasDevice = true): Promise<void> {
+  async takeDown(entry: Entry, links?: Links): Promise<void> {
     const { attachment } = entry
     if (entry.state !== 'deleting') this.#note(() => this.#journal.deleting(entry))
     if (attachmentFragment(attachment)) {
@@ -426,23 +341,20 @@ export class Attacher {
       this.#forget(entry)
       return
     }
-    if (hasDevice && (await this.#cutOff(attachment))) this.drain.add(() => this.#forget(entry))
+    const devices = links ? ownDevices(attachment, links) : devicesOf(attachment)
+    if (await this.#cutOff(devices)) this.drain.add(() => this.#forget(entry))
     else this.#forget(entry)
   }
 
-  /** Takes the devices off the bridge and into the drain's group; false when there is none any more. */
-  async #cutOff(attachment: Attachment): Promise<boolean> {
-    const { hostDevice, bandwidth } = attachment
-    const [error, ifbError] = await this.#kernel.execute([
-      set({ kind: 'link', name: hostDevice, type: 'veth', master: null, group: drainGroup }),
-      ...(bandwidth?.egressRate
-        ? [set({ kind: 'link', name: ifbName(hostDevice), type: 'ifb', group: drainGroup })]
-        : []),
-    ])
-    for (const problem of [error, ifbError]) if (problem && problem.code !== 'ENODEV') throw kernelProblem(problem)
-    return (
-      error === undefined || (bandwidth?.egressRate !== undefined && bandwidth.egressRate > 0 && ifbError === undefined)
+  /** Takes devices off the bridge and into the drain's group; false when there is none any more. */
+  async #cutOff(devices: readonly OwnDevice[]): Promise<boolean> {
+    const results = await this.#kernel.execute(
+      devices.map(({ name, type }) =>
+        set({ kind: 'link', name, type, ...(type === 'veth' ? { master: null } : {}), group: drainGroup }),
+      ),
     )
+    throwFirst(results.filter((error) => error && error.code !== 'ENODEV'))
+    return results.some((error) => error === undefined)
   }
 
   async #removeLimits({ bandwidth, hostDevice, containerId, ifname }: Attachment): Promise<void> {
@@ -497,54 +409,4 @@ function fragmentProblem(source: string, cause: unknown): CniError {
     return new CniError(CniCode.hostPort, `The host ports could not be set: ${(cause as Error).message}`, '', { cause })
   const other = cause.sources.find((one) => one !== source)
   return new CniError(CniCode.hostPort, `A host port is taken by ${other}`, cause.key, { cause })
-}
-
-const staticOf = (wanted: readonly { ip: Ip; prefixLength?: number }[]): PrefixedIp[] =>
-  wanted.map(({ ip, prefixLength }) => {
-    if (prefixLength === undefined)
-      throw new CniError(CniCode.invalidConfig, `${ip}: a static address needs its prefix length`)
-    return { ip, prefixLength }
-  })
-
-function toPlanned(route: ResultRoute, gateways: readonly Ip[]): PodPlan['routes'][number] {
-  const { ip, length } = parsePrefixed(route.destination)
-  const destination = Cidr.of(ip, length)
-  const via = route.via ?? gateways.find(({ family }) => family === destination.family)
-  return {
-    destination,
-    ...(via ? { via } : {}),
-    ...(route.mtuBytes ? { mtuBytes: route.mtuBytes } : {}),
-    ...(route.advertisedMssBytes ? { advertisedMssBytes: route.advertisedMssBytes } : {}),
-    ...(route.priority ? { metric: route.priority } : {}),
-    ...(route.table ? { table: route.table } : {}),
-  }
-}
-
-const withDns = (result: CniResult, { dns }: NetworkConfig): CniResult =>
-  Object.keys(dns).length ? { ...result, dns } : result
-
-function resultOf(plan: PodPlan, share: Share, bridgeMac: string, config: NetworkConfig): CniResult {
-  const mtuBytes = plan.mtuBytes
-  return {
-    interfaces: [
-      { name: plan.bridge, mac: bridgeMac },
-      { name: plan.hostDevice, mac: `${plan.hostMac}`, mtuBytes },
-      { name: plan.podDevice, mac: `${plan.mac}`, sandbox: plan.netnsPath, mtuBytes },
-    ],
-    ips: share.ips.map(({ ip, prefixLength, gateway }) => ({
-      ip,
-      prefixLength,
-      ...(gateway ? { gateway } : {}),
-      interface: 2,
-    })),
-    routes: plan.routes.map(({ destination, via, mtuBytes: mtu, metric, table, advertisedMssBytes }) => ({
-      destination: `${destination}`,
-      ...(via ? { via } : {}),
-      ...(mtu ? { mtuBytes: mtu } : {}),
-      ...(advertisedMssBytes ? { advertisedMssBytes } : {}),
-      ...(metric ? { priority: metric } : {}),
-      ...(table ? { table } : {}),
-    })),
-    dns: config.dns,
-  }
 }

@@ -26,8 +26,14 @@ export function podAlias(containerId: string, ifname: string, ips: readonly { re
   return whole.length <= maxAliasBytes ? whole : owner
 }
 
+export interface PodIdentity {
+  readonly containerId: string
+  readonly ifname: string
+  readonly ips: readonly Ip[]
+}
+
 /** What an alias says; undefined for a device that is not a pod's, or whose container id may be cut. */
-export function parsePodAlias(alias: string): { containerId: string; ifname: string; ips: Ip[] } | undefined {
+export function parsePodAlias(alias: string): PodIdentity | undefined {
   const match = /^weft-pod:([a-zA-Z0-9][a-zA-Z0-9_.-]*)\/([\x21-\x7e]{1,15})((?: [0-9a-f.:]+)*)$/.exec(alias)
   if (!match || `${aliasPrefix}${match[1]}/${match[2]}`.length === maxAliasBytes) return undefined
   const texts = match[3]!.split(' ').filter(Boolean)

@@ -14,14 +14,15 @@
  */
 import { existsSync } from 'node:fs'
 import type { Kernel } from '../kernel/kernel.ts'
-import type { ForeignLink, Link } from '../model/link.ts'
+import type { Link } from '../model/link.ts'
 import type { Attacher } from './attacher.ts'
 import { drainGroup } from './drain.ts'
-import { parsePodAlias } from './identity.ts'
-import type { Entry, Journal } from './journal.ts'
+import { type PodIdentity, parsePodAlias } from './identity.ts'
+import type { Attachment, Entry, Journal } from './journal.ts'
+import { ifbName } from './limits.ts'
 import type { Log } from './network.ts'
 import { nodePool } from './pools.ts'
-import { isOurs, readLinks, remove } from './wiring.ts'
+import { devicesOf, isOurs, type Links, readLinks, remove } from './wiring.ts'
 
 export interface RecoveryReport {
   readonly kept: number
@@ -35,18 +36,23 @@ export interface RecoveryReport {
 export async function recover(kernel: Kernel, journal: Journal, attacher: Attacher, log: Log): Promise<RecoveryReport> {
   const links = await readLinks(kernel)
   const report = { kept: 0, undone: 0, finished: 0, freed: 0, adopted: 0 }
-  const known = new Set<string>()
-  for (const entry of [...journal.entries.values()]) {
-    const { attachment } = entry
-    if (attachment.hostDevice) known.add(attachment.hostDevice)
-    const outcome = await settle(entry, links, attacher)
-    report[outcome]++
-  }
+  for (const entry of [...journal.entries.values()]) report[await settle(entry, links, attacher)]++
+  const known = new Set(
+    [...journal.entries.values()].flatMap(({ attachment }) => devicesOf(attachment).map(({ name }) => name)),
+  )
   for (const link of links.values()) {
-    if (link.type !== 'veth' || known.has(link.name)) continue
-    if (link.group === drainGroup) await kernel.execute([remove(link)])
-    else if (adopt(journal, link)) report.adopted++
+    const identity = known.has(link.name) || link.alias === undefined ? undefined : parsePodAlias(link.alias)
+    if (!identity) continue
+    if (link.type === 'veth' && link.group !== drainGroup) {
+      const attachment = await describe(kernel, link, identity, links)
+      for (const { name } of devicesOf({ id: 0, ...attachment })) known.add(name)
+      journal.begin(attachment, 'up')
+      report.adopted++
+    }
   }
+  for (const link of links.values())
+    if (!known.has(link.name) && link.alias !== undefined && parsePodAlias(link.alias))
+      await kernel.execute([remove(link)])
   if (report.undone + report.finished + report.freed + report.adopted > 0)
     log.info(report, 'Recovered attachments from the journal and the kernel')
   return report
@@ -54,37 +60,50 @@ export async function recover(kernel: Kernel, journal: Journal, attacher: Attach
 
 async function settle(
   entry: Entry,
-  links: ReadonlyMap<string, Link | ForeignLink>,
+  links: Links,
   attacher: Attacher,
 ): Promise<'kept' | 'undone' | 'finished' | 'freed'> {
   const { attachment, state } = entry
   const link = links.get(attachment.hostDevice)
   const there = link !== undefined && isOurs(link, attachment.containerId, attachment.ifname)
-  if (state === 'up') {
-    const alive = there || existsSync(attachment.netnsPath)
-    if (alive) return 'kept'
-  }
-  await attacher.takeDown(entry, there)
+  if (state === 'up' && (there || existsSync(attachment.netnsPath))) return 'kept'
+  await attacher.takeDown(entry, links)
   if (state === 'up') return 'freed'
   return state === 'adding' ? 'undone' : 'finished'
 }
 
-function adopt(journal: Journal, link: Link | ForeignLink): boolean {
-  const identity = link.alias === undefined ? undefined : parsePodAlias(link.alias)
-  if (!identity) return false
-  journal.begin(
-    {
-      role: 'bridge',
-      network: 'weft',
-      containerId: identity.containerId,
-      ifname: identity.ifname,
-      netnsPath: '',
-      pool: nodePool,
-      ips: identity.ips.map((ip) => ({ ip, prefixLength: ip.family === 4 ? 32 : 128 })),
-      hostDevice: link.name,
-      ...(link.master ? { bridge: link.master } : {}),
-    },
-    'up',
-  )
-  return true
+/** An attachment as its devices tell it: not which network's it is, nor its host ports. */
+async function describe(
+  kernel: Kernel,
+  link: Link,
+  { containerId, ifname, ips }: PodIdentity,
+  links: Links,
+): Promise<Omit<Attachment, 'id'>> {
+  const ifb = links.get(ifbName(link.name))
+  const limited = ifb !== undefined && isOurs(ifb, containerId, ifname)
+  const bucket = limited
+    ? (await kernel.read('qdisc')).find(({ device, type }) => device === ifb.name && type === 'tbf')?.tbf
+    : undefined
+  return {
+    role: 'bridge',
+    network: 'weft',
+    containerId,
+    ifname,
+    netnsPath: '',
+    pool: nodePool,
+    ips: ips.map((ip) => ({ ip, prefixLength: ip.family === 4 ? 32 : 128 })),
+    hostDevice: link.name,
+    ...(link.master ? { bridge: link.master } : {}),
+    ...(limited
+      ? {
+          bandwidth: {
+            ingressRate: 0,
+            ingressBurst: 0,
+            // Even without a bucket the device must go with the pod.
+            egressRate: bucket?.rateBitsPerSecond ?? 8,
+            egressBurst: (bucket?.burstBytes ?? 0) * 8,
+          },
+        }
+      : {}),
+  }
 }

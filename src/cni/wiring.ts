@@ -12,6 +12,8 @@ import type { Address, ForeignLink, Link } from '../model/link.ts'
 import { Cidr } from '../net/cidr.ts'
 import { CniCode, CniError } from './error.ts'
 import { digestOf, podAlias } from './identity.ts'
+import type { Attachment } from './journal.ts'
+import { ifbName } from './limits.ts'
 
 export const add = (object: KernelObject): KernelOp => ({ verb: 'add', object })
 export const set = (object: KernelObject): KernelOp => ({ verb: 'set', object })
@@ -49,7 +51,10 @@ export function openPod(kernel: Kernel, netnsPath: string): Kernel {
   }
 }
 
-export async function readLinks(kernel: Kernel): Promise<Map<string, Link | ForeignLink>> {
+/** The devices of a namespace by name. */
+export type Links = ReadonlyMap<string, Link | ForeignLink>
+
+export async function readLinks(kernel: Kernel): Promise<Links> {
   return new Map((await kernel.read('link')).map((link) => [link.name, link]))
 }
 
@@ -145,3 +150,23 @@ export function isOurs(link: Link | ForeignLink, containerId: string, ifname: st
   if (link.alias) return owner(link.alias) === owner(podAlias(containerId, ifname))
   return link.type === 'veth' && link.mac?.equals(hostMac(digestOf(containerId, ifname))) === true
 }
+
+export interface OwnDevice {
+  readonly name: string
+  readonly type: 'veth' | 'ifb'
+}
+
+/** The node's devices of an attachment. */
+export const devicesOf = ({ hostDevice, bandwidth }: Attachment): OwnDevice[] => [
+  { name: hostDevice, type: 'veth' },
+  ...(bandwidth?.egressRate ? [{ name: ifbName(hostDevice), type: 'ifb' } as const] : []),
+]
+
+/** Those of them that exist and are not another's by the same name. */
+export const ownDevices = (attachment: Attachment, links: Links): OwnDevice[] =>
+  devicesOf(attachment).filter(({ name, type }) => {
+    const link = links.get(name)
+    if (!link || link.type !== type) return false
+    // An ifb device gets its alias just after it is made; between the two the journal's word is enough.
+    return isOurs(link, attachment.containerId, attachment.ifname) || (type === 'ifb' && link.alias === undefined)
+  })

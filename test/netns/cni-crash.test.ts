@@ -56,6 +56,8 @@ async function step(node: CniNode, pod: Pod): Promise<void> {
   }
 }
 
+const isVeth = (name: string): boolean => name.startsWith('veth')
+
 /** Attachments that the journal's file says are there. */
 function journaled(node: CniNode): string[] {
   const live = new Map<number, string>()
@@ -144,8 +146,9 @@ test('killed at 50 random moments under ADD and DEL', { skip, timeout: 300_000 }
 test('restart: what lives is kept, what died meanwhile is freed, also without a journal', { skip }, async () => {
   const node = new CniNode({ podCidrs: ['10.77.0.0/29'], clusterNetworks: [] })
   const pods = Array.from({ length: 4 }, (_, n) => ({ n, namespace: new TestNamespace() }))
+  const config = weftConfig('1.1.0', { runtimeConfig: { bandwidth: { ingressRate: 1e8, egressRate: 1e8 } } })
   const add = async (n: number, containerId = `pod-${n}`) => {
-    const { exitCode, stdout, json } = await node.call('ADD', { containerId, netns: pods[n]!.namespace.path })
+    const { exitCode, stdout, json } = await node.call('ADD', { containerId, netns: pods[n]!.namespace.path, config })
     assert.equal(exitCode, 0, stdout)
     return json.ips[0].address as string
   }
@@ -154,8 +157,10 @@ test('restart: what lives is kept, what died meanwhile is freed, also without a 
     assert.deepEqual([await add(0), await add(1), await add(2)], ['10.77.0.2/29', '10.77.0.3/29', '10.77.0.4/29'])
     await node.stop('SIGKILL')
     pods[1]!.namespace.delete()
-    await until('the kernel has ended the namespace', () => node.devices().length === 2)
+    await until('the kernel has ended the namespace', () => node.devices().filter(isVeth).length === 2)
+    assert.equal(node.devices().length, 5, 'two pairs, and three ifb devices, which end with no namespace')
     assert.deepEqual(await node.start(), { kept: 2, undone: 0, finished: 0, freed: 1, adopted: 0 })
+    await until('the third ifb device is gone', () => node.devices().length === 4)
     assert.equal((await node.call('DEL', { containerId: 'pod-2' })).exitCode, 0)
     await node.stop('SIGKILL')
     rmSync(join(node.folder, 'cni/journal'))
