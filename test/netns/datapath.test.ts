@@ -94,6 +94,20 @@ test('vxlan reaches every peer, over the router too, with the MTU it says', asyn
   assert.equal(links[0]!.address, (data as { VtepMAC: string }).VtepMAC)
 })
 
+test('a node that changes its address keeps its device and its MAC', async () => {
+  const device = () => n1.namespace.json<{ ifindex: number; address: string }[]>('ip -j link show flannel.1')[0]!
+  const before = device()
+  n1.host = 101
+  n1.namespace.run('ip addr del 172.30.1.1/24 dev eth0; ip -6 addr del fd00:172:30:1::1/64 dev eth0')
+  n1.namespace.run(`ip addr add ${n1.publicIp}/24 dev eth0; ip addr add ${n1.publicIpv6}/64 dev eth0 nodad`)
+  n1.namespace.run('ip route replace default via 172.30.1.254; ip route replace default via fd00:172:30:1::254')
+  assert.deepEqual(await deploy(vxlan), [])
+  const { ifindex, address } = device()
+  assert.deepEqual([ifindex, address], [before.ifindex, before.address])
+  assert.match(n1.namespace.run('ip -d link show flannel.1'), /local 172\.30\.1\.101/)
+  for (const peer of [n2, n3]) assert.deepEqual(ping(n1, peer), [])
+})
+
 test('DirectRouting sends plainly on the link and wraps across the router', async () => {
   assert.deepEqual(await deploy({ ...vxlan, directRouting: true }), [])
   for (const peer of [n2, n3]) assert.deepEqual(ping(n1, peer), [])

@@ -12,12 +12,15 @@ import { TestNamespace } from './namespace.ts'
 export class TestNode {
   readonly number: number
   readonly subnet: number
+  /** Last part of its underlay addresses; a test may change it together with the interface. */
+  host: number
   readonly namespace = new TestNamespace()
   readonly pod = new TestNamespace()
 
   constructor(number: number, subnet: number) {
     this.number = number
     this.subnet = subnet
+    this.host = number
   }
 
   get name(): string {
@@ -25,11 +28,11 @@ export class TestNode {
   }
 
   get publicIp(): Ip {
-    return Ip.parse(`172.30.${this.subnet}.${this.number}`)
+    return Ip.parse(`172.30.${this.subnet}.${this.host}`)
   }
 
   get publicIpv6(): Ip {
-    return Ip.parse(`fd00:172:30:${this.subnet}::${this.number}`)
+    return Ip.parse(`fd00:172:30:${this.subnet}::${this.host}`)
   }
 
   get podIp(): string {
