@@ -181,8 +181,11 @@ export class NetworkLoop {
 
   /** The applier finished a pass: what was waited for may be in place. */
   onReport(report: ApplyReport): void {
-    for (const { error, sources, retryInMs } of report.failures)
-      this.#options.log.error({ err: error.message, sources, retryInMs }, 'the kernel refused an operation')
+    const { log, source, nodeName } = this.#options
+    for (const { error, sources, retryInMs } of report.failures) {
+      log.error({ err: error.message, sources, retryInMs }, 'the kernel refused an operation')
+      source.report({ node: nodeName, severity: 'Warning', reason: 'KernelRefused', message: error.message })
+    }
     this.#schedule()
   }
 

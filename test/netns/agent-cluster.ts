@@ -152,6 +152,10 @@ export class AgentCluster {
     await ended
   }
 
+  signal(node: TestNode, signal: NodeJS.Signals): void {
+    this.#agents.get(node.name)?.kill(signal)
+  }
+
   log(node: TestNode): string {
     return readFileSync(join(node.folder, 'agent.log'), 'utf8')
   }

@@ -15,7 +15,7 @@ before(async () => {
   cluster = await AgentCluster.open(netConfig({ Type: 'host-gw' }))
   n1 = await cluster.addNode('n1')
   n2 = await cluster.addNode('n2')
-  for (const node of [n1, n2]) cluster.startAgent(node)
+  for (const node of [n1, n2]) cluster.startAgent(node, ['--healthz-ip', '127.0.0.1', '--healthz-port', '9099'])
   await Promise.all([cluster.ready(n1), cluster.ready(n2)])
 })
 after(() => cluster.close())
@@ -85,6 +85,26 @@ test('a bad configuration changes nothing and is said on the Node', async () => 
   await cluster.putNetConfig(netConfig({ Type: 'vxlan' }))
 })
 
+test('health and metrics by TCP; the state only by the socket; the log level by PUT and SIGHUP', async () => {
+  const get = (path: string) =>
+    n1.namespace.run(`curl -s --noproxy '*' -w ' %{http_code}' http://127.0.0.1:9099${path}`)
+  assert.match(get('/healthz'), /^ok\s+200$/)
+  assert.match(get('/readyz'), /^ok\s+200$/)
+  assert.match(get('/metrics'), /^weft_kernel_ops_total \d+$/m)
+  assert.match(get('/state'), / 404$/)
+  const put = (level: string) =>
+    n1.namespace.run(
+      `curl -s --noproxy '*' --unix-socket ${n1.folder}/run/agent.sock -X PUT -d ${level} http://agent/loglevel`,
+    )
+  assert.equal(put('debug'), 'debug\n')
+  assert.equal(put('loud'), 'trace, debug, info, warn or error\n')
+  assert.equal(put('info'), 'info\n')
+  cluster.signal(n1, 'SIGHUP')
+  await cluster.until('SIGHUP is heard', () =>
+    /"msg":"log level changed"/.test(cluster.log(n1)) ? undefined : 'not yet',
+  )
+})
+
 test('a second agent in the same place is refused, naming the first', async () => {
   const first = cluster.startAgent(n2, ['--log-level', 'info'])
   const code = await new Promise((resolve) => first.once('exit', resolve))
@@ -94,7 +114,7 @@ test('a second agent in the same place is refused, naming the first', async () =
 
 test('a dry run prints commands and does nothing', async () => {
   const n3 = await cluster.addNode('n3')
-  const before = n3.namespace.run('ip address; ip route; nft list ruleset')
+  const before = n3.namespace.run('ip -4 address; ip route; nft list ruleset')
   const child = cluster.startAgent(n3, ['--dry-run'])
   const code = await new Promise((resolve) => child.once('exit', resolve))
   const text = cluster.log(n3)
@@ -102,6 +122,6 @@ test('a dry run prints commands and does nothing', async () => {
   assert.match(text, /^ip link add .*flannel\.1 .*type vxlan .*id 1 /m)
   assert.match(text, /^ip route add 10\.244\.1\.0\/24 via 10\.244\.1\.0 dev flannel\.1 .*onlink/m)
   assert.match(text, /^nft add chain inet weft /m)
-  assert.equal(n3.namespace.run('ip address; ip route; nft list ruleset'), before)
+  assert.equal(n3.namespace.run('ip -4 address; ip route; nft list ruleset'), before)
   assert.equal((await cluster.getNode('n3')).metadata.annotations, undefined)
 })
