@@ -323,7 +323,8 @@ mod tests {
     #[test]
     fn whatever_differs_stays_apart() {
         let base = segments(false, 3, 300);
-        let changes: [&dyn Fn(&mut Vec<u8>); 7] = [
+        type Change<'a> = &'a dyn Fn(&mut Vec<u8>);
+        let changes: [Change; 7] = [
             // Time to live, acknowledged number, window, option, port, type of service, the payload (a broken checksum).
             &|p| p[8] -= 1,
             &|p| p[20 + 11] += 1,

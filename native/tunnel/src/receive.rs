@@ -51,9 +51,8 @@ impl<'a> Receiver<'a> {
         let mut controls = [Control([0; 64]); MESSAGE_LIMIT];
         let mut parts = [sys::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; MESSAGE_LIMIT];
         let mut messages: [sys::mmsghdr; MESSAGE_LIMIT] = unsafe { sys::zeroed() };
-        for index in 0..MESSAGE_LIMIT {
-            let room = &mut self.buffer[index * MESSAGE_BYTES..(index + 1) * MESSAGE_BYTES];
-            parts[index] = sys::iovec { iov_base: room.as_mut_ptr().cast(), iov_len: room.len() };
+        for (part, room) in parts.iter_mut().zip(self.buffer.chunks_mut(MESSAGE_BYTES)) {
+            *part = sys::iovec { iov_base: room.as_mut_ptr().cast(), iov_len: room.len() };
         }
         let mut tables = self.tunnel.table.reader();
         let mut table = tables.current().clone();

@@ -204,7 +204,7 @@ mod tests {
 
     #[test]
     fn cuts_tcp_bursts_into_sound_segments() {
-        let payload: Vec<u8> = (0..10_000u32).map(|at| (at * 7 >> 3) as u8).collect();
+        let payload: Vec<u8> = (0..10_000u32).map(|at| ((at * 7) >> 3) as u8).collect();
         for v6 in [false, true] {
             let (packet, vnet) = burst(tcp(v6, u32::MAX - 1000, 0x99, 0xfffe, &payload), true, 1400);
             let segments = cut(&packet, &vnet);
