@@ -24,7 +24,7 @@ const result = await build({
   sourcemap: 'linked',
   metafile: true,
   logLevel: 'warning',
-  external: ['koffi', 'lmdb', 'pino', 'etcd3', '@grpc/*'],
+  external: ['koffi', 'lmdb', 'pino'],
   banner: {
     js: "import { createRequire as weftCreateRequire } from 'node:module'; const require = weftCreateRequire(import.meta.url);",
   },
