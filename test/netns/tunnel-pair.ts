@@ -8,7 +8,7 @@ import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { readdirSync, readFileSync, statSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
-import { TunnelConnection, tunnelDirectory } from '../../src/kernel/linux/tunnel-client.ts'
+import { forgetTunnel, TunnelConnection, tunnelDirectory } from '../../src/kernel/linux/tunnel-client.ts'
 import type { KernelObject } from '../../src/model/kernel-object.ts'
 import type { KernelOp } from '../../src/model/kernel-state.ts'
 import { Cidr } from '../../src/net/cidr.ts'
@@ -113,11 +113,14 @@ export class TunnelEnd {
     for (const result of await this.namespace.kernel.execute(ops)) if (result) throw result
   }
 
+  get #directory(): string {
+    return tunnelDirectory(statSync(this.namespace.path).ino)
+  }
+
   /** A connection of one's own to the tunnel process. */
   async connect(): Promise<TunnelConnection> {
-    const directory = tunnelDirectory(statSync(this.namespace.path).ino)
-    const connection = await TunnelConnection.open(directory, 'flannel0')
-    if (!connection) throw new Error(`no tunnel answers in ${directory}`)
+    const connection = await TunnelConnection.open(this.#directory, 'flannel0')
+    if (!connection) throw new Error(`no tunnel answers in ${this.#directory}`)
     return connection
   }
 
@@ -133,6 +136,7 @@ export class TunnelEnd {
     this.#plain?.kill('SIGKILL')
     const connection = await this.connect().catch(() => undefined)
     await connection?.shutdown()
+    forgetTunnel(this.#directory, 'flannel0')
     this.namespace.delete()
   }
 }

@@ -73,6 +73,8 @@ export function listTunnelSockets(directory: string): string[] {
 /** Removes what a tunnel that has ended left behind: its log, and the folder of its namespace when that is empty. */
 export function forgetTunnel(directory: string, device: string): void {
   rmSync(logPath(directory, device), { force: true })
+  // One that was killed left its socket.
+  rmSync(socketPath(directory, device), { force: true })
   try {
     if (directory !== runDirectory) rmdirSync(directory)
   } catch {
