@@ -56,7 +56,7 @@ export function planPeerFirewall(
   const elements = planPeerElements({
     addresses: [...leased, ...peer.addresses],
     podCidrs: peer.podCidrs,
-    vtepMacs: [...vtepMacsOf(peer), ...configs.flatMap((config) => expectedMacs(config, peer))],
+    vtepMacs: [...vtepMacsOf(peer), ...(peer.weft ? configs.flatMap((config) => expectedMacs(config, peer)) : [])],
   })
   return {
     source: peerFirewallSource(peer.name),
@@ -66,7 +66,7 @@ export function planPeerFirewall(
 
 /**
  * MACs that the peer's VXLAN ends will have, known before the peer has announced them: its first packet by a path that
- * both have just made would come before its words have been heard here.
+ * both have just made would come before its words have been heard here. A flannel node's MAC is its kernel's choice.
  */
 const expectedMacs = (config: BackendConfig, peer: NodeInfo): Mac[] =>
   config.type === 'vxlan' ? ([4, 6] as const).map((family) => vtepMac(config, peer, family)) : []

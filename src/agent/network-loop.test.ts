@@ -1,0 +1,203 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { Applier } from '../apply/applier.ts'
+import { FakeCluster } from '../cluster/fake/fake-source.ts'
+import { FakeKernel } from '../kernel/fake/fake-kernel.ts'
+import type { NodeInfo } from '../model/cluster.ts'
+import type { KernelOp } from '../model/kernel-state.ts'
+import { Cidr } from '../net/cidr.ts'
+import { Ip } from '../net/ip.ts'
+import { Mac } from '../net/mac.ts'
+import { NetworkLoop } from './network-loop.ts'
+import { NodeWatch } from './node-watch.ts'
+
+const quiet = { debug() {}, info() {}, warn() {}, error() {} }
+const add = (object: KernelOp['object']): KernelOp => ({ verb: 'add', object })
+
+/** An agent without its outside: loop, applier and interface watch over a kernel and a cluster in memory. */
+class TestAgent {
+  readonly kernel = FakeKernel.create()
+  readonly applier = new Applier(this.kernel, { onReport: (report) => this.loop.onReport(report) })
+  readonly loop: NetworkLoop
+  readonly #watch: NodeWatch
+  readonly #source: ReturnType<FakeCluster['source']>
+  #idle: () => void = () => {}
+
+  constructor(cluster: FakeCluster, name: string) {
+    this.#source = cluster.source(name)
+    this.loop = new NetworkLoop({
+      nodeName: name,
+      source: this.#source,
+      writer: this.applier,
+      log: quiet,
+      previousSubnets: [],
+      settings: { masquerade: true, fullyRandom: true, forward: true, blackhole: false },
+      onOwnNode: ({ node, wishes }) => this.#watch.setNode(node.addresses, wishes),
+      onPodNetwork: async () => {},
+      onConfigError: () => {},
+      onPeerProblem: () => {},
+      onIdle: () => this.#idle(),
+    })
+    this.#watch = new NodeWatch({
+      kernel: this.kernel,
+      options: { names: ['eth0'], patterns: [] },
+      onDetected: (detected) => this.loop.onDetected(detected),
+      onProblem: (error) => assert.fail(error),
+    })
+  }
+
+  async start(address: string): Promise<void> {
+    await this.kernel.execute([
+      add({ kind: 'link', name: 'eth0', type: 'dummy', mtuBytes: 1500 }),
+      { verb: 'set', object: { kind: 'link', name: 'eth0', type: 'dummy', up: true } },
+      add({ kind: 'address', device: 'eth0', ip: Ip.parse(address), prefixLength: 24 }),
+    ])
+    await this.applier.start()
+    await this.#watch.start()
+    this.#source.start((event) => this.loop.onCluster(event))
+  }
+
+  /** Resolves when the kernel says what `done` wants; rejects after a while. */
+  async until(what: string, done: () => boolean | Promise<boolean>): Promise<void> {
+    const deadline = performance.now() + 20_000
+    while (!(await done())) {
+      if (performance.now() > deadline)
+        assert.fail(`${what}: ${await this.routes()} ${JSON.stringify(this.loop.state())}`)
+      await new Promise((resolve) => {
+        this.#idle = () => setImmediate(resolve)
+        setTimeout(resolve, 5)
+      })
+    }
+  }
+
+  async routes(): Promise<string> {
+    const routes = (await this.kernel.read('route')).filter(({ protocol }) => protocol === 119)
+    return routes
+      .map(({ destination, hops: [hop] }) => `${destination} ${hop!.via} ${hop!.device}`)
+      .sort()
+      .join('; ')
+  }
+
+  async close(): Promise<void> {
+    this.loop.close()
+    this.#watch.close()
+    await this.#source.close()
+    await this.applier.close()
+  }
+}
+
+const netConf = (type: string): string => JSON.stringify({ Network: '10.244.0.0/16', Backend: { Type: type } })
+
+/** A node that flannel runs on. */
+function flannelNode(n: number, type: string, address = `172.30.0.${n}`): NodeInfo {
+  const mac = Mac.parse(`0e:00:00:00:00:${n.toString(16).padStart(2, '0')}`)
+  return {
+    name: `f${n}`,
+    addresses: [],
+    podCidrs: [Cidr.parse(`10.244.${n}.0/24`)],
+    lease: {
+      backendType: type,
+      publicIp: Ip.parse(address),
+      ...(type === 'vxlan' ? { backendData: { VNI: 1, VtepMAC: mac.toString() } } : {}),
+    },
+  }
+}
+
+function openCluster(): FakeCluster {
+  const cluster = new FakeCluster()
+  cluster.putNode({ name: 'n1', addresses: [], podCidrs: [Cidr.parse('10.244.1.0/24')] })
+  return cluster
+}
+
+test('peers come, change and go; one costs its own objects alone', async () => {
+  const cluster = openCluster()
+  cluster.putNetwork(netConf('vxlan'))
+  for (let n = 20; n < 60; n++) cluster.putNode(flannelNode(n, 'vxlan'))
+  const agent = new TestAgent(cluster, 'n1')
+  await agent.start('172.30.0.1')
+  await agent.until('forty peers', async () => (await agent.routes()).split('; ').length === 40)
+  const before = agent.kernel.history.length
+  cluster.putNode(flannelNode(99, 'vxlan'))
+  await agent.until('the newcomer', async () => (await agent.routes()).includes('10.244.99.0/24'))
+  const ops = agent.kernel.history.slice(before).map(({ op }) => `${op.verb} ${op.object.kind}`)
+  assert.deepEqual(ops.sort(), ['add fdb', 'add neighbour', 'add nft-element', 'add nft-element', 'add route'])
+  cluster.removeNode('f99')
+  await agent.until('it is gone', async () => !(await agent.routes()).includes('10.244.99.0/24'))
+  assert.equal((await agent.kernel.read('fdb')).filter(({ remote }) => remote).length, 40)
+  await agent.close()
+})
+
+test('a bad configuration and a vanished one change nothing', async () => {
+  const cluster = openCluster()
+  cluster.putNetwork(netConf('host-gw'))
+  cluster.putNode(flannelNode(20, 'host-gw'))
+  const agent = new TestAgent(cluster, 'n1')
+  await agent.start('172.30.0.1')
+  await agent.until('the peer', async () => (await agent.routes()) === '10.244.20.0/24 172.30.0.20 eth0')
+  const before = agent.kernel.history.length
+  cluster.putNetwork('{"Network":"10.244.0.0/16","Backend":{"Type":"carrier-pigeon"}}')
+  await agent.until('it is refused', () => cluster.reports.length > 0)
+  assert.match(cluster.reports[0]!.message, /carrier-pigeon/)
+  cluster.putNetwork(undefined)
+  cluster.putNode(flannelNode(21, 'host-gw'))
+  await agent.until('peers are followed meanwhile', async () => (await agent.routes()).includes('10.244.21.0/24'))
+  assert.equal(agent.kernel.history.length, before + 1)
+  await agent.close()
+})
+
+test('nothing is swept before the first list is complete', async () => {
+  const cluster = openCluster()
+  cluster.setUp(false)
+  const agent = new TestAgent(cluster, 'n1')
+  const left = { kind: 'route', destination: Cidr.parse('10.244.77.0/24'), protocol: 119 } as const
+  await agent.kernel.execute([
+    add({ kind: 'link', name: 'eth9', type: 'dummy' }),
+    { verb: 'set', object: { kind: 'link', name: 'eth9', type: 'dummy', up: true } },
+    add({ ...left, hops: [{ device: 'eth9' }] }),
+  ])
+  await agent.start('172.30.0.1')
+  await agent.applier.settle()
+  assert.match(await agent.routes(), /10\.244\.77\.0/)
+  cluster.putNetwork(netConf('host-gw'))
+  cluster.setUp(true)
+  await agent.until('it is swept', async () => !/10\.244\.77\.0/.test(await agent.routes()))
+  await agent.close()
+})
+
+test('two weft nodes move among modes; their routes depend on the last configuration alone', async () => {
+  const seed = Number(process.env.SEED ?? Date.now() % 1_000_000)
+  console.log(`seed ${seed}`)
+  let state = seed
+  const random = (below: number) => {
+    state = (Math.imul(state, 1103515245) + 12345) & 0x7fffffff
+    return (state >> 8) % below
+  }
+  const cluster = openCluster()
+  cluster.putNode({ name: 'n2', addresses: [], podCidrs: [Cidr.parse('10.244.2.0/24')] })
+  cluster.putNetwork(netConf('host-gw'))
+  const agents = [new TestAgent(cluster, 'n1'), new TestAgent(cluster, 'n2')]
+  await agents[0]!.start('172.30.0.1')
+  await agents[1]!.start('172.30.0.2')
+  const expected: Record<string, string> = {
+    'host-gw': '10.244.2.0/24 172.30.0.2 eth0',
+    vxlan: '10.244.2.0/24 10.244.2.0 flannel.1',
+    udp: '10.244.2.0/24 undefined flannel0',
+  }
+  const devices: Record<string, string[]> = { 'host-gw': [], vxlan: ['flannel.1'], udp: ['flannel0'] }
+  for (let round = 0; round < 12; round++) {
+    const steps = 1 + random(3)
+    let mode = 'host-gw'
+    for (let step = 0; step < steps; step++) {
+      mode = ['host-gw', 'vxlan', 'udp'][random(3)]!
+      cluster.putNetwork(netConf(mode))
+      for (let turns = random(6); turns > 0; turns--) await new Promise(setImmediate)
+    }
+    await agents[0]!.until(`round ${round}: ${mode}`, async () => {
+      const links = (await agents[0]!.kernel.read('link'))
+        .map(({ name }) => name)
+        .filter((name) => /^flannel/.test(name))
+      return (await agents[0]!.routes()) === expected[mode] && links.join() === devices[mode]!.join()
+    })
+  }
+  for (const agent of agents) await agent.close()
+})
