@@ -26,6 +26,7 @@ node -e 'process.exit(Number(process.versions.node.split(".")[0]) >= 20 ? 0 : 1)
 wanted="ip:iproute2 nft:nftables tcpdump:tcpdump ping:iputils-ping openssl:openssl nsenter:util-linux kubectl:kubernetes-client"
 command -v cargo >/dev/null || wanted="$wanted cargo:cargo rustc:rustc"
 command -v cc >/dev/null || wanted="$wanted cc:gcc"
+wanted="$wanted /usr/include/stdlib.h:libc6-dev"
 if [ $with_tests = yes ]; then
   wanted="$wanted etcd:etcd-server etcdctl:etcd-client iperf3:iperf3 tshark:tshark ethtool:ethtool conntrack:conntrack"
   wanted="$wanted bird:bird2 jq:jq socat:socat curl:curl strace:strace /usr/lib/cni/bridge:containernetworking-plugins"
