@@ -35,7 +35,7 @@ const print = (level: string) => (fields: object, message: string) => {
 const log: Log = { debug: print('debug'), info: print('info'), warn: print('warn'), error: print('error') }
 
 const kernel = openLinuxKernel()
-const applier = new Applier(kernel, { kinds: [['nft-table', 'nft-set', 'nft-counter', 'nft-chain', 'nft-element']] })
+const applier = new Applier(kernel)
 await applier.start()
 applier.set({
   source: 'firewall',

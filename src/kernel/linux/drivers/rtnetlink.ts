@@ -56,12 +56,20 @@ export interface GroupRemoval {
   deleteGroup(group: number): Promise<OpResult>
 }
 
+/** One multicast socket and those who listen to it, each to some of its kinds. */
+interface SharedWatch {
+  readonly kinds: ReadonlySet<ObjectKind>
+  readonly listeners: Set<{ readonly kinds: ReadonlySet<ObjectKind>; readonly listener: (event: KernelEvent) => void }>
+  readonly watch: Watch
+}
+
 class RtnetlinkSession implements DriverSession, GroupRemoval {
   readonly #context: DriverContext
   readonly #socket: NetlinkSocket
   readonly #removal: LinkRemoval
   #dumpSocket: NetlinkSocket | undefined
   #dumpQueue: Promise<unknown> = Promise.resolve()
+  readonly #watches: SharedWatch[] = []
 
   constructor(context: DriverContext) {
     this.#context = context
@@ -148,12 +156,32 @@ class RtnetlinkSession implements DriverSession, GroupRemoval {
     return out
   }
 
+  /** A watch whose kinds another one has too listens along: messages are received and decoded once. */
   watch(kinds: readonly ObjectKind[], listener: (event: KernelEvent) => void): Watch {
-    return new RtnetlinkWatch(
-      this.#context,
-      kinds.map((kind) => byKind.get(kind)!),
-      listener,
-    )
+    const shared = this.#watches.find((one) => kinds.every((kind) => one.kinds.has(kind))) ?? this.#openWatch(kinds)
+    const own = { kinds: new Set(kinds), listener }
+    shared.listeners.add(own)
+    return {
+      close: () => {
+        shared.listeners.delete(own)
+        const at = this.#watches.indexOf(shared)
+        if (shared.listeners.size > 0 || at < 0) return
+        this.#watches.splice(at, 1)
+        shared.watch.close()
+      },
+    }
+  }
+
+  #openWatch(kinds: readonly ObjectKind[]): SharedWatch {
+    const listeners: SharedWatch['listeners'] = new Set()
+    const tell = (event: KernelEvent): void => {
+      for (const one of [...listeners])
+        if (listeners.has(one) && (event.type === 'resync' || one.kinds.has(event.object.kind))) one.listener(event)
+    }
+    const rowsOfKinds = kinds.map((kind) => byKind.get(kind)!)
+    const shared = { kinds: new Set(kinds), listeners, watch: new RtnetlinkWatch(this.#context, rowsOfKinds, tell) }
+    this.#watches.push(shared)
+    return shared
   }
 
   close(): void {
