@@ -63,27 +63,25 @@ async function settled(mode: Mode): Promise<void> {
     })
 }
 
-/** Runs `work` under streams in both directions and says what was lost. */
+/** Runs `work` under streams in both directions and says what was lost. No stream outlives it. */
 async function underLoad(work: () => Promise<void>): Promise<void> {
-  const streams = [
-    await SteadyPing.start(pod1.namespace, pod2.address, '--icmp'),
-    await SteadyPing.start(pod2.namespace, pod1.address, '--udp', '9001'),
-    await SteadyPing.start(pod1.namespace, pod2.address, '--tcp', '9000'),
-  ]
+  const streams: SteadyPing[] = []
   try {
+    streams.push(await SteadyPing.start(pod1.namespace, pod2.address, '--icmp'))
+    streams.push(await SteadyPing.start(pod2.namespace, pod1.address, '--udp', '9001'))
+    streams.push(await SteadyPing.start(pod1.namespace, pod2.address, '--tcp', '9000'))
     await work()
-  } catch (error) {
+    for (const [i, stream] of streams.entries()) {
+      const counts = await stream.stop()
+      assert.equal(
+        counts.lost,
+        0,
+        `${['ICMP', 'UDP', 'TCP'][i]}: ${JSON.stringify(counts)}\n${cluster.log(n1).slice(-3000)}`,
+      )
+      assert.ok(counts.sent > 10, 'the stream ran')
+    }
+  } finally {
     for (const stream of streams) stream.kill()
-    throw error
-  }
-  for (const [i, stream] of streams.entries()) {
-    const counts = await stream.stop()
-    assert.equal(
-      counts.lost,
-      0,
-      `${['ICMP', 'UDP', 'TCP'][i]}: ${JSON.stringify(counts)}\n${cluster.log(n1).slice(-3000)}`,
-    )
-    assert.ok(counts.sent > 10, 'the stream ran')
   }
 }
 

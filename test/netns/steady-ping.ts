@@ -49,6 +49,9 @@ export class SteadyPing {
         }
       })
       child.once('exit', (code) => reject(new Error(`weft-pod ended (${code}): ${ping.#stderr}`)))
+    }).catch((error) => {
+      ping.kill()
+      throw error
     })
     return ping
   }
