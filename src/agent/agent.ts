@@ -10,8 +10,8 @@ import { fileURLToPath } from 'node:url'
 import type { Logger } from 'pino'
 import { Applier, type ApplyReport } from '../apply/applier.ts'
 import type { ClusterSource } from '../cluster/cluster.ts'
+import { applierSink } from '../cni/applier-sink.ts'
 import { installShim, writeConflist } from '../cni/install.ts'
-import type { FragmentSink } from '../cni/network.ts'
 import { CniServer } from '../cni/server.ts'
 import type { Kernel } from '../kernel/kernel.ts'
 import { readNftCounters } from '../kernel/linux/drivers/nft.ts'
@@ -109,7 +109,7 @@ class Agent {
       runDir: options.runDir,
       stateDir: `${options.stateDir}/cni`,
       ...(options.hostLocalDir ? { hostLocalDir: options.hostLocalDir } : {}),
-      sink: this.#sink(),
+      sink: applierSink(this.#applier),
       log,
       metrics: {
         observe: (command, code, milliseconds) =>
@@ -188,21 +188,6 @@ class Agent {
   }
 
   /** Fragments of pods go the same way as all others; a port mapping that the kernel refused fails its ADD. */
-  #sink(): FragmentSink {
-    return {
-      set: async (fragment) => {
-        this.#applier.set(fragment)
-        await this.#applier.settle()
-        if (this.#applier.inPlace(fragment.source)) return
-        const failure = this.#applier.failures().find(({ sources }) => sources.includes(fragment.source))
-        throw failure?.error ?? new Error(`${fragment.source} could not be put in place`)
-      },
-      remove: async (source) => {
-        this.#applier.remove(source)
-        await this.#applier.settle()
-      },
-    }
-  }
 
   #onReport(report: ApplyReport): void {
     const failed = new Set(report.failures.map(({ key }) => key))
