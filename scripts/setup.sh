@@ -29,7 +29,7 @@ command -v cc >/dev/null || wanted="$wanted cc:gcc"
 wanted="$wanted /usr/include/stdlib.h:libc6-dev"
 if [ $with_tests = yes ]; then
   wanted="$wanted etcd:etcd-server etcdctl:etcd-client iperf3:iperf3 tshark:tshark ethtool:ethtool conntrack:conntrack"
-  wanted="$wanted bird:bird2 jq:jq socat:socat curl:curl strace:strace /usr/lib/cni/bridge:containernetworking-plugins"
+  wanted="$wanted bird:bird2 jq:jq socat:socat sysctl:procps curl:curl strace:strace /usr/lib/cni/bridge:containernetworking-plugins"
 fi
 missing=""
 for entry in $wanted; do

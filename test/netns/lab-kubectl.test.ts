@@ -34,7 +34,7 @@ const deployment = (replicas: number, version: string) => ({
 
 const json = (...argv: readonly string[]) => JSON.parse(lab.kubectl(...argv, '-o', 'json'))
 
-test('a Deployment comes up, rolls over, scales, and its Service has the ready pods as endpoints', () => {
+test('a Deployment comes up, rolls over, scales, and its Service has the ready pods as endpoints', async () => {
   lab.apply(deployment(3, '1'))
   lab.apply({
     apiVersion: 'v1',
@@ -49,21 +49,21 @@ test('a Deployment comes up, rolls over, scales, and its Service has the ready p
   assert.equal(first.length, 3)
   lab.apply(deployment(3, '2'))
   lab.kubectl('rollout', 'status', 'deployment/web', '--timeout=60s')
-  lab.kubectl('wait', '--for=delete', ...first.map((name: string) => `pod/${name}`), '--timeout=60s')
+  lab.gone(...first.map((name: string) => `pod/${name}`))
   const second = json('get', 'pods', '-l', 'app=web').items
   assert.equal(second.length, 3)
   assert.ok(second.every((pod: { metadata: { name: string } }) => !first.includes(pod.metadata.name)))
-  lab.kubectl('wait', '--for=jsonpath={.endpoints[2].conditions.ready}=true', 'endpointslice/web-ipv4', '--timeout=30s')
+  await lab.reaches('endpointslice/web-ipv4', '.endpoints[2].conditions.ready', 'true')
   const slice = json('get', 'endpointslice', 'web-ipv4')
   assert.deepEqual(
     slice.endpoints.map((each: { addresses: string[] }) => each.addresses[0]).sort(),
     second.map((pod: { status: { podIP: string } }) => pod.status.podIP).sort(),
   )
   lab.kubectl('scale', 'deployment/web', '--replicas=1')
-  lab.kubectl('wait', '--for=jsonpath={.status.replicas}=1', 'deployment/web', '--timeout=30s')
+  await lab.reaches('deployment/web', '.status.replicas', '1')
 })
 
-test('a DaemonSet runs once on every node; deleting an owner deletes what it owns', () => {
+test('a DaemonSet runs once on every node; deleting an owner deletes what it owns', async () => {
   const template = {
     metadata: { labels: { app: 'each' } },
     spec: { containers: [{ name: 'main', image: 'pause', command: ['sleep', 'infinity'] }] },
@@ -80,7 +80,7 @@ test('a DaemonSet runs once on every node; deleting an owner deletes what it own
   )
   assert.deepEqual(nodes.sort(), ['n1', 'n2'])
   lab.kubectl('delete', 'daemonset', 'each')
-  lab.kubectl('wait', '--for=delete', 'pod', '-l', 'app=each', '--timeout=60s')
+  lab.gone('pod', '-l', 'app=each')
 })
 
 test('exec with input and exit code, logs, port-forward', async () => {
@@ -110,7 +110,7 @@ test('exec with input and exit code, logs, port-forward', async () => {
     '-c',
     'echo one; echo two; exit 4',
   )
-  lab.kubectl('wait', '--for=jsonpath={.status.phase}=Failed', 'pod/talker', '--timeout=30s')
+  await lab.reaches('pod/talker', '.status.phase', 'Failed')
   assert.equal(lab.kubectl('logs', 'talker'), 'one\ntwo\n')
   assert.equal(lab.kubectl('logs', 'talker', '--tail=1'), 'two\n')
   assert.equal(json('get', 'pod', 'talker').status.containerStatuses[0].state.terminated.exitCode, 4)
@@ -127,7 +127,7 @@ test('exec with input and exit code, logs, port-forward', async () => {
   }
 })
 
-test('probes and restarts: a pod that never answers is not ready, one that fails its liveness probe starts again', () => {
+test('probes and restarts: a pod that never answers is not ready, one that fails its liveness probe starts again', async () => {
   const pod = (name: string, command: string[], extra: object) => ({
     apiVersion: 'v1',
     kind: 'Pod',
@@ -140,13 +140,13 @@ test('probes and restarts: a pod that never answers is not ready, one that fails
       livenessProbe: { exec: { command: ['false'] }, periodSeconds: 1, failureThreshold: 1 },
     }),
   )
-  lab.kubectl('wait', '--for=jsonpath={.status.containerStatuses[0].restartCount}=1', 'pod/sick', '--timeout=60s')
-  lab.kubectl('wait', '--for=jsonpath={.status.phase}=Running', 'pod/deaf', '--timeout=60s')
+  await lab.reaches('pod/sick', '.status.containerStatuses[0].restartCount', '1')
+  await lab.reaches('pod/deaf', '.status.phase', 'Running')
   assert.equal(json('get', 'pod', 'deaf').status.containerStatuses[0].ready, false)
   lab.kubectl('delete', 'pod', 'deaf', 'sick')
 })
 
-test('a pod that fits no node stays pending and says why; a node selector is honoured', () => {
+test('a pod that fits no node stays pending and says why; a node selector is honoured', async () => {
   const pod = (name: string, nodeSelector: object) => ({
     apiVersion: 'v1',
     kind: 'Pod',

@@ -96,7 +96,7 @@ test('a node that is cut off goes NotReady and comes back; an added node joins; 
   assert.ok(await lab.pings('c', a.ip))
   await lab.weft('fault', 'drop-node', 'n2')
   assert.doesNotMatch(lab.kubectl('get', 'nodes', '-o', 'name'), /n2/)
-  lab.kubectl('wait', '--for=delete', 'pod/b', '--timeout=60s')
+  lab.gone('pod/b')
   assert.ok(await lab.pings('c', a.ip))
   await lab.down()
   assert.deepEqual(lab.leftovers(), nothingLeft)

@@ -82,6 +82,24 @@ export class TestLab {
     })
   }
 
+  /** Waits until the objects are gone. A kubectl before 1.24 calls it an error when they are gone already. */
+  gone(...what: readonly string[]): void {
+    try {
+      this.kubectl('wait', '--for=delete', ...what, '--timeout=60s')
+    } catch (error) {
+      if (!String((error as { stderr?: string }).stderr).includes('no matching resources found')) throw error
+    }
+  }
+
+  /** Waits until a field of an object has a value, without `wait --for=jsonpath`, which a kubectl before 1.23 lacks. */
+  async reaches(what: string, field: string, value: string): Promise<void> {
+    const deadline = performance.now() + 60_000
+    for (let now = ''; now !== value; now = this.kubectl('get', what, '-o', `jsonpath={${field}}`)) {
+      if (performance.now() > deadline) throw new Error(`${what} ${field} is ${now} and not ${value}`)
+      await new Promise((resolve) => setImmediate(resolve))
+    }
+  }
+
   apply(manifest: object): string {
     return execFileSync('kubectl', ['--kubeconfig', this.kubeconfig, 'apply', '-f', '-'], {
       encoding: 'utf8',
