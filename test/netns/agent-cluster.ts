@@ -14,6 +14,7 @@ import { fileURLToPath } from 'node:url'
 import { MemoryJournal } from '../../src/cluster/embedded/memory-journal.ts'
 import { ObjectStore } from '../../src/cluster/embedded/store.ts'
 import { inNetns } from '../../src/kernel/linux/netns.ts'
+import { listTunnelSockets, TunnelConnection } from '../../src/kernel/linux/tunnel-client.ts'
 import type { KubeObject } from '../../src/lab/api/interfaces.ts'
 import { writeKubeconfig } from '../../src/lab/api/kubeconfig.ts'
 import { ApiServer } from '../../src/lab/api/server.ts'
@@ -233,7 +234,12 @@ export class AgentCluster {
   }
 
   async close(): Promise<void> {
-    for (const node of this.nodes.values()) await this.stopAgent(node, 'SIGKILL')
+    for (const node of this.nodes.values()) {
+      await this.stopAgent(node, 'SIGKILL')
+      // Tunnels outlive their agents; not the test.
+      for (const device of listTunnelSockets(`${node.folder}/run`))
+        await (await TunnelConnection.open(`${node.folder}/run`, device))?.shutdown(true)
+    }
     for (const child of this.#children) child.kill('SIGKILL')
     await this.stopApi()
     this.#store.close()
