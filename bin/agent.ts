@@ -2,7 +2,8 @@
  * `weft agent`: the table of flags as a command, and the hand-over to src/agent.
  */
 import { type Command, Option } from 'commander'
-import { envNames, type FlagRow, flagRows, parseOptions } from '../src/agent/options.ts'
+import { envNames, type FlagRow, flagRows } from '../src/agent/flags.ts'
+import { parseOptions } from '../src/agent/options.ts'
 
 export function register(program: Command): void {
   const command = program

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { envNames, flagName, flagRows, parseOptions } from './options.ts'
+import { envNames, flagName, flagRows } from './flags.ts'
+import { parseOptions } from './options.ts'
 
 test('defaults are those of one agent on a machine', () => {
   const options = parseOptions({}, { NODE_NAME: 'n1' })

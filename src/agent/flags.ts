@@ -1,0 +1,252 @@
+/**
+ * Every flag of `weft agent` as one table: its text for --help, its default and its environment variables. weft's own flags
+ * read `WEFT_<FLAG>`; those that flannel has read `FLANNELD_<FLAG>` as well. How they are checked: options.ts.
+ *
+ * Sources: flannel Documentation/configuration.md and main.go (names, meanings and defaults of its flags).
+ */
+
+export interface FlagRow {
+  /** As commander reads it: `--iface <name...>`, `--ip-masq [boolean]`. */
+  readonly flags: string
+  readonly description: string
+  /** Shown in --help; undefined when there is none. */
+  readonly default?: string | boolean | number | readonly string[]
+  /** What the help says instead of a plain default. */
+  readonly defaultText?: string
+  /** flannel has the flag and its environment variable. */
+  readonly flannel?: true
+  readonly group: string
+}
+
+const WEFT = 'Agent'
+const FLANNEL = "Network (flannel's flags)"
+const ETCD = "etcd (flannel's flags)"
+
+const KUBERNETES = 'Kubernetes'
+
+export const flagRows: readonly FlagRow[] = [
+  {
+    group: KUBERNETES,
+    flags: '--kubeconfig <file>',
+    description: 'how to reach the API server; inside a pod its service account is used when left out',
+  },
+  {
+    group: KUBERNETES,
+    flags: '--kubeconfig-file <file>',
+    flannel: true,
+    description: "flannel's name for --kubeconfig",
+  },
+  {
+    group: KUBERNETES,
+    flags: '--kube-api-url <url>',
+    flannel: true,
+    description: 'address of the API server, instead of the one in the kubeconfig',
+  },
+  {
+    group: KUBERNETES,
+    flags: '--node-name <name>',
+    description: 'name of this node',
+    defaultText: 'NODE_NAME, else the host name',
+  },
+  {
+    group: KUBERNETES,
+    flags: '--kube-subnet-mgr [boolean]',
+    flannel: true,
+    description: 'take subnets and peers from Kubernetes rather than etcd',
+    defaultText: 'true unless --etcd-endpoints is given',
+  },
+  {
+    group: KUBERNETES,
+    flags: '--kube-annotation-prefix <prefix>',
+    flannel: true,
+    default: 'flannel.alpha.coreos.com',
+    description: 'prefix of the node annotations',
+  },
+  {
+    group: KUBERNETES,
+    flags: '--set-node-network-unavailable [boolean]',
+    flannel: true,
+    default: true,
+    description: 'set the node condition NetworkUnavailable to False when the network works',
+  },
+  { group: KUBERNETES, flags: '--net-config <file>', description: 'net-conf.json as a file; watched for changes' },
+  {
+    group: KUBERNETES,
+    flags: '--net-config-path <file>',
+    flannel: true,
+    description: "flannel's name for --net-config",
+  },
+  {
+    group: KUBERNETES,
+    flags: '--net-config-map <namespace/name>',
+    default: 'kube-flannel/kube-flannel-cfg',
+    description: 'ConfigMap whose key net-conf.json is used when no file is given',
+  },
+  {
+    group: WEFT,
+    flags: '--run-dir <directory>',
+    default: '/run/weft',
+    description: 'sockets, lock and state of this agent; one agent a directory',
+  },
+  {
+    group: WEFT,
+    flags: '--state-dir <directory>',
+    description: 'what should outlive a reboot (rotation of pod addresses)',
+    defaultText: '/var/lib/weft for /run/weft, else the run directory',
+  },
+  {
+    group: WEFT,
+    flags: '--cni-bin-dir <directory>',
+    default: '/opt/cni/bin',
+    description: 'where the CNI plugin is put; "" to leave it alone',
+  },
+  {
+    group: WEFT,
+    flags: '--cni-conf-dir <directory>',
+    default: '/etc/cni/net.d',
+    description: 'where 10-weft.conflist is written once pods can be served; "" for none',
+  },
+  {
+    group: WEFT,
+    flags: '--cni-plugin <file>',
+    description: 'the plugin binary to put there',
+    defaultText: 'dist/native/weft-cni of this installation',
+  },
+  {
+    group: WEFT,
+    flags: '--host-local-dir <directory>',
+    description: "the reference host-local plugin's data; addresses recorded there are not given out",
+  },
+  {
+    group: WEFT,
+    flags: '--dry-run [boolean]',
+    default: false,
+    description: 'print what would be done to the kernel, one command a line, and exit',
+  },
+  {
+    group: WEFT,
+    flags: '--log-level <level>',
+    default: 'info',
+    description: 'trace, debug, info, warn or error; SIGHUP turns debug on and off',
+  },
+  {
+    group: WEFT,
+    flags: '--healthz-ip <address>',
+    flannel: true,
+    default: '0.0.0.0',
+    description: 'address of /healthz, /readyz and /metrics',
+  },
+  {
+    group: WEFT,
+    flags: '--healthz-port <port>',
+    flannel: true,
+    default: '0',
+    description: 'its port; 0 for none. The same is always served on <run-dir>/agent.sock',
+  },
+  {
+    group: FLANNEL,
+    flags: '--iface <name...>',
+    flannel: true,
+    description: 'external interface by name or address; repeat for alternatives',
+    defaultText: "the default route's",
+  },
+  {
+    group: FLANNEL,
+    flags: '--iface-regex <pattern...>',
+    flannel: true,
+    description: 'the first interface whose name or address matches; after --iface',
+  },
+  {
+    group: FLANNEL,
+    flags: '--iface-can-reach <address>',
+    flannel: true,
+    description: 'the interface that packets to this address leave by',
+  },
+  {
+    group: FLANNEL,
+    flags: '--public-ip <address>',
+    flannel: true,
+    description: 'address that other nodes reach this one by',
+    defaultText: "the interface's",
+  },
+  { group: FLANNEL, flags: '--public-ipv6 <address>', flannel: true, description: 'the same for IPv6' },
+  {
+    group: FLANNEL,
+    flags: '--ip-masq [boolean]',
+    flannel: true,
+    default: true,
+    description: 'masquerade what leaves the pod network',
+  },
+  {
+    group: FLANNEL,
+    flags: '--ip-masq-fully-random-disable [boolean]',
+    flannel: true,
+    default: false,
+    description: 'masquerade without random source ports',
+  },
+  {
+    group: FLANNEL,
+    flags: '--iptables-forward-rules [boolean]',
+    flannel: true,
+    default: true,
+    description: 'accept forwarded packets from and to the pod network (in the table inet weft)',
+  },
+  {
+    group: FLANNEL,
+    flags: '--ip-blackhole-route [boolean]',
+    flannel: true,
+    default: false,
+    description: "a blackhole route for this node's own subnet, below its connected route",
+  },
+  {
+    group: FLANNEL,
+    flags: '--subnet-file <file>',
+    flannel: true,
+    description: 'subnet.env',
+    defaultText: '/run/flannel/subnet.env for /run/weft, else in the run directory',
+  },
+  {
+    group: FLANNEL,
+    flags: '--iptables-resync <seconds>',
+    flannel: true,
+    default: '5',
+    description: 'accepted and not needed: rules are watched, not rewritten',
+  },
+  {
+    group: ETCD,
+    flags: '--etcd-endpoints <urls>',
+    flannel: true,
+    description: 'comma separated',
+    defaultText: 'http://127.0.0.1:4001,http://127.0.0.1:2379',
+  },
+  {
+    group: ETCD,
+    flags: '--etcd-prefix <key>',
+    flannel: true,
+    default: '/coreos.com/network',
+    description: 'all keys are below it',
+  },
+  { group: ETCD, flags: '--etcd-keyfile <file>', flannel: true, description: "client certificate's key" },
+  { group: ETCD, flags: '--etcd-certfile <file>', flannel: true, description: 'client certificate' },
+  { group: ETCD, flags: '--etcd-cafile <file>', flannel: true, description: "authority of the server's certificate" },
+  { group: ETCD, flags: '--etcd-username <name>', flannel: true, description: 'user, when authentication is on' },
+  { group: ETCD, flags: '--etcd-password <text>', flannel: true, description: 'password; better given by environment' },
+  {
+    group: ETCD,
+    flags: '--subnet-lease-renew-margin <minutes>',
+    flannel: true,
+    default: '60',
+    description: 'renew the lease when this much is left of it, below 1440',
+  },
+]
+
+/** The long name without dashes: `ip-masq`. */
+export const flagName = (row: FlagRow): string => /^--([a-z0-9-]+)/.exec(row.flags)![1]!
+
+const envName = (prefix: string, name: string): string => `${prefix}_${name.toUpperCase().replaceAll('-', '_')}`
+
+/** Environment variables of a flag, the first that is set counts. */
+export const envNames = (row: FlagRow): readonly string[] => [
+  envName('WEFT', flagName(row)),
+  ...(row.flannel ? [envName('FLANNELD', flagName(row))] : []),
+]
