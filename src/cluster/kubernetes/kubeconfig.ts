@@ -130,7 +130,7 @@ function execCredentials(
   let held: Credentials | undefined
   let expires = Number.POSITIVE_INFINITY
   return async () => {
-    if (held && Date.now() < expires) return held
+    if (held && performance.now() < expires) return held
     const { stdout } = await promisify(execFile)(file, args, {
       timeout: 60_000,
       maxBuffer: MAX_FILE_BYTES,
@@ -142,7 +142,9 @@ function execCredentials(
     const certificate = text(object, status, 'clientCertificateData')
     const key = text(object, status, 'clientKeyData')
     const expiry = text(object, status, 'expirationTimestamp')
-    expires = expiry === undefined ? Number.POSITIVE_INFINITY : Date.parse(expiry) - 30_000
+    // How long it lasts is read off the wall clock once; a clock that jumps later shortens and lengthens nothing.
+    const lastsMs = expiry === undefined ? Number.POSITIVE_INFINITY : Date.parse(expiry) - Date.now() - 30_000
+    expires = performance.now() + lastsMs
     held = {
       ...client,
       ...(certificate === undefined ? {} : { certificate }),
