@@ -241,6 +241,9 @@ function registerFaults(lab: Command): void {
   simple('start-agent', 'end kill-agent --keep-down or stop-agent').action((node: string, options) =>
     send(options.name, { kind: 'start-agent', node }),
   )
+  simple('reboot-node', "a node's power fails and comes back: agent, pods and namespaces are made anew").action(
+    (node: string, options) => send(options.name, { kind: 'reboot-node', node }),
+  )
   simple('drop-node', "a node's power fails for good: agent, pods and Node object go").action((node: string, options) =>
     send(options.name, { kind: 'drop-node', node }),
   )

@@ -1,10 +1,11 @@
 /**
- * What `weft lab …` may ask a running daemon: status, switching the data path, faults, where a pod is.
+ * What `weft lab …` may ask a running daemon: status, switching the data path, where a pod is; faults are in
+ * fault-commands.ts.
  */
 import type { KubeObject } from './api/interfaces.ts'
 import type { ControlRequest } from './control.ts'
 import { type LabDaemon, NET_CONFIG_MAP } from './daemon.ts'
-import { requireNetem } from './faults.ts'
+import { fault } from './fault-commands.ts'
 import { keyOfObject } from './informer.ts'
 import { labPaths, netnsPath, nodePaths } from './layout.ts'
 import { readTail } from './process.ts'
@@ -323,74 +324,4 @@ async function waitPods(daemon: LabDaemon, namespace: string, labelSelector?: st
     phase: pod.status?.phase,
     ips: ((pod.status?.podIPs ?? []) as { ip: string }[]).map(({ ip }) => ip),
   }))
-}
-
-// ── faults ───────────────────────────────────────────────────────────────────────────────────────────────
-
-async function fault(daemon: LabDaemon, request: ControlRequest): Promise<string> {
-  await daemon.started
-  const { active } = daemon.faults
-  const name = String(request.node ?? '')
-  const live = () => daemon.node(name)
-  switch (request.kind) {
-    case 'kill-agent':
-      await live().agent.kill('SIGKILL', request.keepDown === true)
-      return `agent of ${name} killed${request.keepDown ? '; it stays down until: weft lab fault start-agent' : '; it is started again'}`
-    case 'stop-agent':
-      if (!live().agent.freeze(true)) throw new Error(`no agent runs on ${name}`)
-      return `agent of ${name} is frozen (SIGSTOP)`
-    case 'start-agent':
-      live().agent.freeze(false)
-      live().agent.raise()
-      return `agent of ${name} runs`
-    case 'partition': {
-      live()
-      if (request.other) {
-        const other = daemon.node(String(request.other)).spec.name
-        active.split = [...active.split.filter((pair) => !(pair.includes(name) && pair.includes(other))), [name, other]]
-        await daemon.faults.apply(daemon.spec)
-        return `${name} and ${other} cannot reach each other`
-      }
-      active.isolated = [...new Set([...active.isolated, name])]
-      await daemon.faults.apply(daemon.spec)
-      return `${name} is cut off from everything`
-    }
-    case 'loss':
-      live()
-      active.loss[name] = percentage(request.percent)
-      await daemon.faults.apply(daemon.spec)
-      return `${active.loss[name]}% of the packets from and to ${name} are lost`
-    case 'delay':
-      live()
-      await requireNetem()
-      active.delay[name] = Number(request.milliseconds)
-      await daemon.faults.apply(daemon.spec)
-      return `packets to ${name} take ${active.delay[name]} ms longer`
-    case 'api-down':
-      active.apiDown = true
-      await daemon.faults.apply(daemon.spec)
-      return 'the API server refuses connections of nodes'
-    case 'heal':
-      daemon.faults.clear()
-      await daemon.faults.apply(daemon.spec)
-      return 'partitions, losses and delays are gone'
-    case 'add-node': {
-      const node = await daemon.addNode({
-        ...(name ? { name } : {}),
-        ...(request.subnet === undefined ? {} : { subnet: Number(request.subnet) }),
-      })
-      return `node ${node.name} joined on net${node.subnet}`
-    }
-    case 'drop-node':
-      await daemon.dropNode(name)
-      return `node ${name} is gone`
-    default:
-      throw new Error(`there is no fault ${JSON.stringify(request.kind)}`)
-  }
-}
-
-function percentage(value: unknown): number {
-  const percent = Number(value)
-  if (!(percent > 0 && percent <= 100)) throw new Error(`a loss is more than 0 and at most 100 percent, not ${value}`)
-  return percent
 }

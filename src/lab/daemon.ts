@@ -33,8 +33,9 @@ import {
   nodePaths,
   SERVICE_CIDRS,
 } from './layout.ts'
+import { endProcesses, findProcessesIn } from './process.ts'
 import { wantedPaths, withNode, writeSpec } from './spec.ts'
-import { buildFabric, buildNode, deleteNamespaces, listNetns } from './underlay.ts'
+import { buildFabric, buildNode, listNetns, unplugNode } from './underlay.ts'
 
 export const NET_CONFIG_MAP = { namespace: 'kube-flannel', name: 'kube-flannel-cfg' } as const
 
@@ -268,14 +269,34 @@ export class LabDaemon implements PodRuntime {
     this.#nodes.delete(name)
     this.spec = { ...this.spec, nodes: this.spec.nodes.filter((node) => node.name !== name) }
     writeSpec(this.spec)
-    await live.agent.kill('SIGKILL', true)
-    live.agent.close()
-    await live.kubelet.destroy()
-    deleteNamespaces(this.spec.name, (place) => place === name)
+    await this.#powerOff(live)
     this.faults.forget(name)
     await this.faults.apply(this.spec)
     rmSync(nodePaths(this.spec.name, name).base, { recursive: true, force: true })
     await this.client.delete('nodes', { name }).catch(() => {})
+  }
+
+  /** A node's power fails and comes back: what is on its disk stays, everything that ran starts anew. */
+  async rebootNode(name: string): Promise<void> {
+    const live = this.node(name)
+    await this.#powerOff(live)
+    const next = await this.#prepareNode(live.spec)
+    await this.faults.apply(this.spec)
+    await next.kubelet.register()
+    await this.#beginNode(next)
+  }
+
+  /** Ends every process in a node's and its pods' namespaces without a warning, then the namespaces. */
+  async #powerOff({ spec, agent, kubelet }: LiveNode): Promise<void> {
+    const lab = this.spec.name
+    agent.close()
+    kubelet.close()
+    const places = [netnsPath(lab, spec.name), ...kubelet.podNamespaces()]
+    // Twice and more: what is ended may just have started something.
+    for (let found = findProcessesIn(lab, places); found.length > 0; found = findProcessesIn(lab, places))
+      await endProcesses(found, 0)
+    await unplugNode(this.spec, spec)
+    for (const place of places) deleteNetns(place)
   }
 
   /** Writes net-conf.json of the running cluster. */

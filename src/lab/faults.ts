@@ -2,14 +2,11 @@
  * Faults of the underlay, made by packet rules in the fabric's bridges: partition, loss, and, where the kernel has netem, delay.
  * All active faults are one nftables table, replaced as a whole; the nodes' own namespaces are never touched.
  */
-import { execFile, spawn } from 'node:child_process'
+import { spawn } from 'node:child_process'
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { promisify } from 'node:util'
 import { inNetns } from '../kernel/linux/netns.ts'
 import { type LabSpec, labPaths, type NodeSpec, netnsPath, nodeAddress } from './layout.ts'
-
-const run = promisify(execFile)
 
 export interface ActiveFaults {
   /** Nodes cut off from everything. */
@@ -38,8 +35,9 @@ export function faultRules(spec: LabSpec, faults: ActiveFaults): string {
   }
   for (const [name, percent] of Object.entries(faults.loss)) {
     const parts = Math.round(percent * 100)
-    from.push(`iifname "${name}" numgen random mod 10000 < ${parts} drop`)
-    to.push(`oifname "${name}" numgen random mod 10000 < ${parts} drop`)
+    const chance = parts < 10_000 ? `numgen random mod 10000 < ${parts} ` : ''
+    from.push(`iifname "${name}" ${chance}drop`)
+    to.push(`oifname "${name}" ${chance}drop`)
   }
   for (const pair of faults.split)
     for (const [a, b] of [pair, [...pair].reverse()] as [string, string][]) {
@@ -82,8 +80,22 @@ export class Faults {
     ]
   }
 
-  clear(): void {
-    Object.assign(this.active, none())
+  /** Changes the active faults and makes them so. What the kernel refuses changes nothing, and rejects with its words. */
+  async change(spec: LabSpec, edit: (faults: ActiveFaults) => void): Promise<void> {
+    const before = structuredClone(this.active)
+    edit(this.active)
+    try {
+      await this.apply(spec)
+    } catch (error) {
+      Object.assign(this.active, before)
+      await this.apply(spec)
+      throw error
+    }
+  }
+
+  /** No fault at all. */
+  clear(spec: LabSpec): Promise<void> {
+    return this.change(spec, (faults) => Object.assign(faults, none()))
   }
 
   /** Forgets a node that is gone. */
@@ -113,21 +125,15 @@ export class Faults {
   readonly #delayed = new Set<string>()
 }
 
-/** Throws when this kernel has no netem. */
-export async function requireNetem(): Promise<void> {
-  const scratch = await kernelHasNetem()
-  if (!scratch) throw new Error('this kernel has no netem (CONFIG_NET_SCH_NETEM): delay cannot be made here')
-}
-
-async function kernelHasNetem(): Promise<boolean> {
-  for (const text of ['/proc/config.gz', `/boot/config-${(await run('uname', ['-r'])).stdout.trim()}`]) {
-    if (!existsSync(text)) continue
-    const { stdout } = await run(text.endsWith('.gz') ? 'zgrep' : 'grep', ['NET_SCH_NETEM', text]).catch(() => ({
-      stdout: '',
-    }))
-    return /^CONFIG_NET_SCH_NETEM=[ym]/m.test(stdout)
+/** Throws when this kernel has no netem: tried on the fabric's loopback device, as the kernel may load it on demand. */
+export async function requireNetem(lab: string): Promise<void> {
+  const onLoopback = ['dev', 'lo', 'root']
+  try {
+    await inFabric(lab, ['tc', 'qdisc', 'add', ...onLoopback, 'netem', 'delay', '1ms'])
+  } catch (cause) {
+    throw new Error('this kernel has no netem (CONFIG_NET_SCH_NETEM): delay cannot be made here', { cause })
   }
-  return true
+  await inFabric(lab, ['tc', 'qdisc', 'del', ...onLoopback])
 }
 
 /** Runs a program in the fabric's namespace. Rejects with what it printed when it fails. */

@@ -4,7 +4,7 @@
  *
  * Sources: proc_pid_stat(5) field 22 (starttime), proc_pid_environ(5).
  */
-import { closeSync, fstatSync, openSync, readdirSync, readFileSync, readSync } from 'node:fs'
+import { closeSync, fstatSync, openSync, readdirSync, readFileSync, readSync, statSync } from 'node:fs'
 
 /** Name of the environment variable that marks every process of a lab. */
 export const LAB_VARIABLE = 'WEFT_LAB'
@@ -80,6 +80,22 @@ export function findLabProcesses(lab: string): ProcessIdentity[] {
     if (identity) out.push(identity)
   }
   return out
+}
+
+/** Those of the lab's processes that stand in one of the network namespaces; paths that are no namespace are left out. */
+export function findProcessesIn(lab: string, netnsPaths: readonly string[]): ProcessIdentity[] {
+  const wanted = new Set<number>()
+  for (const path of netnsPaths) {
+    const found = statSync(path, { throwIfNoEntry: false })
+    if (found) wanted.add(found.ino)
+  }
+  return findLabProcesses(lab).filter(({ pid }) => {
+    try {
+      return wanted.has(statSync(`/proc/${pid}/ns/net`).ino)
+    } catch {
+      return false
+    }
+  })
 }
 
 /** Resolves when the condition holds, looking again at growing intervals; false when the time is over. */

@@ -74,3 +74,18 @@ export async function buildNode(spec: LabSpec, node: NodeSpec): Promise<void> {
     own.close()
   }
 }
+
+/** Takes a node's cable out of the fabric; one that is gone already is fine. */
+export async function unplugNode(spec: LabSpec, node: NodeSpec): Promise<void> {
+  const own = openLinuxKernel()
+  const fabric = own.open(netnsPath(spec.name, 'fabric'))
+  try {
+    const port = (await fabric.read('link')).find((link) => link.name === node.name)
+    if (!port) return
+    const [failure] = await fabric.execute([{ verb: 'delete', object: port }])
+    if (failure && failure.code !== 'ENODEV') throw failure
+  } finally {
+    fabric.close()
+    own.close()
+  }
+}

@@ -7,7 +7,6 @@ import { cpus, release, totalmem } from 'node:os'
 import { join } from 'node:path'
 import type { Duplex } from 'node:stream'
 import type { Logger } from 'pino'
-import { deleteNetns } from '../../kernel/linux/netns.ts'
 import type { ExecStreams, KubeObject, LocalClient, LogOptions } from '../api/interfaces.ts'
 import { connectIn } from '../connect.ts'
 import { Informer, isNotFound } from '../informer.ts'
@@ -102,11 +101,11 @@ export class Kubelet {
 
   /** Where a pod's process, namespace and log are, for tools on the same machine. Throws when it does not run here. */
   locate(pod: KubeObject, container: string): Omit<JoinTarget, 'argv'> {
-    return this.#workerOf(pod).containerOf(container)
+    return this.#workerHere(pod).containerOf(container)
   }
 
   logPath(pod: KubeObject, container: string): string | undefined {
-    return this.#workerOf(pod).record.containers[container]?.logPath
+    return this.#workerHere(pod).record.containers[container]?.logPath
   }
 
   recordOf(pod: KubeObject): PodRecord {
@@ -154,10 +153,9 @@ export class Kubelet {
     this.#workers.clear()
   }
 
-  /** The node is no more: ends its pods without telling anyone. Namespaces of its pods go too. */
-  async destroy(): Promise<void> {
-    this.close()
-    for (const record of this.#records.readAll()) if (record.attachment) deleteNetns(record.attachment.netnsPath)
+  /** Network namespaces of the node's pods, as its records have them. Absolute paths. */
+  podNamespaces(): string[] {
+    return this.#records.readAll().flatMap(({ attachment }) => (attachment ? [attachment.netnsPath] : []))
   }
 
   // ── node status ────────────────────────────────────────────────────────────────────────────────────────
@@ -336,8 +334,13 @@ export class Kubelet {
 
   // ── what the API server asks ───────────────────────────────────────────────────────────────────────────
 
+  /** As the API server reaches a pod: over the underlay. */
   #workerOf(pod: KubeObject): PodWorker {
     if (!this.#reachable) throw new Error(`dial tcp ${this.#context.hostIps[0]}:10250: no route to host`)
+    return this.#workerHere(pod)
+  }
+
+  #workerHere(pod: KubeObject): PodWorker {
     const worker = this.#workers.get(pod.metadata.uid!)
     if (!worker) throw new Error(`pod ${pod.metadata.name} is not on node ${this.node.name}`)
     return worker

@@ -155,7 +155,7 @@ export class PodWorker {
   }
 
   #save(): void {
-    this.#context.records.write(this.record)
+    if (!this.#removed) this.#context.records.write(this.record)
   }
 
   async #step(): Promise<void> {
@@ -425,7 +425,7 @@ export class PodWorker {
       })
     } else begin()
     void process.exited.then((report) => {
-      if (this.#live.get(name) !== live) return
+      if (this.#removed || this.#live.get(name) !== live) return
       this.#closeProbes(name)
       this.#live.delete(name)
       this.#markEnded(record, report)
