@@ -1,7 +1,9 @@
 /**
- * `npm run bench -- routes [--routes N] [--rounds R]`: N routes into an empty table, and a change of one, through
- * Kernel.execute as the applier calls it, against `ip -batch` and against bird2's kernel protocol. Every round gives
- * each way a fresh namespace; the ways take turns, and the number of routes is counted afterwards.
+ * `npm run bench -- routes [--routes N] [--rounds R]`: N routes into an empty table, and a change of one, against
+ * `ip -batch` and against bird2's kernel protocol. Ours is the difference between what is wanted and an empty kernel,
+ * planned by the applier's own rules, and its execution. Beside it stands the whole applier: fragment in, everything
+ * settled, every multicast message about our own routes received and compared. Every round gives each way a fresh
+ * namespace; the ways take turns, and the number of routes is counted afterwards.
  *
  * bird's time runs from its start until the kernel counts its routes (looked at every 10 ms), for the change from
  * `birdc configure` until the kernel announces it; parsing its configuration alone is printed beside.
@@ -12,7 +14,12 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
-import type { KernelOp } from '../../src/model/kernel-state.ts'
+import { Applier } from '../../src/apply/applier.ts'
+import { diff } from '../../src/apply/diff.ts'
+import { weftOwnership } from '../../src/apply/ownership.ts'
+import { keyOf } from '../../src/model/kernel-object.ts'
+import type { KernelState } from '../../src/model/kernel-state.ts'
+import type { Route } from '../../src/model/route.ts'
 import { Cidr } from '../../src/net/cidr.ts'
 import { Ip } from '../../src/net/ip.ts'
 import { TestNamespace } from '../netns/namespace.ts'
@@ -24,9 +31,11 @@ const OTHER_GATEWAY = Ip.parse('10.0.0.3')
 
 const destination = (i: number): Cidr => Cidr.of(BASE.plus(i * 256), 24)
 
-const routeOp = (i: number, via: Ip, verb: 'add' | 'set' = 'set'): KernelOp => ({
-  verb,
-  object: { kind: 'route', destination: destination(i), hops: [{ via, device: 'v0' }], protocol: 119 },
+const routeOf = (i: number, via: Ip): Route => ({
+  kind: 'route',
+  destination: destination(i),
+  hops: [{ via, device: 'v0' }],
+  protocol: 119,
 })
 
 /** A fresh namespace with a veth pair whose near end is 10.0.0.1/24. */
@@ -53,19 +62,49 @@ async function measureOurs(routes: number): Promise<Reading> {
   try {
     const kernel = netns.kernel
     await kernel.read('route')
-    const ops = Array.from({ length: routes }, (_, i) => routeOp(i, GATEWAY))
+    const objects = Array.from({ length: routes }, (_, i) => routeOf(i, GATEWAY))
+    const want: KernelState = new Map(objects.map((object) => [keyOf(object), object]))
+    const execute = async (have: KernelState, wanted: KernelState): Promise<void> => {
+      const failed = (await kernel.execute(diff(have, wanted, weftOwnership()))).find((result) => result)
+      if (failed) throw failed
+    }
     const start = performance.now()
-    const results = await kernel.execute(ops)
+    await execute(new Map(), want)
     const load = performance.now() - start
-    const failed = results.find((result) => result)
-    if (failed) throw failed
+    const other = routeOf(routes >> 1, OTHER_GATEWAY)
+    const key = keyOf(other)
     const changeStart = performance.now()
-    const [failure] = await kernel.execute([routeOp(routes >> 1, OTHER_GATEWAY)])
+    await execute(new Map([[key, want.get(key)!]]), new Map([[key, other]]))
     const change = performance.now() - changeStart
-    if (failure) throw failure
     countRoutes(netns, routes)
     return { load, change }
   } finally {
+    netns.delete()
+  }
+}
+
+async function measureApplier(routes: number): Promise<Reading> {
+  const netns = fresh()
+  const applier = new Applier(netns.kernel)
+  try {
+    await applier.start()
+    applier.markComplete()
+    await applier.settle()
+    const objects = Array.from({ length: routes }, (_, i) => routeOf(i, GATEWAY))
+    const start = performance.now()
+    applier.set(...objects.map((object, i) => ({ source: `node/${i}`, objects: [object] })))
+    await applier.settle()
+    const load = performance.now() - start
+    const at = routes >> 1
+    const changeStart = performance.now()
+    applier.set({ source: `node/${at}`, objects: [routeOf(at, OTHER_GATEWAY)] })
+    await applier.settle()
+    const change = performance.now() - changeStart
+    if (applier.failures().length > 0) throw applier.failures()[0]!.error
+    countRoutes(netns, routes)
+    return { load, change }
+  } finally {
+    await applier.close()
     netns.delete()
   }
 }
@@ -164,6 +203,7 @@ export const bench: Bench = {
     const routes = Number(values.routes)
     const folder = mkdtempSync(join(tmpdir(), 'weft-bench-'))
     const ours: Reading[] = []
+    const whole: Reading[] = []
     const ip: Reading[] = []
     const bird: (Reading & { parse: number })[] = []
     try {
@@ -171,6 +211,7 @@ export const bench: Bench = {
       for (let round = 0; round < Number(values.rounds); round++) {
         ours.push(await measureOurs(routes))
         ip.push(measureIpBatch(routes, folder))
+        whole.push(await measureApplier(routes))
         if (!values['no-bird']) bird.push(await measureBird(routes, folder))
       }
     } finally {
@@ -185,6 +226,7 @@ export const bench: Bench = {
     console.log(`${routes} routes, ms, median (range) of ${ours.length} interleaved rounds`)
     console.log(`${''.padEnd(22)} ${'load'.padEnd(30)} change of one`)
     row('weft', ours)
+    row('weft, whole applier', whole)
     row('ip -batch', ip)
     row('bird (from its start)', bird)
     if (bird.length) console.log(`bird, parsing alone:   ${spread(bird.map((reading) => reading.parse))}`)
@@ -198,6 +240,8 @@ export const bench: Bench = {
       ratio: median(ratios),
       routes,
       oursChangeMs: median(ours.map((r) => r.change)),
+      applierMs: median(whole.map((r) => r.load)),
+      applierChangeMs: median(whole.map((r) => r.change)),
       ipChangeMs: median(ip.map((r) => r.change)),
       ...(bird.length && {
         birdMs: median(bird.map((r) => r.load)),

@@ -49,9 +49,13 @@ export interface NetlinkSocketOptions {
 /** Every answer is decoded before the next call of `recv`, so all sockets share one buffer. */
 const inbox = new Uint8Array(256 * 1024)
 
+/** Bytes after which a batch is full. */
+export const BATCH_BYTES = 128 << 10
+/** A send that holds up the event loop stays short. */
+const BATCH_MESSAGES = 512
+
 /**
  * Requests of one send. Numbers start at `firstSequence` and follow each other without gaps.
- * A batch over BATCH_BYTES or BATCH_MESSAGES is `full`: send it and go on with a new one.
  */
 export class RequestBatch {
   readonly writer: Writer
@@ -61,10 +65,12 @@ export class RequestBatch {
    * its last message differently (nfnetlink's batch end) sets it, and NLM_F_ACK on that request, itself.
    */
   awaitedSequence: number | undefined
+  readonly #messagesMax: number
   #next: number
   #lastStart = 0
 
-  constructor(writer: Writer, firstSequence: number) {
+  constructor(writer: Writer, firstSequence: number, messagesMax: number) {
+    this.#messagesMax = messagesMax
     this.writer = writer
     this.firstSequence = firstSequence
     this.#next = firstSequence
@@ -93,8 +99,9 @@ export class RequestBatch {
   get count(): number {
     return this.#next - this.firstSequence
   }
+  /** Send it and go on with a new one. */
   get isFull(): boolean {
-    return this.writer.length >= BATCH_BYTES || this.count >= BATCH_MESSAGES
+    return this.count >= this.#messagesMax || this.writer.length >= BATCH_BYTES
   }
 
   /** The bytes to send; unless `awaitedSequence` is set, the last request now asks for an acknowledgement. */
@@ -109,9 +116,6 @@ export class RequestBatch {
     return bytes[this.#lastStart + 6]! | (bytes[this.#lastStart + 7]! << 8)
   }
 }
-
-const BATCH_BYTES = 128 * 1024
-const BATCH_MESSAGES = 512
 
 /** What a batch brought: the failures by sequence number; no entry is success. */
 export type Failures = ReadonlyMap<number, Acknowledgement>
@@ -152,10 +156,10 @@ export class NetlinkSocket {
       syscalls.setsockoptInt(fd, syscalls.SOL_NETLINK, nl.NETLINK_GET_STRICT_CHK, 1)
   }
 
-  /** An empty batch over this socket's own writer: one batch at a time. */
-  batch(): RequestBatch {
-    this.#writer.reset()
-    return new RequestBatch(this.#writer, this.#sequence)
+  /** An empty batch, over this socket's own writer unless another is given: one batch at a time is being written. */
+  batch(writer = this.#writer, messagesMax = BATCH_MESSAGES): RequestBatch {
+    writer.reset()
+    return new RequestBatch(writer, this.#sequence, messagesMax)
   }
 
   /** Sends a batch and collects what failed. Throws KernelError when it could not be sent at all. */
@@ -166,7 +170,10 @@ export class NetlinkSocket {
     return this.#collect(batch, onData)
   }
 
-  /** The same on a worker thread, for requests on which the kernel waits. Nothing else may use this socket meanwhile. */
+  /**
+   * The same on a worker thread, for requests on which the kernel works long. Until it is answered nothing else may be
+   * sent through this socket and the batch's writer must not be touched; another batch may be written meanwhile.
+   */
   async transactAsync(batch: RequestBatch, onData?: DataListener): Promise<Failures> {
     const bytes = this.#close(batch)
     if (nlDebug) this.#debug('>', bytes)

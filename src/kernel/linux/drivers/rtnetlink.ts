@@ -4,24 +4,21 @@
  *
  * Within a send every op is already encoded, so a name that an unsent message is about to create cannot be resolved:
  * the batch goes out first then. Everything between two awaits is synchronous, so that op lists of several callers
- * can share the socket.
+ * can share the socket. A long list without links has a socket of its own and two threads: see OpRun.
  */
 
-import { KernelError } from '../../../model/errors.ts'
 import { formatOp } from '../../../model/format.ts'
 import type { KernelObject, ObjectKind } from '../../../model/kernel-object.ts'
 import type { KernelOp } from '../../../model/kernel-state.ts'
 import { NETLINK_ROUTE } from '../../../wire/netlink/constants.gen.ts'
 import { describeRtnetlink } from '../../../wire/rtnetlink/describe.ts'
-import { kernelError } from '../../errno.ts'
 import type { KernelEvent, OpResult, Watch } from '../../kernel.ts'
 import type { Driver, DriverContext, DriverSession } from '../driver.ts'
 import { LinkRemoval } from '../link-removal.ts'
-import { failureError, type NetlinkSocket, nextTurn, type RequestBatch, sliceIsOver } from '../netlink-socket.ts'
-import { closeNetns, openNetns } from '../netns.ts'
-import type { AnyRtnetlinkKind, DeviceNames, KindReader, RequestSink } from '../rtnetlink-kind.ts'
+import { type NetlinkSocket, nextTurn, sliceIsOver } from '../netlink-socket.ts'
+import { OpRun } from '../op-run.ts'
+import type { AnyRtnetlinkKind, DeviceNames, KindReader } from '../rtnetlink-kind.ts'
 import { RtnetlinkWatch } from '../rtnetlink-watch.ts'
-import { createTun } from '../tun-device.ts'
 import { addressKind } from './address.ts'
 import { fdbKind } from './fdb.ts'
 import { filterKind } from './filter.ts'
@@ -31,7 +28,8 @@ import { qdiscKind } from './qdisc.ts'
 import { routeKind } from './route.ts'
 import { ruleKind } from './rule.ts'
 
-const ENODEV = 19
+/** From how many ops on another socket and a worker thread pay. */
+const AHEAD_FROM = 1024
 
 const rows: readonly AnyRtnetlinkKind[] = [
   linkKind,
@@ -79,7 +77,16 @@ class RtnetlinkSession implements DriverSession, GroupRemoval {
   }
 
   async execute(ops: readonly KernelOp[]): Promise<readonly OpResult[]> {
-    const run = new OpRun(this.#context, this.#socket, ops)
+    const links = ops.findLastIndex((op) => op.object.kind === 'link') + 1
+    if (ops.length - links < AHEAD_FROM) return this.#executeInTurn(ops)
+    const first = links === 0 ? [] : await this.#executeInTurn(ops.slice(0, links))
+    const rest = await this.#executeAhead(links === 0 ? ops : ops.slice(links))
+    return links === 0 ? rest : [...first, ...rest]
+  }
+
+  /** Batch by batch, each answered before the next is written. */
+  async #executeInTurn(ops: readonly KernelOp[]): Promise<readonly OpResult[]> {
+    const run = new OpRun(this.#context, this.#socket, byKind, ops)
     let sliceStart = performance.now()
     for (let i = 0; i < ops.length; ) {
       if (isLinkDeletion(ops[i]!)) {
@@ -99,6 +106,23 @@ class RtnetlinkSession implements DriverSession, GroupRemoval {
     }
     run.flush()
     return run.results
+  }
+
+  /** Many ops, none about a link: the kernel works on one batch on a worker thread while the next is written. */
+  async #executeAhead(ops: readonly KernelOp[]): Promise<readonly OpResult[]> {
+    const socket = this.#context.openNetlink(NETLINK_ROUTE, { describe: describeRtnetlink })
+    const run = new OpRun(this.#context, socket, byKind, ops, true)
+    try {
+      for (let i = 0; i < ops.length; i++) {
+        run.perform(i)
+        if (run.isFull) await run.sendAhead()
+      }
+      await run.sendAhead()
+      return run.results
+    } finally {
+      await run.land()
+      socket.close()
+    }
   }
 
   /** Deletes the devices of consecutive ops together; returns how many ops that were. */
@@ -192,122 +216,6 @@ class RtnetlinkSession implements DriverSession, GroupRemoval {
 }
 
 const isLinkDeletion = (op: KernelOp): boolean => op.verb === 'delete' && op.object.kind === 'link'
-
-/** One op list on its way: the batch being filled, whose message is whose, and the results. */
-class OpRun implements RequestSink {
-  readonly results: OpResult[]
-  readonly #ops: readonly KernelOp[]
-  readonly #context: DriverContext
-  readonly #socket: NetlinkSocket
-  readonly #indexes = new Map<string, number>()
-  /** Devices that an unsent message makes. */
-  readonly #unborn = new Set<string>()
-  readonly #netnsFds: number[] = []
-  #batch: RequestBatch | undefined
-  /** Op of each message of the batch; -1 for messages that may fail. */
-  #owners: number[] = []
-  #current = 0
-
-  constructor(context: DriverContext, socket: NetlinkSocket, ops: readonly KernelOp[]) {
-    this.#context = context
-    this.#socket = socket
-    this.#ops = ops
-    this.results = new Array<OpResult>(ops.length).fill(undefined)
-  }
-
-  get writer() {
-    return this.#open().writer
-  }
-  get isFull(): boolean {
-    return this.#batch?.isFull ?? false
-  }
-
-  /** Encodes the op at `i`; a failure is its result. */
-  perform(i: number): void {
-    const op = this.#ops[i]!
-    this.#current = i
-    try {
-      if (op.object.kind === 'link' && op.object.type === 'tun' && op.verb === 'add') {
-        this.flush()
-        createTun(this.#context, op.object)
-        this.#encode({ verb: 'set', object: op.object })
-        return
-      }
-      const later = this.#encode(op)
-      if (op.verb === 'add' && op.object.kind === 'link') this.#unborn.add(op.object.name)
-      if (!later) return
-      this.flush()
-      if (this.results[i] === undefined) later()
-    } catch (error) {
-      if (!(error instanceof KernelError)) throw error
-      this.results[i] = error.op === '' ? kernelError(formatOp(op), error.errno, { extack: error.extack }) : error
-    }
-  }
-
-  #encode(op: KernelOp): undefined | (() => void) {
-    const row = byKind.get(op.object.kind)!
-    // The row was chosen by the object's kind, so it takes this op.
-    return (row.encode as (op: KernelOp, sink: RequestSink) => undefined | (() => void))(op, this)
-  }
-
-  begin(type: number, flags: number, mayFail = false): number {
-    this.#owners.push(mayFail ? -1 : this.#current)
-    return this.#open().begin(type, flags)
-  }
-
-  end(start: number): void {
-    this.#open().end(start)
-  }
-
-  index(device: string): number {
-    const known = this.#indexes.get(device)
-    if (known !== undefined) return known
-    if (this.#unborn.has(device)) this.flush()
-    const index = this.#context.deviceIndex(device)
-    if (index === undefined)
-      throw kernelError(formatOp(this.#ops[this.#current]!), ENODEV, { extack: `there is no device ${device}` })
-    this.#indexes.set(device, index)
-    return index
-  }
-
-  netnsFd(path: string): number {
-    const fd = openNetns(path)
-    this.#netnsFds.push(fd)
-    return fd
-  }
-
-  /** The device is about to go: its index means nothing from now on. */
-  forget(device: string): void {
-    this.#indexes.delete(device)
-  }
-
-  /** Sends what is encoded and attributes the failures. */
-  flush(): void {
-    const batch = this.#batch
-    if (!batch || batch.count === 0) return
-    this.#batch = undefined
-    const owners = this.#owners
-    this.#owners = []
-    this.#unborn.clear()
-    try {
-      for (const [sequence, failure] of this.#socket.transact(batch)) {
-        const owner = owners[sequence - batch.firstSequence]
-        if (owner === undefined || owner < 0) continue
-        this.results[owner] ??= failureError(formatOp(this.#ops[owner]!), failure)
-      }
-    } catch (error) {
-      if (!(error instanceof KernelError)) throw error
-      for (const owner of owners) if (owner >= 0) this.results[owner] ??= error
-    } finally {
-      for (const fd of this.#netnsFds.splice(0)) closeNetns(fd)
-    }
-  }
-
-  #open(): RequestBatch {
-    this.#batch ??= this.#socket.batch()
-    return this.#batch
-  }
-}
 
 /** Names resolved once per reading. */
 class CachedNames implements DeviceNames {
