@@ -116,13 +116,14 @@ test('offload features are set, read back, and refused when they are fixed', asy
   ])
 
   const results = await space.kernel.execute([
-    { verb: 'set', object: { ...off, features: { 'netns-local': true } } },
+    { verb: 'set', object: { ...off, features: { 'hw-tc-offload': true } } },
+    { verb: 'set', object: { ...off, features: { 'vlan-challenged': true } } },
     { verb: 'set', object: { ...off, features: { 'no-such-feature': true } } },
     { verb: 'set', object: { ...off, device: 'v7' } },
   ])
   assert.deepEqual(
     results.map((result) => result?.code),
-    ['EOPNOTSUPP', 'EOPNOTSUPP', 'ENODEV'],
+    ['EOPNOTSUPP', 'EINVAL', 'EOPNOTSUPP', 'ENODEV'],
   )
-  assert.match(results[0]!.message, /Cannot ethtool -K v0 netns-local on: /)
+  assert.match(results[0]!.message, /Cannot ethtool -K v0 hw-tc-offload on: hw-tc-offload stays off/)
 })

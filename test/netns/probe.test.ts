@@ -29,7 +29,7 @@ test('what the probe says is what ip and nft can do', async () => {
     vrf: 'ip link add dev probed type vrf table 10',
     vlan: 'ip link add link base dev probed type vlan id 1',
     macvlan: 'ip link add link base dev probed type macvlan mode bridge',
-    ipvlan: 'ip link add link base dev probed-peer type ipvlan mode l3',
+    ipvlan: 'ip link add link base-peer dev probed type ipvlan mode l3',
     ifb: 'ip link add dev probed type ifb',
     gre: 'ip link add dev probed type gre local 127.0.0.1 remote 127.0.0.1',
     bridge: 'ip link add dev probed type bridge',

@@ -403,6 +403,8 @@ test('a namespace entered from inside another leads back there', () => {
 
 test('a dump that a change interrupts starts again and is then whole', async () => {
   using space = new TestNamespace()
+  // A kernel with tunnel modules puts their fallback devices into every namespace.
+  const before = (await space.kernel.read('link')).length
   const bridges = Array.from({ length: 120 }, (_, i): KernelOp => add({ kind: 'link', name: `br${i}`, type: 'bridge' }))
   for (const result of await space.kernel.execute(bridges)) assert.equal(result, undefined)
   const socket = inNetns(space.path, () => new NetlinkSocket(NETLINK_ROUTE))
@@ -425,7 +427,7 @@ test('a dump that a change interrupts starts again and is then whole', async () 
   )
   socket.close()
   assert.equal(restarts, 1)
-  assert.equal(names.size, 122)
+  assert.equal(names.size, before + 121)
   assert.ok(names.has('late'))
 })
 
@@ -472,6 +474,7 @@ test('deleting forty veths at once does not stop the event loop, and their peers
       settings: { peer: { name: `e${i}`, netnsPath: pods.path } },
     }),
   )
+  const before = (await pods.kernel.read('link')).length
   for (const result of await space.kernel.execute(veths.map(add))) assert.equal(result, undefined)
   const lag = monitorEventLoopDelay({ resolution: 1 })
   lag.enable()
@@ -481,7 +484,7 @@ test('deleting forty veths at once does not stop the event loop, and their peers
   lag.disable()
   console.log(`40 deletes: ${took.toFixed(1)} ms, loop delay max ${(lag.max / 1e6).toFixed(1)} ms`)
   assert.ok(results.flat().every((result) => result === undefined))
-  assert.equal((await pods.kernel.read('link')).length, 1)
+  assert.equal((await pods.kernel.read('link')).length, before)
 })
 
 test('a watcher hears of a change by another program', async () => {
