@@ -1,27 +1,35 @@
 /**
  * Fills the captured blocks of documentation pages with what the commands really print, in a lab made for the page.
  *
- *   tsx scripts/capture-docs.ts docs/modes/vxlan.md [MORE.md …]
+ *   tsx scripts/capture-docs.ts                      every page that names a lab
+ *   tsx scripts/capture-docs.ts docs/modes/vxlan.md  these pages
+ *   tsx scripts/capture-docs.ts --twins              nothing is run: the blocks of all pages go to their twins as they are
  *
- * A page names its lab once, `<!-- lab: --backend vxlan -->` (arguments of `weft lab up`), and stands for each block:
+ * A page names a lab, `<!-- lab: --backend vxlan -->` (arguments of `weft lab up`; each mark begins a new lab), and stands for
+ * each block:
  *
  *   <!-- run: weft lab node exec n1 -- ip route -->
  *   ```text
  *   …replaced…
  *   ```
  *
- * `weft lab …` runs with the page's lab; `kubectl …` with its kubeconfig. A command that fails ends the run, unless its line is
- * `<!-- run-failing: … -->`: then it must fail.
+ * A command that fails ends the run, unless its mark is `run-failing`: then it must fail. The lab's own name is shown as the
+ * usual one, the checkout's path as `./`, and tcpdump's remarks about itself are left out; nothing else is changed. The same blocks go into the page's
+ * twin under docs/zh/, so that both languages show one run (scripts/docs.test.ts holds them together).
  */
 import { spawnSync } from 'node:child_process'
-import { readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
+import { parseArgs } from 'node:util'
+import { docPages, twinOf } from './docs.ts'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
-const lab = 'docs'
+const usual = 'lab'
+/** As long as the usual name, so that columns stay where they are. */
+const lab = 'doc'
 
 function shell(command: string, env: NodeJS.ProcessEnv = {}): { ok: boolean; output: string } {
-  const { status, stdout } = spawnSync('bash', ['-c', `${command} 2>&1`], {
+  const { status, stdout } = spawnSync('bash', ['-c', `exec 2>&1; ${command}`], {
     cwd: root,
     encoding: 'utf8',
     env: { ...process.env, ...env, PATH: `${root}:${process.env.PATH}`, COLUMNS: '160' },
@@ -30,26 +38,66 @@ function shell(command: string, env: NodeJS.ProcessEnv = {}): { ok: boolean; out
 }
 
 /** The command as it must run here: with the page's lab named. */
-const named = (command: string) => command.replace(/\bweft lab ((?:node |fault )?\S+)/g, `weft lab $1 --name ${lab}`)
-/** What a reader sees: the commands as they would type them. */
-const shown = (output: string) => output.replaceAll(` --name ${lab}`, '').replace(/ +$/gm, '')
+const named = (command: string) =>
+  command
+    .replace(/\bweft lab ((?:node |fault )?[a-z-]+)/g, `weft lab $1 --name ${lab}`)
+    .replaceAll(`/labs/${usual}/`, `/labs/${lab}/`)
 
-const block = /<!-- (run|run-failing): (.+?) -->\n```text\n[\s\S]*?```/g
+/** What a reader sees: the commands as they would type them, in the lab that they would have. */
+const shown = (output: string) =>
+  output
+    .replaceAll(` --name ${lab}`, '')
+    .replaceAll(`/labs/${lab}/`, `/labs/${usual}/`)
+    .replaceAll(`weft-${lab}-`, `weft-${usual}-`)
+    .replaceAll(root, './')
+    .replaceAll(`lab ${lab}`, `lab ${usual}`)
+    .replace(/^(tcpdump: .*|listening on .*|\d+ packets? (captured|received by filter|dropped by kernel))\n?/gm, '')
+    .replace(/[ \t]+$/gm, '')
+    .trimEnd()
 
-for (const page of process.argv.slice(2)) {
-  const text = readFileSync(page, 'utf8')
-  const lab = /<!-- lab: (.*?) -->/.exec(text)?.[1]
-  if (lab === undefined) throw new Error(`${page} names no lab`)
-  shell(named('weft lab down'))
-  const up = shell(named(`weft lab up ${lab}`))
-  if (!up.ok) throw new Error(up.output)
-  const KUBECONFIG = shell(named('weft lab kubeconfig')).output
-  const filled = text.replace(block, (_whole, kind: string, command: string) => {
-    console.log(`${page}: ${command}`)
-    const { ok, output } = shell(named(command), { KUBECONFIG })
-    if (ok !== (kind === 'run')) throw new Error(`${command}\n${output}`)
-    return `<!-- ${kind}: ${command} -->\n\`\`\`text\n$ ${command}\n${shown(output)}\n\`\`\``
+const mark = /<!-- (lab|run|run-failing): (.+?) -->(\n```text\n[\s\S]*?```)?/g
+
+/** The page with every block captured anew. */
+function capture(page: string, text: string): string {
+  let env: NodeJS.ProcessEnv = {}
+  const filled = text.replace(mark, (whole, kind: string, argument: string) => {
+    console.log(`${page}: ${kind} ${argument}`)
+    if (kind === 'lab') {
+      shell(named('weft lab down'))
+      const up = shell(named(`weft lab up ${argument}`))
+      if (!up.ok) throw new Error(up.output)
+      env = { KUBECONFIG: shell(named('weft lab kubeconfig')).output }
+      return whole
+    }
+    const { ok, output } = shell(named(argument), env)
+    if (ok !== (kind === 'run')) throw new Error(`${argument}\n${output}`)
+    const lines = ['```text', `$ ${argument}`, ...(shown(output) === '' ? [] : [shown(output)]), '```']
+    return `<!-- ${kind}: ${argument} -->\n${lines.join('\n')}`
   })
-  writeFileSync(page, filled)
   shell(named('weft lab down'))
+  return filled
+}
+
+/** The twin with the blocks of the captured page, one after another. */
+function copyBlocks(page: string, from: string, to: string): string {
+  const blocks = [...from.matchAll(mark)]
+  let next = 0
+  const filled = to.replace(mark, (_whole, kind: string, argument: string) => {
+    const block = blocks[next++]
+    if (block?.[1] !== kind || block[2] !== argument)
+      throw new Error(`${twinOf(page)} has ${kind} ${argument} where ${page} has ${block?.[1]} ${block?.[2]}`)
+    return block[0]
+  })
+  if (next !== blocks.length) throw new Error(`${twinOf(page)} lacks ${blocks[next]?.[2]}`)
+  return filled
+}
+
+const { values, positionals } = parseArgs({ options: { twins: { type: 'boolean' } }, allowPositionals: true })
+for (const page of positionals.length > 0 ? positionals : docPages(root)) {
+  const text = readFileSync(page, 'utf8')
+  if (!text.includes('<!-- lab: ')) continue
+  const filled = values.twins ? text : capture(page, text)
+  writeFileSync(page, filled)
+  const twin = twinOf(page)
+  if (existsSync(twin)) writeFileSync(twin, copyBlocks(page, filled, readFileSync(twin, 'utf8')))
 }
