@@ -97,7 +97,6 @@ function formatLinkOp(verb: KernelOp['verb'], link: Link | ForeignLink): string 
         onOff('isolated', link.port.isolated),
         onOff('learning', link.port.learning),
         onOff('guard', link.port.guard),
-        option('state', link.port.state === undefined ? undefined : link.port.state === 'disabled' ? 0 : 3),
       )
     : ''
   return verb === 'add'

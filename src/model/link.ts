@@ -65,8 +65,6 @@ export interface BridgePort {
   readonly isolated?: boolean
   readonly learning?: boolean
   readonly guard?: boolean
-  /** IFLA_BRPORT_STATE. A disabled port passes nothing either way, at once and without waiting for RCU. */
-  readonly state?: 'disabled' | 'forwarding'
 }
 
 interface LinkOf<K extends LinkKind> {

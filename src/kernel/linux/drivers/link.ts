@@ -20,8 +20,6 @@ import type { RequestSink, RtnetlinkKind } from '../rtnetlink-kind.ts'
 
 type AnyLink = Link | ForeignLink
 const EOPNOTSUPP = 95
-const BR_STATE_DISABLED = 0
-const BR_STATE_FORWARDING = 3
 
 type AddressGeneration = NonNullable<Link['addressGeneration']>
 const generations: readonly (readonly [AddressGeneration, number])[] = [
@@ -37,7 +35,6 @@ const generationNames = new Map(generations.map(([name, number]) => [number, nam
 const operationalStates = ['unknown', 'notpresent', 'down', 'lowerlayerdown', 'testing', 'dormant', 'up']
 
 const portData = (port: BridgePort): BridgePortData => ({
-  state: port.state && (port.state === 'disabled' ? BR_STATE_DISABLED : BR_STATE_FORWARDING),
   hairpin: port.hairpin,
   guard: port.guard,
   learning: port.learning,
@@ -208,15 +205,13 @@ export const linkKind: RtnetlinkKind<'link'> = {
 function portOf(attributes: LinkAttributes): { port?: BridgePort } {
   const { portKind, portData: data } = attributes.info ?? {}
   if (portKind !== 'bridge' || !data || data instanceof Uint8Array) return {}
-  const { hairpin, isolated, learning, guard, state } = data as BridgePortData
+  const { hairpin, isolated, learning, guard } = data as BridgePortData
   return {
     port: {
       ...(hairpin !== undefined && { hairpin }),
       ...(isolated !== undefined && { isolated }),
       ...(learning !== undefined && { learning }),
       ...(guard !== undefined && { guard }),
-      ...(state === BR_STATE_DISABLED && { state: 'disabled' as const }),
-      ...(state === BR_STATE_FORWARDING && { state: 'forwarding' as const }),
     },
   }
 }

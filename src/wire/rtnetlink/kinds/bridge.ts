@@ -19,7 +19,6 @@ export const bridge = attributeTable('bridge', {
 export type BridgeData = Decoded<typeof bridge>
 
 export const bridgePort = attributeTable('bridge port', {
-  state: [k.IFLA_BRPORT_STATE, u8],
   hairpin: [k.IFLA_BRPORT_MODE, boolean8],
   guard: [k.IFLA_BRPORT_GUARD, boolean8],
   learning: [k.IFLA_BRPORT_LEARNING, boolean8],
