@@ -4,14 +4,16 @@
 #
 #   scripts/setup.sh           what the lab needs
 #   scripts/setup.sh --tests   also what the tests and benches compare with
+#   scripts/setup.sh --kernels also QEMU and the distribution's kernel, unpacked into .cache/, for the guests of test:kernels
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-with_tests=no
+with_tests=no with_kernels=no
 case "${1:-}" in
   '') ;;
   --tests) with_tests=yes ;;
-  *) echo "usage: scripts/setup.sh [--tests]" >&2; exit 2 ;;
+  --kernels) with_tests=yes with_kernels=yes ;;
+  *) echo "usage: scripts/setup.sh [--tests|--kernels]" >&2; exit 2 ;;
 esac
 
 say() { printf 'setup: %s\n' "$*"; }
@@ -31,6 +33,11 @@ if [ $with_tests = yes ]; then
   wanted="$wanted etcd:etcd-server etcdctl:etcd-client iperf3:iperf3 tshark:tshark ethtool:ethtool conntrack:conntrack"
   wanted="$wanted bird:bird2 jq:jq socat:socat sysctl:procps curl:curl strace:strace /usr/lib/cni/bridge:containernetworking-plugins"
 fi
+if [ $with_kernels = yes ] && [ "$(uname -m)" != x86_64 ]; then
+  say "the guests of test:kernels need x86_64; that tier will be skipped"
+  with_kernels=no
+fi
+[ $with_kernels = no ] || wanted="$wanted qemu-system-x86_64:qemu-system-x86 depmod:kmod"
 missing=""
 for entry in $wanted; do
   what=${entry%%:*}
@@ -53,6 +60,8 @@ if [ -n "$missing" ]; then
     >"$log" 2>&1 || { tail -n 20 "$log" >&2; fail "apt-get could not install:$missing"; }
   rm -f "$log"
 fi
+
+[ $with_kernels = no ] || bash scripts/kernels/fetch.sh || say "no kernel for the guests; test:kernels will be skipped"
 
 # --- npm modules: the lock file, the Node ABI and the machine decide ---
 digest() { sha256sum "$@" | sha256sum | cut -c1-32; }

@@ -5,21 +5,32 @@
  *   tsx scripts/test.ts --tier unit           one tier
  *   tsx scripts/test.ts [--tier T] PATTERN    only files whose path contains PATTERN
  *
- * Tiers: `unit` (x.test.ts beside x.ts, anywhere), `netns` (test/netns: root and network namespaces).
+ * Tiers: `unit` (x.test.ts beside x.ts, anywhere), `netns` (test/netns: root and network namespaces), and, only when
+ * asked for, `kernels` (the list of scripts/kernels/suites.ts, each file in a guest that boots another kernel).
+ *
+ * `--results FILE` adds a line of JSON per passed or skipped test to a file; scripts/kernels/where-ran.ts joins them.
  */
 import { spawnSync } from 'node:child_process'
-import { readdirSync } from 'node:fs'
+import { appendFileSync, readdirSync } from 'node:fs'
+import { release } from 'node:os'
 import { join, relative } from 'node:path'
 import { run } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
+import { emptyReport, type FileReport } from './file-report.ts'
+import { Guests } from './kernels/guest.ts'
+import { suites } from './kernels/suites.ts'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 process.chdir(root)
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
-  options: { tier: { type: 'string', multiple: true }, 'no-checks': { type: 'boolean', default: false } },
+  options: {
+    tier: { type: 'string', multiple: true },
+    'no-checks': { type: 'boolean', default: false },
+    results: { type: 'string' },
+  },
 })
 
 const allTiers: Readonly<Record<string, readonly string[]>> = {
@@ -29,8 +40,10 @@ const allTiers: Readonly<Record<string, readonly string[]>> = {
 const tiers = values.tier ?? Object.keys(allTiers)
 
 function testFiles(tier: string): string[] {
+  if (tier === 'kernels')
+    return suites.map(({ file }) => file).filter((file) => positionals.every((part) => file.includes(part)))
   const folders = allTiers[tier]
-  if (!folders) throw new Error(`There is no tier ${tier}; there are ${Object.keys(allTiers).join(', ')}`)
+  if (!folders) throw new Error(`There is no tier ${tier}; there are ${Object.keys(allTiers).join(', ')}, kernels`)
   const files = folders.flatMap((folder) =>
     readdirSync(join(root, folder), { withFileTypes: true, recursive: true })
       .filter((entry) => entry.isFile() && entry.name.endsWith('.test.ts'))
@@ -57,24 +70,17 @@ interface Totals {
   skipped: number
 }
 
-interface FileReport extends Totals {
-  readonly failures: string[]
-  /** What the file printed, the last part of it. */
-  output: string
-}
-
 /** Runs one file in a process of its own; its tests may stand in a suite file that it imports. */
 async function runFile(file: string): Promise<FileReport> {
-  const report: FileReport = { passed: 0, failed: 0, skipped: 0, failures: [], output: '' }
+  const report = emptyReport()
   const isFile = (name: string) => name === file || name === join(root, file)
   const stream = run({ files: [file], concurrency: 1, timeout: 300_000 })
   stream.on('test:pass', (event) => {
     if (isFile(event.name) || event.details.type === 'suite') return
-    if (event.skip === undefined || event.skip === false) report.passed++
-    else {
-      report.skipped++
-      console.log(`skip ${file}: ${event.name} (${event.skip === true ? 'no reason given' : event.skip})`)
-    }
+    if (event.skip === undefined || event.skip === false) {
+      report.passed++
+      report.passes.push(event.name)
+    } else report.skips.push({ name: event.name, reason: event.skip === true ? 'no reason given' : event.skip })
   })
   stream.on('test:fail', (event) => {
     if (event.details.type === 'suite' || (isFile(event.name) && report.failed > 0)) return
@@ -88,35 +94,64 @@ async function runFile(file: string): Promise<FileReport> {
     })
   stream.resume()
   await new Promise((done) => stream.once('end', done))
-  if (report.passed + report.failed + report.skipped === 0) {
+  if (report.passed + report.failed + report.skips.length === 0) {
     report.failed++
     report.failures.push('ran no test')
   }
   return report
 }
 
-async function runFiles(tier: string, files: readonly string[], totals: Totals): Promise<void> {
+function print(tier: string, file: string, report: FileReport, seconds: number): void {
+  const guests = tier !== 'kernels' && suites.some((suite) => suite.file === file)
+  for (const { name, reason } of report.skips)
+    console.log(`skip ${file}: ${name} (${reason}${guests ? '; runs in npm run test:kernels' : ''})`)
+  const counts = [
+    `${report.passed} passed`,
+    report.failed ? `${report.failed} failed` : [],
+    report.skips.length ? `${report.skips.length} skipped` : [],
+  ].flat()
+  console.log(`${report.failed ? 'FAIL' : 'ok  '} ${tier} ${file}: ${counts.join(', ')} (${seconds.toFixed(1)} s)`)
+  for (const failure of report.failures) console.log(failure.replace(/^/gm, '     '))
+  if (report.failed && report.output) console.log(report.output.replace(/^/gm, '   | '))
+  if (values.results === undefined) return
+  const lines = [
+    ...report.passes.map((name) => ({ tier, file, name, ran: true })),
+    ...report.skips.map(({ name }) => ({ tier, file, name, ran: false })),
+  ]
+  appendFileSync(values.results, lines.map((line) => `${JSON.stringify(line)}\n`).join(''))
+}
+
+async function runFiles(
+  tier: string,
+  files: readonly string[],
+  workers: number,
+  runOne: (file: string) => Promise<FileReport>,
+): Promise<void> {
   const waiting = [...files]
   const worker = async () => {
     for (let file = waiting.shift(); file !== undefined; file = waiting.shift()) {
       const started = performance.now()
-      const report = await runFile(file)
+      const report = await runOne(file)
       totals.passed += report.passed
       totals.failed += report.failed
-      totals.skipped += report.skipped
-      const counts = [
-        `${report.passed} passed`,
-        report.failed ? `${report.failed} failed` : [],
-        report.skipped ? `${report.skipped} skipped` : [],
-      ].flat()
-      const seconds = ((performance.now() - started) / 1000).toFixed(1)
-      console.log(`${report.failed ? 'FAIL' : 'ok  '} ${tier} ${file}: ${counts.join(', ')} (${seconds} s)`)
-      for (const failure of report.failures) console.log(failure.replace(/^/gm, '     '))
-      if (report.failed && report.output) console.log(report.output.replace(/^/gm, '   | '))
+      totals.skipped += report.skips.length
+      print(tier, file, report, (performance.now() - started) / 1000)
     }
   }
-  // The namespaces tier uses the machine's clock, cores and names: one file at a time.
-  await Promise.all(Array.from({ length: tier === 'unit' ? 2 : 1 }, worker))
+  await Promise.all(Array.from({ length: workers }, worker))
+}
+
+/** The kernels tier; on a machine that cannot boot a guest it says why and counts as one skip. */
+async function runGuests(files: readonly string[]): Promise<void> {
+  const guests = await Guests.open()
+  if (typeof guests === 'string') {
+    console.log(`skip the kernels tier: ${guests}`)
+    totals.skipped++
+    return
+  }
+  process.once('exit', () => guests.close())
+  console.log(`guests run Linux ${guests.release}; the machine runs ${release()}`)
+  await runFiles('kernels', files, 2, (file) => guests.run(suites.find((suite) => suite.file === file)!))
 }
 
 const totals: Totals = { passed: 0, failed: 0, skipped: 0 }
@@ -130,7 +165,10 @@ if (!values['no-checks'] && !values.tier && positionals.length === 0) {
 }
 for (const tier of tiers) {
   const files = testFiles(tier)
-  if (files.length) await runFiles(tier, files, totals)
+  if (files.length === 0) continue
+  if (tier === 'kernels') await runGuests(files)
+  // The namespaces tier uses the machine's clock, cores and names: one file at a time.
+  else await runFiles(tier, files, tier === 'unit' ? 2 : 1, runFile)
 }
 console.log(`${totals.passed} passed, ${totals.failed} failed, ${totals.skipped} skipped`)
 process.exit(totals.failed ? 1 : 0)

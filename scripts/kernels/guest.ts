@@ -1,0 +1,204 @@
+/**
+ * Guests of the kernels tier: one test file in one freshly booted kernel of the distribution, in QEMU without hardware
+ * support, so that it runs wherever a process runs. The guest's root is the machine's own, read-only by 9p, with a memory
+ * overlay; it has no network. What it reports comes through a folder of its own.
+ *
+ *   runner ── esbuild ──► bundle of the test file, in .cache/kernels/tests/ (the guest sees the checkout)
+ *      │                                                    │
+ *      └─ qemu -kernel … ──► init.c ──► session.sh ──► node bundle ──► report/tests, report/status, console
+ *
+ * Sources: qemu(1); Documentation/admin-guide/kernel-parameters.txt.
+ */
+import { type ChildProcess, spawn } from 'node:child_process'
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath, pathToFileURL } from 'node:url'
+import { build, type Plugin } from 'esbuild'
+import { emptyReport, type FileReport } from '../file-report.ts'
+import { buildInitramfs } from './initramfs.ts'
+import type { TestLine } from './reporter.ts'
+import type { Suite } from './suites.ts'
+
+const root = fileURLToPath(new URL('../..', import.meta.url))
+const kernelsFolder = join(root, '.cache/kernels')
+const testsFolder = join(kernelsFolder, 'tests')
+const memoryMiB = 1536
+const qemu = 'qemu-system-x86_64'
+
+/** The kernel that guests run, as unpacked by fetch.sh, or undefined when there is none. */
+function findKernel(): { readonly release: string; readonly folder: string } | undefined {
+  if (!existsSync(kernelsFolder)) return undefined
+  const release = readdirSync(kernelsFolder)
+    .filter((name) => existsSync(join(kernelsFolder, name, 'ready')))
+    .sort()
+    .at(-1)
+  return release === undefined ? undefined : { release, folder: join(kernelsFolder, release) }
+}
+
+/** Modules stand in the bundle under the address of their source: what they find beside themselves, they find. */
+const sourceAddresses: Plugin = {
+  name: 'source addresses',
+  setup({ onLoad }) {
+    onLoad({ filter: /\.ts$/ }, ({ path }) => {
+      const text = readFileSync(path, 'utf8')
+      return { loader: 'ts', contents: text.replaceAll('import.meta.url', JSON.stringify(pathToFileURL(path).href)) }
+    })
+  },
+}
+
+/** Bundles a file for a guest, which would need seconds to compile it itself. Returns the path of the bundle. */
+async function bundle(file: string): Promise<string> {
+  const outfile = join(
+    testsFolder,
+    `${file
+      .replace(/^(test|scripts)\//, '')
+      .replace(/\.ts$/, '')
+      .replaceAll('/', '-')}.mjs`,
+  )
+  await build({
+    absWorkingDir: root,
+    entryPoints: [file],
+    outfile,
+    bundle: true,
+    platform: 'node',
+    target: 'node20',
+    format: 'esm',
+    packages: 'external',
+    sourcemap: 'linked',
+    logLevel: 'error',
+    plugins: [sourceAddresses],
+  })
+  return outfile
+}
+
+export class Guests {
+  readonly release: string
+  readonly #kernelFolder: string
+  readonly #workFolder: string
+  readonly #running = new Set<ChildProcess>()
+
+  private constructor(release: string, kernelFolder: string, workFolder: string) {
+    this.release = release
+    this.#kernelFolder = kernelFolder
+    this.#workFolder = workFolder
+  }
+
+  /** Makes ready what all guests share. Returns the reason when no guest can run on this machine. */
+  static async open(): Promise<Guests | string> {
+    const kernel = findKernel()
+    if (!kernel) return 'there is no kernel in .cache/kernels; scripts/setup.sh --kernels fetches one'
+    const workFolder = mkdtempSync(join(tmpdir(), 'weft-kernels-'))
+    const guests = new Guests(kernel.release, kernel.folder, workFolder)
+    try {
+      writeFileSync(join(workFolder, 'initramfs'), buildInitramfs(kernel.folder, kernel.release, workFolder))
+      mkdirSync(testsFolder, { recursive: true })
+      await build({
+        absWorkingDir: root,
+        entryPoints: ['scripts/kernels/reporter.ts'],
+        outfile: join(testsFolder, 'reporter.mjs'),
+        platform: 'node',
+        format: 'esm',
+        logLevel: 'error',
+      })
+      return guests
+    } catch (error) {
+      guests.close()
+      return `the guests' first file system cannot be built: ${(error as Error).message}`
+    }
+  }
+
+  /** Ends what still runs and removes what the guests shared. */
+  close(): void {
+    for (const child of this.#running) child.kill('SIGKILL')
+    rmSync(this.#workFolder, { recursive: true, force: true })
+  }
+
+  /** Runs a test file in a guest of its own; resolves with what it reported, also when the guest crashed or hung. */
+  async run(suite: Suite): Promise<FileReport> {
+    const folder = mkdtempSync(join(this.#workFolder, 'guest-'))
+    const quote = (text: string) => `'${text.replaceAll("'", "'\\''")}'`
+    const words = [join(root, 'scripts/kernels/session.sh'), root, this.#kernelFolder, await bundle(suite.file)]
+    writeFileSync(join(folder, 'start'), `exec bash ${[...words, ...(suite.without ?? [])].map(quote).join(' ')}\n`)
+    const seconds = suite.capSeconds ?? 240
+    const { console, ending } = await this.#boot(folder, suite.cpus ?? 1, seconds)
+    const report = readReport(folder)
+    report.output = console
+    if (!existsSync(join(folder, 'status'))) {
+      report.failed++
+      report.failures.push(
+        ending === 'timeout'
+          ? `the guest did not end within ${seconds} s`
+          : `the guest ended before its tests did (${ending})`,
+      )
+    } else {
+      const status = readFileSync(join(folder, 'status'), 'utf8').trim()
+      if (report.passed + report.failed + report.skips.length === 0 || (status !== '0' && report.failed === 0)) {
+        report.failed++
+        report.failures.push(`node ended with ${status} after ${report.passed} tests`)
+      }
+    }
+    rmSync(folder, { recursive: true, force: true })
+    return report
+  }
+
+  /** Boots a kernel over a report folder and waits for its end. */
+  #boot(folder: string, cpus: number, seconds: number): Promise<{ console: string; ending: string }> {
+    const share = (tag: string, path: string, more: string) =>
+      [
+        '-virtfs',
+        `local,path=${path.replaceAll(',', ',,')},mount_tag=${tag},security_model=none,multidevs=remap${more}`,
+      ] as const
+    const child = spawn('setpriv', [
+      ...['--pdeathsig', 'KILL', qemu, '-machine', 'q35', '-accel', 'tcg,thread=multi', '-cpu', 'max'],
+      ...['-smp', `${cpus}`, '-m', `${memoryMiB}`, '-nodefaults', '-no-reboot', '-display', 'none', '-serial', 'stdio'],
+      ...['-kernel', join(this.#kernelFolder, 'boot', `vmlinuz-${this.release}`)],
+      ...['-initrd', join(this.#workFolder, 'initramfs')],
+      ...share('machine', '/', ',readonly=on'),
+      ...share('report', folder, ''),
+      ...['-append', 'console=ttyS0 quiet panic=-1 oops=panic edd=off mitigations=off'],
+    ])
+    this.#running.add(child)
+    return new Promise((resolve) => {
+      let text = ''
+      let ending: string | undefined
+      const hear = (chunk: Buffer) => {
+        text = (text + chunk.toString()).slice(-20_000)
+      }
+      child.stdin!.end()
+      child.stdout!.on('data', hear)
+      child.stderr!.on('data', hear)
+      const timer = setTimeout(() => {
+        ending = 'timeout'
+        child.kill('SIGKILL')
+      }, seconds * 1000)
+      const end = (how: string) => {
+        clearTimeout(timer)
+        this.#running.delete(child)
+        // biome-ignore lint/suspicious/noControlCharactersInRegex: the firmware and the tests colour what they print
+        resolve({ console: text.replace(/\x1b(\[[0-9;?]*[a-zA-Z]|c)|\r/g, ''), ending: ending ?? how })
+      }
+      child.once('error', (error) => end(error.message))
+      child.once('close', (code, signal) => end(signal ?? `exit code ${code}`))
+    })
+  }
+}
+
+/** The tests that a guest reported; the last line may be cut short. */
+function readReport(folder: string): FileReport {
+  const report = emptyReport()
+  const path = join(folder, 'tests')
+  const lines = existsSync(path) ? readFileSync(path, 'utf8').split('\n').slice(0, -1) : []
+  for (const line of lines) {
+    const { name, passed, skip, error } = JSON.parse(line) as TestLine
+    if (skip !== undefined) report.skips.push({ name, reason: skip })
+    else if (passed) {
+      report.passed++
+      report.passes.push(name)
+    } else {
+      report.failed++
+      report.failures.push(`${name}\n${error}`)
+    }
+  }
+  return report
+}

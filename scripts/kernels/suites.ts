@@ -1,0 +1,30 @@
+/**
+ * What runs in the kernels tier: the files of the netns tier to which another kernel adds something, and those of
+ * test/kernels, which need what most machines' own kernel lacks. Longest first: two guests run at once.
+ */
+export interface Suite {
+  /** Path from the root of the checkout. */
+  readonly file: string
+  /** Processors of the guest, 1 when it is not said. */
+  readonly cpus?: number
+  /** Modules kept from loading: the kernel is without them. */
+  readonly without?: readonly string[]
+  /** How long the guest may run, 240 s when it is not said. */
+  readonly capSeconds?: number
+}
+
+export const suites: readonly Suite[] = [
+  { file: 'test/netns/rtnetlink.test.ts' },
+  { file: 'test/netns/kernel-compliance.test.ts' },
+  { file: 'test/netns/twin-walk.test.ts' },
+  { file: 'test/netns/nftables.test.ts' },
+  { file: 'test/netns/nft-compliance.test.ts' },
+  { file: 'test/netns/firewall.test.ts' },
+  { file: 'test/netns/conntrack.test.ts' },
+  { file: 'test/netns/apply.test.ts' },
+  { file: 'test/netns/datapath.test.ts' },
+  { file: 'test/netns/cni-protocol.test.ts' },
+  { file: 'test/netns/cni-capabilities.test.ts' },
+  { file: 'test/netns/tunnel.test.ts' },
+  { file: 'test/netns/probe.test.ts' },
+]
