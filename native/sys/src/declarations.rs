@@ -162,6 +162,8 @@ pub const SOL_UDP: c_int = 17;
 pub const UDP_SEGMENT: c_int = 103;
 pub const UDP_GRO: c_int = 104;
 
+pub const SCM_RIGHTS: c_int = 1;
+pub const MSG_CMSG_CLOEXEC: c_int = 0x4000_0000;
 pub const MSG_DONTWAIT: c_int = 0x40;
 pub const MSG_NOSIGNAL: c_int = 0x4000;
 pub const MSG_WAITFORONE: c_int = 0x10000;
@@ -205,6 +207,7 @@ pub const TUNSETIFF: c_ulong = 0x4004_54ca;
 pub const TUNSETPERSIST: c_ulong = 0x4004_54cb;
 pub const TUNSETOFFLOAD: c_ulong = 0x4004_54d0;
 pub const TUNSETVNETHDRSZ: c_ulong = 0x4004_54d8;
+pub const TUNGETIFF: c_ulong = 0x8004_54d2;
 pub const IFF_TUN: c_short = 0x0001;
 pub const IFF_NO_PI: c_short = 0x1000;
 pub const IFF_VNET_HDR: c_short = 0x4000;
@@ -216,11 +219,10 @@ pub const TUN_F_USO4: c_ulong = 0x20;
 pub const TUN_F_USO6: c_ulong = 0x40;
 pub const SIOCGIFMTU: c_ulong = 0x8921;
 pub const SIOCSIFMTU: c_ulong = 0x8922;
+pub const SIOCSIFTXQLEN: c_ulong = 0x8943;
 
 pub const F_SETFL: c_int = 4;
 pub const O_NONBLOCK: c_int = 0o4000;
-/// Read what is there, do not wait.
-pub const RWF_NOWAIT: c_int = 8;
 
 extern "C" {
     pub fn socket(domain: c_int, kind: c_int, protocol: c_int) -> c_int;
@@ -253,7 +255,6 @@ extern "C" {
     pub fn read(fd: c_int, bytes: *mut c_void, length: usize) -> isize;
     pub fn write(fd: c_int, bytes: *const c_void, length: usize) -> isize;
     pub fn readv(fd: c_int, parts: *const iovec, count: c_int) -> isize;
-    pub fn preadv2(fd: c_int, parts: *const iovec, count: c_int, offset: i64, flags: c_int) -> isize;
     pub fn writev(fd: c_int, parts: *const iovec, count: c_int) -> isize;
     pub fn poll(fds: *mut pollfd, count: c_ulong, timeout_ms: c_int) -> c_int;
     pub fn ppoll(fds: *mut pollfd, count: c_ulong, timeout: *const timespec, mask: *const sigset_t) -> c_int;

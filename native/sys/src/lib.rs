@@ -11,11 +11,13 @@
 mod address;
 mod call;
 mod declarations;
+mod descriptors;
 mod options;
 
 pub use address::SocketAddress;
 pub use call::*;
 pub use declarations::*;
+pub use descriptors::*;
 pub use options::*;
 
 #[cfg(not(all(target_os = "linux", target_pointer_width = "64", target_env = "gnu")))]

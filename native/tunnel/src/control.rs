@@ -3,19 +3,22 @@
 //!
 //! The commands are in native/README.md.
 
+use crate::carry::Carrier;
 use crate::table::{Definition, Prefix};
 use crate::tunnel::Tunnel;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::io::{AsRawFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use weft_sys as sys;
 
-/// Changes when a command changes its meaning.
-pub const PROTOCOL_VERSION: u32 = 1;
+/// Grows with every new command. Commands keep their meaning: an agent and a tunnel of neighbouring versions understand each
+/// other. Since 2: `hand-over`, `release`.
+pub const PROTOCOL_VERSION: u32 = 2;
 const CLIENT_LIMIT: usize = 16;
 const LINE_LIMIT_BYTES: usize = 4096;
 const OUTPUT_LIMIT_BYTES: usize = 16 << 20;
@@ -27,7 +30,18 @@ struct Client {
     output: Vec<u8>,
     /// Lines of a `replace-peers` that are still to come, and what came so far.
     replacement: Option<(usize, BTreeMap<Prefix, SocketAddr>, Option<String>)>,
+    /// The device and the socket go with the next bytes.
+    hands_over: bool,
+    /// Has got them, and will either say `release` or be gone.
+    is_heir: bool,
     closing: bool,
+}
+
+/// The listening socket and its path.
+pub struct Door {
+    listener: UnixListener,
+    path: String,
+    inode: Option<(u64, u64)>,
 }
 
 /// Refuses when something answers at the path.
@@ -38,44 +52,79 @@ pub fn expect_silence(path: &str) -> Result<(), String> {
     }
 }
 
-/// Binds the socket for its owner alone, in place of one that nobody listens to.
-pub fn listen(path: &str) -> Result<UnixListener, String> {
-    match std::fs::remove_file(path) {
-        Err(problem) if problem.kind() != io::ErrorKind::NotFound => return Err(format!("remove {path}: {problem}")),
-        _ => {}
+impl Door {
+    /// Listens, for its owner alone, in place of whoever listened before: there is no moment at which nobody does.
+    pub fn open(path: &str) -> Result<Door, String> {
+        let said = |problem: io::Error| format!("listen on {path}: {problem}");
+        let hidden = Path::new(path).with_file_name(format!(".{}", std::process::id()));
+        match std::fs::remove_file(&hidden) {
+            Err(problem) if problem.kind() != io::ErrorKind::NotFound => return Err(said(problem)),
+            _ => {}
+        }
+        let before = unsafe { sys::umask(0o177) };
+        let listener = UnixListener::bind(&hidden);
+        unsafe { sys::umask(before) };
+        let listener = listener.map_err(said)?;
+        let shown = std::fs::rename(&hidden, path).and_then(|()| listener.set_nonblocking(true));
+        shown.map_err(|problem| {
+            let _ = std::fs::remove_file(&hidden);
+            said(problem)
+        })?;
+        Ok(Door { listener, path: path.to_string(), inode: inode_of(path) })
     }
-    let before = unsafe { sys::umask(0o177) };
-    let listener = UnixListener::bind(Path::new(path));
-    unsafe { sys::umask(before) };
-    let listener = listener.map_err(|problem| format!("listen on {path}: {problem}"))?;
-    listener.set_nonblocking(true).map_err(|problem| format!("listen on {path}: {problem}"))?;
-    Ok(listener)
+
+    fn is_ours(&self) -> bool {
+        self.inode.is_some() && self.inode == inode_of(&self.path)
+    }
+
+    /// Nobody finds it any more. The path of a successor is left alone.
+    fn close(&self) {
+        if self.is_ours() {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
 }
 
-/// Serves until a signal or `shutdown`.
-pub fn serve(tunnel: &Tunnel, listener: &UnixListener, signals: &OwnedFd) -> io::Result<()> {
+fn inode_of(path: &str) -> Option<(u64, u64)> {
+    std::fs::symlink_metadata(path).ok().map(|file| (file.dev(), file.ino()))
+}
+
+/// Serves until a signal, `shutdown` or `release`. Then every packet taken is passed on and the socket's path is gone or a
+/// successor's; connections end with the process, after all else that it held.
+pub fn serve(tunnel: &Tunnel, mut door: Door, signals: &OwnedFd, carrier: Carrier) -> io::Result<()> {
     let mut clients: Vec<Client> = Vec::new();
     loop {
         let mut polled = vec![
             sys::pollfd { fd: signals.as_raw_fd(), events: sys::POLLIN, revents: 0 },
-            sys::pollfd { fd: listener.as_raw_fd(), events: sys::POLLIN, revents: 0 },
+            sys::pollfd { fd: door.listener.as_raw_fd(), events: sys::POLLIN, revents: 0 },
         ];
         for client in &clients {
             let events = if client.output.is_empty() { sys::POLLIN } else { sys::POLLOUT };
             polled.push(sys::pollfd { fd: client.stream.as_raw_fd(), events, revents: 0 });
         }
         sys::wait(&mut polled, -1)?;
-        if polled[0].revents != 0 {
+        let mut last = polled[0].revents != 0;
+        for (client, event) in clients.iter_mut().zip(&polled[2..]) {
+            last |= event.revents != 0 && client.exchange(tunnel) == Next::End;
+        }
+        if last {
+            // Before the answer: who has got it, or sees the connection end, may start the next process at once.
+            carrier.stop();
+            door.close();
+            clients.iter_mut().for_each(|client| client.write(tunnel));
+            std::mem::forget(clients);
             return Ok(());
         }
-        for (client, event) in clients.iter_mut().zip(&polled[2..]) {
-            if event.revents != 0 && client.exchange(tunnel) == Next::ShutDown {
-                return Ok(());
+        let heir_is_gone = clients.iter().any(|client| client.closing && client.is_heir);
+        clients.retain(|client| !client.closing);
+        if heir_is_gone && !door.is_ours() {
+            match Door::open(&door.path) {
+                Ok(again) => door = again,
+                Err(problem) => eprintln!("weft-tunnel: {problem}"),
             }
         }
-        clients.retain(|client| !client.closing);
         if polled[1].revents != 0 {
-            accept(listener, &mut clients);
+            accept(&door.listener, &mut clients);
         }
     }
 }
@@ -83,8 +132,15 @@ pub fn serve(tunnel: &Tunnel, listener: &UnixListener, signals: &OwnedFd) -> io:
 fn accept(listener: &UnixListener, clients: &mut Vec<Client>) {
     while let Ok((stream, _)) = listener.accept() {
         if clients.len() < CLIENT_LIMIT && stream.set_nonblocking(true).is_ok() {
-            let (input, output) = (Vec::new(), Vec::new());
-            clients.push(Client { stream, input, output, replacement: None, closing: false });
+            clients.push(Client {
+                stream,
+                input: Vec::new(),
+                output: Vec::new(),
+                replacement: None,
+                hands_over: false,
+                is_heir: false,
+                closing: false,
+            });
         }
     }
 }
@@ -92,7 +148,15 @@ fn accept(listener: &UnixListener, clients: &mut Vec<Client>) {
 #[derive(PartialEq, Eq)]
 enum Next {
     GoOn,
-    ShutDown,
+    End,
+}
+
+/// The first whole line of what has come, which is taken out; without its end.
+pub fn take_line(input: &mut Vec<u8>) -> Option<String> {
+    let end = input.iter().position(|byte| *byte == b'\n')?;
+    let line = String::from_utf8_lossy(&input[..end]).trim().to_string();
+    input.drain(..=end);
+    Some(line)
 }
 
 impl Client {
@@ -105,22 +169,33 @@ impl Client {
                 Err(problem) => self.closing = problem.kind() != io::ErrorKind::WouldBlock,
             }
         }
-        let mut next = Next::GoOn;
-        while let Some(end) = self.input.iter().position(|byte| *byte == b'\n') {
-            let line = String::from_utf8_lossy(&self.input[..end]).trim().to_string();
-            self.input.drain(..=end);
-            if self.line(tunnel, &line) == Next::ShutDown {
-                next = Next::ShutDown;
+        while let Some(line) = take_line(&mut self.input) {
+            if self.line(tunnel, &line) == Next::End {
+                return Next::End;
             }
         }
         self.closing |= self.input.len() > LINE_LIMIT_BYTES || self.output.len() > OUTPUT_LIMIT_BYTES;
-        match sys::write_fd(self.stream.as_raw_fd(), &self.output) {
+        self.write(tunnel);
+        Next::GoOn
+    }
+
+    fn write(&mut self, tunnel: &Tunnel) {
+        if self.output.is_empty() {
+            return;
+        }
+        let socket = self.stream.as_raw_fd();
+        let written = if self.hands_over {
+            sys::send_descriptors(socket, &self.output, &[tunnel.device.fd(), tunnel.socket_fd()])
+        } else {
+            sys::write_fd(socket, &self.output)
+        };
+        match written {
             Ok(count) => {
+                self.hands_over = false;
                 self.output.drain(..count);
             }
             Err(problem) => self.closing |= problem.kind() != io::ErrorKind::WouldBlock,
         }
-        next
     }
 
     fn line(&mut self, tunnel: &Tunnel, line: &str) -> Next {
@@ -133,6 +208,12 @@ impl Client {
             [] => return Next::GoOn,
             ["shutdown"] => Ok(String::new()),
             ["shutdown", "destroy"] => tunnel.device.forget().map(|()| String::new()).map_err(|e| e.to_string()),
+            ["hand-over"] => {
+                (self.hands_over, self.is_heir) = (true, true);
+                Ok(describe(tunnel))
+            }
+            ["release"] if self.is_heir => Ok(String::new()),
+            ["release"] => Err("nothing was handed over here".into()),
             ["replace-peers", count] => match count.parse::<usize>() {
                 Ok(count) if count <= PEER_LIMIT => {
                     self.replacement = Some((count, BTreeMap::new(), None));
@@ -145,10 +226,10 @@ impl Client {
             },
             _ => answer(tunnel, &words),
         };
-        let shuts_down = words[0] == "shutdown" && result.is_ok();
+        let ends = matches!(words[0], "shutdown" | "release") && result.is_ok();
         self.reply(result);
-        if shuts_down {
-            Next::ShutDown
+        if ends {
+            Next::End
         } else {
             Next::GoOn
         }
@@ -272,7 +353,7 @@ fn list(definition: &Definition) -> String {
     definition.peers.iter().map(line).collect()
 }
 
-fn parse_peer(words: &[&str]) -> Result<(Prefix, SocketAddr), String> {
+pub fn parse_peer(words: &[&str]) -> Result<(Prefix, SocketAddr), String> {
     match words {
         [subnet, ip, port] => {
             let ip: IpAddr = ip.parse().map_err(|_| format!("{ip} is not an address"))?;

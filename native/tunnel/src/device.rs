@@ -12,6 +12,9 @@ use weft_sys as sys;
 /// Longest device name (IFNAMSIZ without its NUL).
 const NAME_LIMIT_BYTES: usize = 15;
 const VNET_HEADER_BYTES: usize = 10;
+/// Packets that wait in the device while this process waits for a processor. The kernel's 500 are half a second of one flow
+/// of 1,000 packets a second; these are more than a second of four. More would hold more memory: a burst counts as one.
+const QUEUE_PACKETS: i32 = 4096;
 
 /// `struct virtio_net_hdr`, in the machine's byte order.
 #[repr(C)]
@@ -58,21 +61,43 @@ impl Device {
         let flags = sys::IFF_TUN | sys::IFF_NO_PI | vnet as i16;
         request.ifr_ifru[..2].copy_from_slice(&flags.to_ne_bytes());
         ioctl(fd.as_raw_fd(), sys::TUNSETIFF, &mut request as *mut sys::ifreq as c_ulong)?;
-        let header_bytes = if vnet == 0 { 0 } else { VNET_HEADER_BYTES };
-        if vnet != 0 {
+        Device::prepare(fd, request.ifr_name, vnet != 0)
+    }
+
+    /// Takes a descriptor over from another process that is attached to the device of this name.
+    pub fn adopt(fd: OwnedFd, name: &str) -> io::Result<Device> {
+        let mut request = sys::ifreq { ifr_name: [0; 16], ifr_ifru: [0; 24] };
+        ioctl(fd.as_raw_fd(), sys::TUNGETIFF, &mut request as *mut sys::ifreq as c_ulong)?;
+        if request.ifr_name != name_bytes(name)? {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "it is another device's"));
+        }
+        let flags = i16::from_ne_bytes([request.ifr_ifru[0], request.ifr_ifru[1]]);
+        Device::prepare(fd, request.ifr_name, flags & sys::IFF_VNET_HDR != 0)
+    }
+
+    fn prepare(fd: OwnedFd, name: [u8; 16], has_vnet_header: bool) -> io::Result<Device> {
+        let header_bytes = if has_vnet_header { VNET_HEADER_BYTES } else { 0 };
+        if has_vnet_header {
             let mut size = VNET_HEADER_BYTES as i32;
             ioctl(fd.as_raw_fd(), sys::TUNSETVNETHDRSZ, &mut size as *mut i32 as c_ulong)?;
         }
-        let offloads = if vnet == 0 { 0 } else { choose_offloads(fd.as_raw_fd()) };
+        let offloads = if has_vnet_header { choose_offloads(fd.as_raw_fd()) } else { 0 };
         ioctl(fd.as_raw_fd(), sys::TUNSETPERSIST, 1)?;
-        Ok(Device { fd, name: request.ifr_name, header_bytes, offloads })
+        sys::check(unsafe { sys::fcntl(fd.as_raw_fd(), sys::F_SETFL, sys::O_NONBLOCK) })?;
+        let device = Device { fd, name, header_bytes, offloads };
+        device.set_number(sys::SIOCSIFTXQLEN, QUEUE_PACKETS)?;
+        Ok(device)
     }
 
     pub fn set_mtu(&self, mtu_bytes: u32) -> io::Result<()> {
+        self.set_number(sys::SIOCSIFMTU, mtu_bytes as i32)
+    }
+
+    fn set_number(&self, what: c_ulong, value: i32) -> io::Result<()> {
         let mut request = sys::ifreq { ifr_name: self.name, ifr_ifru: [0; 24] };
-        request.ifr_ifru[..4].copy_from_slice(&(mtu_bytes as i32).to_ne_bytes());
+        request.ifr_ifru[..4].copy_from_slice(&value.to_ne_bytes());
         let socket = sys::open_socket(sys::AF_INET, sys::SOCK_DGRAM, 0)?;
-        ioctl(socket.as_raw_fd(), sys::SIOCSIFMTU, &mut request as *mut sys::ifreq as c_ulong)
+        ioctl(socket.as_raw_fd(), what, &mut request as *mut sys::ifreq as c_ulong)
     }
 
     /// Lets the device go away with this process.

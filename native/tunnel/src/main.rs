@@ -2,9 +2,8 @@
 //! datagram), carried in bursts on both ends where the kernel offers them.
 //!
 //! ```text
-//!   pods ─► route ─► TUN device ─► [send thread]    ─► UDP socket ─► wire ─► a peer
-//!   pods ◄─ route ◄─ TUN device ◄─ [receive thread] ◄─ UDP socket ◄─ wire ◄─ a peer
-//!                         [main thread: control socket]
+//!   pods ◄─► route ◄─► TUN device ◄─► [packet thread] ◄─► UDP socket ◄─► wire ◄─► a peer
+//!                                     [main thread: control socket]
 //! ```
 //! The process is independent of the agent: peers are set over the control socket and stay when the agent is gone. The
 //! device is persistent: it and the routes over it stay when the process is gone.
@@ -12,11 +11,13 @@
 //! Sources: flannel pkg/backend/udp (wire format; the time to live goes down by one on each end);
 //! Documentation/networking/tuntap.rst; udp(7).
 
+mod carry;
 mod checksum;
 mod control;
 mod counters;
 mod datagrams;
 mod device;
+mod handover;
 mod icmp;
 mod merge;
 mod packet;
@@ -26,10 +27,12 @@ mod send;
 mod table;
 mod tunnel;
 
+use carry::Carrier;
+use control::Door;
+use handover::Predecessor;
 use std::net::{IpAddr, SocketAddr};
-use std::thread;
 use table::{Definition, Prefix};
-use tunnel::Tunnel;
+use tunnel::{Inheritance, Tunnel};
 use weft_sys as sys;
 use weft_sys::Options;
 
@@ -44,6 +47,7 @@ weft-tunnel: the user-space UDP tunnel of one node
   --port PORT              UDP port (8285)
   --control PATH           unix socket for commands; see native/README.md
   --subnet NETWORK         a network of this node (repeatable): only packets to it are let in
+  --take-over              take the place of the tunnel that answers at PATH, if one does, with its peers: no packet is lost
   --peer NETWORK=ADDRESS   a first peer, on the same port (repeatable); others come over the control socket
 ";
 
@@ -64,7 +68,7 @@ fn main() {
 
 fn run(arguments: &[String]) -> Result<(), String> {
     let valued = ["device", "mtu", "local", "port", "control", "subnet", "peer"];
-    let options = Options::parse(arguments, &valued, &[])?;
+    let options = Options::parse(arguments, &valued, &["take-over"])?;
     if let Some(extra) = options.rest.first() {
         return Err(format!("there is no argument {extra}"));
     }
@@ -73,32 +77,35 @@ fn run(arguments: &[String]) -> Result<(), String> {
     let port = options.parsed("port")?.unwrap_or(8285);
     let local = SocketAddr::new(options.required("local")?, port);
     let control_path: String = options.required("control")?;
-    let definition = parse_definition(&options, port)?;
+    let mut definition = parse_definition(&options, port)?;
 
-    control::expect_silence(&control_path)?;
     // Before the threads, which inherit the mask.
     let signals = sys::open_signals(&[sys::SIGTERM, sys::SIGINT]).map_err(|problem| format!("signals: {problem}"))?;
-    let tunnel = Tunnel::open(&device, mtu_bytes, local, definition)?;
-    let listener = control::listen(&control_path)?;
-    // The threads wait in system calls that nothing interrupts; the end of the process is their end.
+    let mut predecessor = if options.has("take-over") {
+        Predecessor::find(&control_path)?
+    } else {
+        control::expect_silence(&control_path)?;
+        None
+    };
+    let inherited = match &mut predecessor {
+        Some(predecessor) => {
+            predecessor.peers.append(&mut definition.peers);
+            definition.peers.append(&mut predecessor.peers);
+            predecessor.inherit(&device)?
+        }
+        None => Inheritance::default(),
+    };
+    let tunnel = Tunnel::open(&device, mtu_bytes, local, definition, inherited)?;
+    // The thread lives as long as the process; its end is the process's end.
     let tunnel: &'static Tunnel = Box::leak(Box::new(tunnel));
-    start("weft-send", move || send::Sender::new(tunnel).run())?;
-    start("weft-receive", move || receive::Receiver::new(tunnel).run())?;
+    let carrier = Carrier::start(tunnel).map_err(|problem| format!("start to carry: {problem}"))?;
+    let door = Door::open(&control_path)?;
+    if let Some(predecessor) = predecessor {
+        predecessor.release();
+    }
     // For whoever started this process and waits; it may have gone already.
     let _ = sys::write_all(1, b"ready\n");
-    let served = control::serve(tunnel, &listener, &signals).map_err(|problem| format!("control socket: {problem}"));
-    let _ = std::fs::remove_file(&control_path);
-    served
-}
-
-fn start(name: &str, body: impl FnOnce() -> std::io::Error + Send + 'static) -> Result<(), String> {
-    let whole = move || {
-        let problem = body();
-        eprintln!("weft-tunnel: {}: {problem}", thread::current().name().unwrap_or("thread"));
-        std::process::exit(1);
-    };
-    let thread = thread::Builder::new().name(name.into()).stack_size(128 << 10).spawn(whole);
-    thread.map(|_| ()).map_err(|problem| format!("start {name}: {problem}"))
+    control::serve(tunnel, door, &signals, carrier).map_err(|problem| format!("control socket: {problem}"))
 }
 
 fn parse_definition(options: &Options, port: u16) -> Result<Definition, String> {

@@ -7,7 +7,7 @@ use crate::device::VnetHeader;
 use crate::icmp::{self, Problem, RateLimit};
 use crate::merge::{Merger, Offer, PART_LIMIT};
 use crate::packet::{decrement_hop_limit, parse, Family, Header};
-use crate::table::{Peer, Refusal, Table};
+use crate::table::{Peer, Refusal, Table, TableReader};
 use crate::tunnel::Tunnel;
 use std::io;
 use std::mem::size_of;
@@ -27,72 +27,103 @@ struct Control([u8; 64]);
 
 pub struct Receiver<'a> {
     tunnel: &'a Tunnel,
+    tables: TableReader<'a>,
+    table: Arc<Table>,
     buffer: Vec<u8>,
+    inbox: Box<Inbox>,
     merger: Merger,
     limit: RateLimit,
     /// What was last let in; good for as long as the table is.
     last_admitted: Option<(SocketAddr, Family, u128, u128)>,
 }
 
+/// What a call that receives is given to fill. It points into itself and into the receiver's buffer, which both stay where
+/// they are.
+struct Inbox {
+    names: [SocketAddress; MESSAGE_LIMIT],
+    controls: [Control; MESSAGE_LIMIT],
+    parts: [sys::iovec; MESSAGE_LIMIT],
+    messages: [sys::mmsghdr; MESSAGE_LIMIT],
+}
+
+impl Inbox {
+    fn new(buffer: &mut [u8]) -> Box<Inbox> {
+        let mut inbox = Box::new(Inbox {
+            names: [SocketAddress::empty(); MESSAGE_LIMIT],
+            controls: [Control([0; 64]); MESSAGE_LIMIT],
+            parts: [sys::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; MESSAGE_LIMIT],
+            messages: unsafe { sys::zeroed() },
+        });
+        for (part, room) in inbox.parts.iter_mut().zip(buffer.chunks_mut(MESSAGE_BYTES)) {
+            *part = sys::iovec { iov_base: room.as_mut_ptr().cast(), iov_len: room.len() };
+        }
+        inbox.renew(MESSAGE_LIMIT);
+        inbox
+    }
+
+    /// Makes the first `count` messages ready to be filled again.
+    fn renew(&mut self, count: usize) {
+        for index in 0..count {
+            self.messages[index].msg_hdr = sys::msghdr {
+                msg_name: self.names[index].as_mut_ptr(),
+                msg_namelen: size_of::<SocketAddress>() as sys::socklen_t,
+                msg_iov: &mut self.parts[index],
+                msg_iovlen: 1,
+                msg_control: self.controls[index].0.as_mut_ptr().cast(),
+                msg_controllen: size_of::<Control>(),
+                msg_flags: 0,
+            };
+        }
+    }
+}
+
 impl<'a> Receiver<'a> {
     pub fn new(tunnel: &'a Tunnel) -> Receiver<'a> {
+        let mut tables = tunnel.table.reader();
+        let mut buffer = vec![0; MESSAGE_LIMIT * MESSAGE_BYTES];
         Receiver {
             tunnel,
-            buffer: vec![0; MESSAGE_LIMIT * MESSAGE_BYTES],
+            table: tables.current().clone(),
+            tables,
+            inbox: Inbox::new(&mut buffer),
+            buffer,
             merger: Merger::new(tunnel.device.takes_tcp_bursts(), tunnel.device.takes_udp_bursts()),
             limit: RateLimit::new(),
             last_admitted: None,
         }
     }
 
-    /// Runs until the socket is gone.
-    pub fn run(&mut self) -> io::Error {
-        let mut names = [SocketAddress::empty(); MESSAGE_LIMIT];
-        let mut controls = [Control([0; 64]); MESSAGE_LIMIT];
-        let mut parts = [sys::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; MESSAGE_LIMIT];
-        let mut messages: [sys::mmsghdr; MESSAGE_LIMIT] = unsafe { sys::zeroed() };
-        for (part, room) in parts.iter_mut().zip(self.buffer.chunks_mut(MESSAGE_BYTES)) {
-            *part = sys::iovec { iov_base: room.as_mut_ptr().cast(), iov_len: room.len() };
+    /// Carries what has arrived, and says whether there was anything. Fails when the socket is gone.
+    pub fn turn(&mut self) -> io::Result<bool> {
+        let messages = self.inbox.messages.as_mut_ptr();
+        let received = sys::retry(|| unsafe {
+            let (limit, flags) = (MESSAGE_LIMIT as u32, sys::MSG_DONTWAIT);
+            sys::recvmmsg(self.tunnel.socket_fd(), messages, limit, flags, std::ptr::null_mut())
+        });
+        let count = match received {
+            Ok(count) => count as usize,
+            Err(problem) if problem.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+            Err(problem) if is_passing(&problem) => return Ok(true),
+            Err(problem) => return Err(problem),
+        };
+        if !Arc::ptr_eq(self.tables.current(), &self.table) {
+            self.table = self.tables.current().clone();
+            self.last_admitted = None;
         }
-        let mut tables = self.tunnel.table.reader();
-        let mut table = tables.current().clone();
-        loop {
-            for index in 0..MESSAGE_LIMIT {
-                messages[index].msg_hdr = sys::msghdr {
-                    msg_name: names[index].as_mut_ptr(),
-                    msg_namelen: size_of::<SocketAddress>() as sys::socklen_t,
-                    msg_iov: &mut parts[index],
-                    msg_iovlen: 1,
-                    msg_control: controls[index].0.as_mut_ptr().cast(),
-                    msg_controllen: size_of::<Control>(),
-                    msg_flags: 0,
-                };
+        let table = self.table.clone();
+        self.tunnel.counters.add(Counter::ReceiveCalls, 1);
+        for index in 0..count {
+            let message = &self.inbox.messages[index];
+            let length = message.msg_len as usize;
+            let each_bytes = burst_bytes(&message.msg_hdr, &self.inbox.controls[index]).unwrap_or(length);
+            match self.inbox.names[index].get() {
+                Some(remote) => self.take(&table, remote, index * MESSAGE_BYTES, length, each_bytes),
+                None => self.tunnel.counters.add(Counter::Malformed, 1),
             }
-            let received = sys::retry(|| unsafe {
-                let limit = MESSAGE_LIMIT as u32;
-                let flags = sys::MSG_WAITFORONE;
-                sys::recvmmsg(self.tunnel.socket_fd(), messages.as_mut_ptr(), limit, flags, std::ptr::null_mut())
-            });
-            let count = match received {
-                Ok(count) => count as usize,
-                Err(problem) if is_passing(&problem) => continue,
-                Err(problem) => return problem,
-            };
-            if !Arc::ptr_eq(tables.current(), &table) {
-                table = tables.current().clone();
-                self.last_admitted = None;
-            }
-            self.tunnel.counters.add(Counter::ReceiveCalls, 1);
-            for (index, message) in messages[..count].iter().enumerate() {
-                let length = message.msg_len as usize;
-                let each_bytes = burst_bytes(&message.msg_hdr, &controls[index]).unwrap_or(length);
-                match names[index].get() {
-                    Some(remote) => self.take(&table, remote, index * MESSAGE_BYTES, length, each_bytes),
-                    None => self.tunnel.counters.add(Counter::Malformed, 1),
-                }
-            }
-            self.flush();
         }
+        self.flush();
+        self.inbox.renew(count);
+        Ok(true)
     }
 
     /// Takes the packets of one message, each of them `each_bytes` long, the last perhaps shorter.
@@ -189,17 +220,16 @@ impl<'a> Receiver<'a> {
             .own_address(header.family)
             .and_then(|source| icmp::build(Problem::TimeExceeded, packet, header, source))
             .zip(table.find(header.family, header.source));
-        let (mut error, peer): (Vec<u8>, &Peer) = match error {
+        let (error, peer): (Vec<u8>, &Peer) = match error {
             Some((error, index)) if table.peer(index).remote == *remote => (error, table.peer(index)),
             _ => return,
         };
         if !self.limit.take() {
             return self.tunnel.counters.add(Counter::IcmpLimited, 1);
         }
-        self.tunnel.counters.add(Counter::IcmpSent, 1);
-        let nothing = sys::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
-        let whole = sys::iovec { iov_base: error.as_mut_ptr().cast(), iov_len: error.len() };
-        datagrams::send(self.tunnel, peer, &mut [[whole, nothing]], error.len());
+        let counter =
+            if datagrams::send_one(self.tunnel, peer, &error) { Counter::IcmpSent } else { Counter::SendError };
+        self.tunnel.counters.add(counter, 1);
     }
 }
 
@@ -207,7 +237,6 @@ impl<'a> Receiver<'a> {
 fn is_passing(problem: &io::Error) -> bool {
     let passing = [sys::ECONNREFUSED, sys::EHOSTUNREACH, sys::ENETUNREACH, sys::ENETDOWN, sys::EMSGSIZE];
     problem.raw_os_error().map_or(false, |errno| passing.contains(&errno))
-        || problem.kind() == io::ErrorKind::WouldBlock
 }
 
 /// The size of the datagrams that the kernel joined into this message, when it did.

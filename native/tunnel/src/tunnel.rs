@@ -1,4 +1,5 @@
-//! What the threads of one tunnel share, and its two ends: the TUN device and the UDP socket.
+//! What the threads of one tunnel share, and its two ends: the TUN device and the UDP socket, opened here or taken over from
+//! the process that had them before.
 
 use crate::counters::Counters;
 use crate::device::Device;
@@ -12,7 +13,8 @@ use std::time::{Duration, Instant};
 use weft_sys as sys;
 use weft_sys::SocketAddress;
 
-/// Room for a burst of full-size datagrams that arrives while the packet thread waits for a processor.
+/// Room for what arrives while the packet thread waits for a processor: the kernel counts a small datagram as 1 to 2 KB, so
+/// that the room, which it doubles, is for as many packets as the device's queue holds.
 const SOCKET_BUFFER_BYTES: i32 = 8 << 20;
 /// A process that was just ended holds its device and its port until its threads have left their system calls.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -32,19 +34,35 @@ pub struct Tunnel {
     definition: Mutex<Definition>,
 }
 
+/// What another process handed over.
+#[derive(Default)]
+pub struct Inheritance {
+    pub device: Option<OwnedFd>,
+    /// The socket and the address that it is bound to.
+    pub socket: Option<(OwnedFd, SocketAddr)>,
+}
+
 impl Tunnel {
     pub fn open(
         device_name: &str,
         mtu_bytes: u32,
         local: SocketAddr,
         definition: Definition,
+        inherited: Inheritance,
     ) -> Result<Tunnel, String> {
-        let device = patiently(|| Device::open(device_name)).map_err(|problem| match problem.raw_os_error() {
+        let device = match inherited.device {
+            Some(fd) => Device::adopt(fd, device_name),
+            None => patiently(|| Device::open(device_name)),
+        };
+        let device = device.map_err(|problem| match problem.raw_os_error() {
             Some(sys::EBUSY) => format!("device {device_name} has another process attached to it"),
             _ => format!("open device {device_name}: {problem}"),
         })?;
         device.set_mtu(mtu_bytes).map_err(|problem| format!("set MTU {mtu_bytes} of {device_name}: {problem}"))?;
-        let socket = patiently(|| open_socket(local)).map_err(|problem| format!("listen on {local}: {problem}"))?;
+        let socket = match inherited.socket {
+            Some((socket, address)) if address == local => socket,
+            _ => patiently(|| open_socket(local)).map_err(|problem| format!("listen on {local}: {problem}"))?,
+        };
         let fd = socket.as_raw_fd();
         Ok(Tunnel {
             device,

@@ -1,0 +1,146 @@
+//! The thread that carries packets, both ways. It tries each side without waiting for as long as either has something, then
+//! looks again for a moment before it sleeps: in a conversation the answer comes sooner than a sleeper wakes up. Between two
+//! looks it offers the processor to whoever else wants it. Traffic that leaves longer pauses is slept for.
+//!
+//! ```text
+//! device? socket? ──something──► carry it ─┐
+//!    ▲   └─nothing─► patient? ──yes──► yield┤
+//!    │                  └─no─► poll ────────┤
+//!    └──────────────────────────────────────┘
+//! ```
+
+use crate::receive::Receiver;
+use crate::send::Sender;
+use crate::tunnel::Tunnel;
+use std::io::{self, Write};
+use std::os::unix::io::AsRawFd;
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+use weft_sys as sys;
+
+/// Longest time to look again before sleeping: about two round trips of the fastest networks.
+const LONGEST: Duration = Duration::from_micros(100);
+/// Less than this is not worth a look.
+const SHORTEST: Duration = Duration::from_micros(12);
+
+/// The running thread.
+pub struct Carrier {
+    thread: JoinHandle<()>,
+    stopping: Arc<AtomicBool>,
+    bell: UnixStream,
+}
+
+impl Carrier {
+    /// Starts to carry. When that cannot go on, because the device is gone, the whole process ends and says why.
+    pub fn start(tunnel: &'static Tunnel) -> io::Result<Carrier> {
+        let (bell, heard) = UnixStream::pair()?;
+        let stopping = Arc::new(AtomicBool::new(false));
+        let until = stopping.clone();
+        let body = move || {
+            if let Err(problem) = carry(tunnel, &until, &heard) {
+                eprintln!("weft-tunnel: {problem}");
+                std::process::exit(1);
+            }
+        };
+        let thread = thread::Builder::new().name("weft-carry".into()).stack_size(128 << 10).spawn(body)?;
+        Ok(Carrier { thread, stopping, bell })
+    }
+
+    /// Stops once everything that was taken is passed on.
+    pub fn stop(mut self) {
+        self.stopping.store(true, Ordering::Release);
+        // It cannot be full, and whoever is not there any more needs no bell.
+        let _ = self.bell.write(&[0]);
+        let _ = self.thread.join();
+    }
+}
+
+fn carry(tunnel: &Tunnel, stopping: &AtomicBool, bell: &UnixStream) -> io::Result<()> {
+    let mut sender = Sender::new(tunnel);
+    let mut receiver = Receiver::new(tunnel);
+    let mut patience = Patience::default();
+    while !stopping.load(Ordering::Acquire) {
+        let sent = sender.turn()?;
+        let received = receiver.turn()?;
+        if sent || received {
+            patience.worked();
+            continue;
+        }
+        let start = Instant::now();
+        if patience.looks_again(start) {
+            thread::yield_now();
+            continue;
+        }
+        let entry = |fd| sys::pollfd { fd, events: sys::POLLIN, revents: 0 };
+        sys::wait(&mut [entry(tunnel.device.fd()), entry(tunnel.socket_fd()), entry(bell.as_raw_fd())], -1)?;
+        patience.slept(start.elapsed());
+    }
+    Ok(())
+}
+
+/// How long to look again: as long as it may take while that was enough lately, less and less while it was in vain.
+#[derive(Default)]
+struct Patience {
+    window: Duration,
+    since: Option<Instant>,
+}
+
+impl Patience {
+    fn worked(&mut self) {
+        self.since = None;
+    }
+
+    /// Whether to look once more, there being nothing at this moment.
+    fn looks_again(&mut self, now: Instant) -> bool {
+        if self.window.is_zero() {
+            return false;
+        }
+        let since = *self.since.get_or_insert(now);
+        if now.saturating_duration_since(since) < self.window {
+            return true;
+        }
+        self.window = if self.window / 2 < SHORTEST { Duration::ZERO } else { self.window / 2 };
+        false
+    }
+
+    fn slept(&mut self, duration: Duration) {
+        self.since = None;
+        if duration < LONGEST {
+            self.window = LONGEST;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patience_grows_with_short_pauses_and_ends_with_long_ones() {
+        let start = Instant::now();
+        let mut patience = Patience::default();
+        assert!(!patience.looks_again(start), "not before there was a reason");
+        patience.slept(Duration::from_millis(1));
+        assert!(!patience.looks_again(start));
+        patience.slept(Duration::from_micros(40));
+        assert!(patience.looks_again(start));
+        assert!(patience.looks_again(start + Duration::from_micros(99)));
+        patience.worked();
+        let later = start + Duration::from_secs(1);
+        assert!(patience.looks_again(later), "work starts the time anew");
+        let mut in_vain = 0;
+        let mut now = later;
+        while !patience.window.is_zero() {
+            now += LONGEST;
+            assert!(!patience.looks_again(now), "in vain");
+            patience.slept(Duration::from_millis(1));
+            in_vain += 1;
+            patience.looks_again(now);
+            assert!(in_vain < 10);
+        }
+        assert!(!patience.looks_again(now));
+    }
+}
