@@ -264,6 +264,40 @@ test('a dry run prints the lines and touches nothing', async () => {
   await applier.close()
 })
 
+test('an nft set of another type is made anew under the rules that use it', async () => {
+  const kernel = FakeKernel.create()
+  const table = { family: 'inet', table: 'weft' } as const
+  const rules = [{ statements: [{ match: ['ip saddr' as const], right: '@s' }, { verdict: 'drop' as const }] }]
+  const set = (interval: boolean): Fragment => ({
+    source: 'set',
+    objects: [{ kind: 'nft-set', ...table, name: 's', type: ['ipv4_addr'], ...(interval && { flags: ['interval'] }) }],
+  })
+  const { applier, clock } = await started(
+    kernel,
+    {},
+    { source: 'table', objects: [{ kind: 'nft-table', family: 'inet', name: 'weft' }] },
+    { source: 'chain', objects: [{ kind: 'nft-chain', ...table, name: 'c', rules }] },
+    { source: 'element', objects: [{ kind: 'nft-element', ...table, set: 's', key: '10.0.0.1' }] },
+    set(false),
+  )
+  applier.markComplete()
+  applier.set(set(true), {
+    source: 'block',
+    objects: [{ kind: 'nft-element', ...table, set: 's', key: '10.1.0.0/16' }],
+  })
+  await applier.settle()
+  clock.advance(1000)
+  await applier.settle()
+  assert.deepEqual(applier.failures(), [])
+  const fresh = FakeKernel.create()
+  const wants = [...applier.desired.state().values()]
+  const { applier: second } = await started(fresh, {}, { source: 'all', objects: wants })
+  assert.deepEqual(described(kernel).sort(), described(fresh).sort())
+  assert.equal(described(kernel).filter((line) => line.includes('nft-element')).length, 2)
+  await applier.close()
+  await second.close()
+})
+
 test('one refused nft rule does not keep the others out', async () => {
   const kernel = FakeKernel.create()
   const table = { family: 'inet', table: 'weft' } as const

@@ -62,6 +62,7 @@ export interface ApplierCounts {
 
 const KINDS: readonly (readonly ObjectKind[])[] = [
   ['link'],
+  ['sysctl', 'offload'],
   ['address', 'neighbour', 'fdb'],
   ['route', 'rule'],
   ['nft-table', 'nft-set', 'nft-counter', 'nft-chain', 'nft-element'],
@@ -243,6 +244,7 @@ export class Applier {
       have: (key) => this.#mirror.get(key),
       want: (key) => this.desired.get(key),
       wantedOnDevice: (device) => this.desired.onDevice(device),
+      wanted: () => this.desired.entries(),
     })
   }
 

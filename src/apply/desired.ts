@@ -52,6 +52,10 @@ export class Desired {
     return this.#wants.keys()
   }
 
+  *entries(): IterableIterator<readonly [KernelKey, KernelObject]> {
+    for (const [key, want] of this.#wants) yield [key, want.object]
+  }
+
   /** Keys that a source wants, in its fragment's order. */
   keysOf(source: string): readonly KernelKey[] {
     return this.#keysOf.get(source) ?? noKeys

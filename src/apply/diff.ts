@@ -2,8 +2,10 @@
  * From what the kernel has and what is wanted to the operations between them. Pure. The whole-state diff serves dry runs
  * and tests; the applier asks about the keys that changed only, by the same rules.
  */
-import type { KernelKey, KernelObject } from '../model/kernel-object.ts'
+import { type KernelKey, type KernelObject, keyOf } from '../model/kernel-object.ts'
 import type { KernelOp, KernelState } from '../model/kernel-state.ts'
+import type { NftFamily } from '../model/nft.ts'
+import { setsUsedBy } from '../model/nft-reference.ts'
 import { covers, mustRecreate } from './covering.ts'
 import { deviceOf } from './device.ts'
 import { type Change, inOrder } from './order.ts'
@@ -15,11 +17,14 @@ export interface Comparison {
   want(key: KernelKey): KernelObject | undefined
   /** Keys of wanted objects that go when a device goes. */
   wantedOnDevice(device: string): Iterable<KernelKey>
+  /** Everything that is wanted; looked through only when an nft set has to be made anew. */
+  wanted(): Iterable<readonly [KernelKey, KernelObject]>
 }
 
 /**
  * Ops for these keys, in a safe order. A key that is had and not wanted is deleted: the caller passes only keys of ours.
- * A device that goes takes its objects along: they are not deleted one by one, and the wanted ones are added anew.
+ * A device that goes takes its objects along: they are not deleted one by one, and the wanted ones are added anew. So does
+ * an nft set whose definition changes with its elements; the chains whose rules use it are set in the same transaction.
  */
 export function planChanges(keys: Iterable<KernelKey>, comparison: Comparison): KernelOp[] {
   const pending = new Set(keys)
@@ -31,12 +36,49 @@ export function planChanges(keys: Iterable<KernelKey>, comparison: Comparison): 
     if (!want || (!covers(have, want) && mustRecreate(have, want))) lost.add(have.name)
   }
   for (const device of lost) for (const key of comparison.wantedOnDevice(device)) pending.add(key)
+  const renewed = renewedSets(pending, comparison)
+  const pointed = renewed.size > 0 ? usersOf(renewed, comparison, pending) : noKeys
   const changes: Change[] = []
   for (const key of pending) {
-    const change = changeOf(comparison.have(key), comparison.want(key), lost)
+    const have = comparison.have(key)
+    const want = comparison.want(key)
+    const goesAlong = have?.kind === 'nft-element' && renewed.has(setKey(have, have.set))
+    const change = goesAlong ? changeOf(undefined, want, lost) : changeOf(have, want, lost)
     if (change.length > 0) changes.push(change)
+    else if (have && want && pointed.has(key)) changes.push([{ verb: 'set', object: want, was: have }])
   }
   return inOrder(changes)
+}
+
+const noKeys: ReadonlySet<KernelKey> = new Set()
+
+const setKey = ({ family, table }: { readonly family: NftFamily; readonly table: string }, name: string): KernelKey =>
+  keyOf({ kind: 'nft-set', family, table, name, type: [] })
+
+/** Keys of the nft sets among these whose definition changes. */
+function renewedSets(keys: Iterable<KernelKey>, comparison: Comparison): Set<KernelKey> {
+  const renewed = new Set<KernelKey>()
+  for (const key of keys) {
+    const have = comparison.have(key)
+    if (have?.kind !== 'nft-set') continue
+    const want = comparison.want(key)
+    if (want && !covers(have, want)) renewed.add(key)
+  }
+  return renewed
+}
+
+/** Adds the wanted elements of these sets and the wanted chains that use them to `pending`; returns the chains. */
+function usersOf(sets: ReadonlySet<KernelKey>, comparison: Comparison, pending: Set<KernelKey>): Set<KernelKey> {
+  const chains = new Set<KernelKey>()
+  for (const [key, object] of comparison.wanted()) {
+    if (object.kind === 'nft-element' && sets.has(setKey(object, object.set))) pending.add(key)
+    if (object.kind !== 'nft-chain') continue
+    if (object.rules.some((rule) => setsUsedBy(rule).some((name) => sets.has(setKey(object, name))))) {
+      pending.add(key)
+      chains.add(key)
+    }
+  }
+  return chains
 }
 
 function changeOf(
@@ -76,5 +118,6 @@ export function diff(have: KernelState, want: KernelState, owner: Ownership): re
     have: (key) => have.get(key),
     want: (key) => want.get(key),
     wantedOnDevice: (device) => onDevice.get(device) ?? [],
+    wanted: () => want,
   })
 }

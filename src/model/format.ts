@@ -24,7 +24,7 @@ const not = (name: string, value: boolean | undefined): string =>
 /** The whole line of an op. */
 export function formatOp(op: KernelOp): string {
   const { verb, object } = op
-  if (isNftObject(object)) return formatNftOp({ verb, object })
+  if (isNftObject(object)) return formatNftOp({ ...op, object })
   switch (object.kind) {
     case 'link':
       return formatLinkOp(verb, object)

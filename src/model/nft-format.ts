@@ -65,6 +65,7 @@ export function formatNftStatement(statement: NftStatement): string {
   if ('vmap' in statement) return `${concatenation(statement.vmap)} vmap @${statement.map}`
   if ('counter' in statement)
     return statement.counter === true ? 'counter' : `counter name ${quoted(statement.counter)}`
+  if ('notrack' in statement) return 'notrack'
   if ('setMark' in statement) return setMarkText(statement.setMark, statement.keepMask)
   if ('masquerade' in statement) return statement.masquerade.fullyRandom ? 'masquerade fully-random' : 'masquerade'
   if ('snat' in statement) return natText('snat', statement.snat.to)
@@ -136,6 +137,9 @@ function setLines(set: NftSet): string[] {
   return lines
 }
 
+/** True when the kernel can keep the set: nothing of a definition can be changed. */
+export const sameDefinition = (a: NftSet, b: NftSet): boolean => setLines(a).join() === setLines(b).join()
+
 /** One element inside the braces of its set. */
 export function formatNftElement({ key, value, comment }: Pick<NftElement, 'key' | 'value' | 'comment'>): string {
   return `${key}${comment === undefined ? '' : ` comment ${quoted(comment)}`}${value === undefined ? '' : ` : ${value}`}`
@@ -143,8 +147,11 @@ export function formatNftElement({ key, value, comment }: Pick<NftElement, 'key'
 
 const place = (object: NftSet | NftCounter | NftChain): string => `${object.family} ${object.table} ${object.name}`
 
-/** A command that brings the object, or removes it. `set` of a chain or an element is the atomic pair of lines that does it. */
-function commandLines(verb: KernelOp['verb'], object: NftObject): string[] {
+/**
+ * A command that brings the object, or removes it. `set` of a chain or an element is the atomic pair of lines that does it;
+ * so is `set` of a set whose definition `was` another.
+ */
+function commandLines(verb: KernelOp['verb'], object: NftObject, was?: KernelOp['was']): string[] {
   const word = verb === 'delete' ? 'delete' : 'add'
   switch (object.kind) {
     case 'nft-table': {
@@ -154,7 +161,10 @@ function commandLines(verb: KernelOp['verb'], object: NftObject): string[] {
     case 'nft-set': {
       const noun = object.data ? 'map' : 'set'
       if (verb === 'delete') return [`delete ${noun} ${place(object)}`]
-      return [`add ${noun} ${place(object)} { ${setLines(object).join('; ')}; }`]
+      const add = `add ${noun} ${place(object)} { ${setLines(object).join('; ')}; }`
+      return verb === 'set' && was?.kind === 'nft-set' && !sameDefinition(was, object)
+        ? [...commandLines('delete', was), add]
+        : [add]
     }
     case 'nft-counter':
       return [`${word} counter ${place(object)}`]
@@ -177,8 +187,8 @@ function commandLines(verb: KernelOp['verb'], object: NftObject): string[] {
 }
 
 /** The operation as lines for `nft -f`, or each after the word `nft`; consecutive ones are one transaction. */
-export function formatNftOp(op: { readonly verb: KernelOp['verb']; readonly object: NftObject }): string {
-  return commandLines(op.verb, op.object)
+export function formatNftOp(op: KernelOp & { readonly object: NftObject }): string {
+  return commandLines(op.verb, op.object, op.was)
     .map((line) => `nft ${line}`)
     .join('\n')
 }

@@ -124,6 +124,29 @@ export function testNftCompliance(name: string, make: () => { kernel: Kernel; di
     assert.deepEqual(await texts(kernel), [])
   })
 
+  scenario('a set gets another definition together with the chains that use it', async (kernel) => {
+    const later: NftRule = { statements: [{ verdict: 'return' }] }
+    const guard = chain('guard', accept, drop, later)
+    await codes(kernel, add(table), add(hosts), add(chain('other', accept)), add(guard))
+    assert.deepEqual(await codes(kernel, add(element('hosts', '10.0.0.1'))), [undefined])
+    const blocks: KernelObject = { ...hosts, flags: ['interval'] } as KernelObject
+    const before = await texts(kernel)
+    assert.deepEqual(await codes(kernel, set(blocks)), ['EBUSY'])
+    assert.deepEqual(await texts(kernel), before)
+    const ops = [set(blocks), set(chain('other', drop)), set(guard), add(element('hosts', '10.1.0.0/16'))]
+    assert.deepEqual(await codes(kernel, ...ops), [undefined, undefined, undefined, undefined])
+    const wanted = [table, blocks, chain('other', drop), guard, element('hosts', '10.1.0.0/16')]
+    assert.deepEqual(await texts(kernel), wanted.map((object) => nftObjectText(object as NftObject)).sort())
+    // And back, when nothing but the set is known of.
+    assert.deepEqual(await codes(kernel, set(hosts), set(chain('other')), set(guard)), [
+      undefined,
+      undefined,
+      undefined,
+    ])
+    const back = [table, hosts, chain('other'), guard].map((object) => nftObjectText(object as NftObject)).sort()
+    assert.deepEqual(await texts(kernel), back)
+  })
+
   scenario('changes are announced', async (kernel) => {
     await codes(kernel, add(table), add(hosts))
     const heard: string[] = []

@@ -6,6 +6,7 @@ import assert from 'node:assert/strict'
 import { afterEach, beforeEach, test } from 'node:test'
 import type { KernelEvent } from '../../src/kernel/kernel.ts'
 import { readNftCounters } from '../../src/kernel/linux/drivers/nft.ts'
+import { LinuxKernel } from '../../src/kernel/linux/linux-kernel.ts'
 import { type KernelObject, keyOf } from '../../src/model/kernel-object.ts'
 import type { NftChain, NftElement, NftRule, NftStatement, NftType } from '../../src/model/nft.ts'
 import { formatNftRule, formatNftRuleset, type NftObject, nftObjectText } from '../../src/model/nft-format.ts'
@@ -348,9 +349,9 @@ test('what anybody changes is announced', async () => {
     heard.length = 0
   }
   try {
-    // Sets older than the watch are learnt at the first element.
+    // The session knows the sets that it wrote or read, also when they are older than the watch.
     space.run('nft add element inet weft hosts { 192.0.2.5 }')
-    await until('resync')
+    await until('new nft-element inet weft hosts 192.0.2.5')
     await apply('add', ...elements.filter(({ set: name }) => name === 'blocks'))
     await until('new nft-element inet weft blocks 255.0.0.0/8')
     space.run('nft delete element inet weft blocks { 10.0.0.0/24 }')
@@ -363,6 +364,24 @@ test('what anybody changes is announced', async () => {
     await until('resync')
   } finally {
     watch.close()
+  }
+})
+
+test('sets that nobody has read are learnt at the first element', async () => {
+  await apply('add', table, ...sets)
+  const other = LinuxKernel.openAt(space.path)
+  let wake = () => {}
+  const resync = new Promise<void>((resolve, reject) => {
+    wake = resolve
+    AbortSignal.timeout(20_000).addEventListener('abort', () => reject(new Error('no resync')), { once: true })
+  })
+  const watch = other.watch(['nft-element'], (event: KernelEvent) => event.type === 'resync' && wake())
+  try {
+    space.run('nft add element inet weft hosts { 192.0.2.6 }')
+    await resync
+  } finally {
+    watch.close()
+    other.close()
   }
 })
 

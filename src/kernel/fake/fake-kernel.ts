@@ -5,7 +5,7 @@
  * one transaction. What it does not have: packets, counters, the local table.
  */
 import { formatOp } from '../../model/format.ts'
-import type { KernelKey, KernelObject, ObjectKind, ObjectOf } from '../../model/kernel-object.ts'
+import { type KernelKey, type KernelObject, keyOf, type ObjectKind, type ObjectOf } from '../../model/kernel-object.ts'
 import type { KernelOp } from '../../model/kernel-state.ts'
 import { errnoOf, kernelError } from '../errno.ts'
 import type { Kernel, KernelEvent, OpResult, Watch } from '../kernel.ts'
@@ -64,9 +64,9 @@ export class FakeKernel implements Kernel {
     return results
   }
 
-  #perform(op: KernelOp): OpResult {
+  #perform(op: KernelOp, together?: ReadonlySet<KernelKey>): OpResult {
     try {
-      this.#namespace.perform(op)
+      this.#namespace.perform(op, together)
       return undefined
     } catch (error) {
       if (!(error instanceof Refusal)) throw error
@@ -79,17 +79,18 @@ export class FakeKernel implements Kernel {
     const trial = new FakeNamespace(this.#machine)
     for (const [key, object] of this.#namespace.objects) trial.objects.set(key, object)
     const order = orderTransaction(ops)
+    const together = new Set(ops.map(({ object }) => keyOf(object)))
     const failures = new Array<Refusal | undefined>(ops.length).fill(undefined)
     for (const i of order) {
       try {
-        trial.perform(ops[i]!)
+        trial.perform(ops[i]!, together)
       } catch (error) {
         if (!(error instanceof Refusal)) throw error
         failures[i] = error
       }
     }
     if (failures.every((failure) => failure === undefined)) {
-      for (const i of order) this.#perform(ops[i]!)
+      for (const i of order) this.#perform(ops[i]!, together)
       return ops.map(() => undefined)
     }
     return ops.map((op, i) =>

@@ -7,6 +7,9 @@
 import { type KernelKey, type KernelObject, keyOf, type ObjectKind, type ObjectOf } from '../../model/kernel-object.ts'
 import type { KernelOp } from '../../model/kernel-state.ts'
 import type { Address, ForeignLink, Link } from '../../model/link.ts'
+import type { NftChain, NftElement, NftSet } from '../../model/nft.ts'
+import { type NftObject, sameDefinition } from '../../model/nft-format.ts'
+import { setsUsedBy } from '../../model/nft-reference.ts'
 import type { Route } from '../../model/route.ts'
 import { Cidr } from '../../net/cidr.ts'
 import { bitsOf, type Ip } from '../../net/ip.ts'
@@ -25,6 +28,7 @@ export class Refusal extends Error {
 }
 
 type Device = Link | ForeignLink
+const noKeys: ReadonlySet<KernelKey> = new Set()
 const RTPROT_KERNEL = 2
 /** IFNAMSIZ minus the terminating NUL. */
 const maxNameLength = 15
@@ -65,8 +69,8 @@ export class FakeNamespace {
     return this.objects.get(`link ${name}`) as Device | undefined
   }
 
-  /** Performs one op or throws Refusal, having changed nothing. */
-  perform(op: KernelOp): void {
+  /** Performs one op or throws Refusal, having changed nothing. `together`: keys of what the same transaction is about. */
+  perform(op: KernelOp, together: ReadonlySet<KernelKey> = noKeys): void {
     const { object, verb } = op
     switch (object.kind) {
       case 'link':
@@ -80,7 +84,7 @@ export class FakeNamespace {
       case 'nft-counter':
       case 'nft-chain':
       case 'nft-element':
-        return this.#performNft(verb, object)
+        return this.#performNft(verb, object, together)
       case 'sysctl':
         if (verb === 'delete') throw new Refusal('EOPNOTSUPP')
         return this.#put(object)
@@ -340,7 +344,7 @@ export class FakeNamespace {
 
   // --- nftables ---
 
-  #performNft(verb: KernelOp['verb'], object: Extract<KernelObject, { kind: `nft-${string}` }>): void {
+  #performNft(verb: KernelOp['verb'], object: NftObject, together: ReadonlySet<KernelKey>): void {
     const exists = this.objects.has(keyOf(object))
     if (verb === 'add' && exists && object.kind !== 'nft-table') throw new Refusal('EEXIST')
     if (verb === 'delete' && !exists) throw new Refusal('ENOENT')
@@ -348,6 +352,7 @@ export class FakeNamespace {
       throw new Refusal('ENOENT')
     if (object.kind === 'nft-element' && !this.objects.has(`nft-set ${object.family} ${object.table} ${object.set}`))
       throw new Refusal('ENOENT')
+    if (verb === 'set' && object.kind === 'nft-set') this.#renewSet(object, together)
     if (verb !== 'delete') return this.#put(object)
     for (const [key, other] of [...this.objects]) {
       const inTable =
@@ -360,5 +365,18 @@ export class FakeNamespace {
       if ((inTable || inSet) && 'family' in other && other.family === object.family) this.#drop(key)
     }
     this.#drop(keyOf(object))
+  }
+
+  /** A set of another definition takes the place of one that no rule uses, but for the rules of chains at hand; its elements go. */
+  #renewSet(set: NftSet, together: ReadonlySet<KernelKey>): void {
+    const present = this.objects.get(keyOf(set))
+    if (present?.kind !== 'nft-set' || sameDefinition(present, set)) return
+    const inTable = (object: NftChain | NftElement): boolean =>
+      object.family === set.family && object.table === set.table
+    for (const chain of this.of('nft-chain'))
+      if (inTable(chain) && !together.has(keyOf(chain)))
+        if (chain.rules.some((rule) => setsUsedBy(rule).includes(set.name))) throw new Refusal('EBUSY')
+    for (const element of this.of('nft-element'))
+      if (inTable(element) && element.set === set.name) this.#drop(keyOf(element))
   }
 }

@@ -35,15 +35,20 @@ const literals: readonly (readonly [selector: NftSelector, values: readonly stri
   ['ct state', ['new', 'established,related']],
   ['ct mark', ['0xffffffff']],
   ['fib daddr type', ['local', 'unicast']],
+  ['@th,224,16', ['0x800', '0x86dd']],
+  ['@th,336,32', ['10.0.0.1', '@s']],
 ]
 const concatenations: readonly (readonly NftSelector[])[] = [
   ['ip saddr', 'th dport'],
   ['ether saddr', 'ip saddr'],
+  ['ip saddr', '@th,336,32'],
+  ['ip6 saddr', '@th,304,128'],
   ['ip6 daddr', 'meta l4proto', 'th dport'],
 ]
 const endings: readonly NftStatement[] = [
   { verdict: 'accept' },
   { verdict: 'drop' },
+  { notrack: true },
   { jump: 'other' },
   { goto: 'other' },
   { masquerade: { fullyRandom: true } },

@@ -270,6 +270,7 @@ function compileStatement(to: Compiler, statement: NftStatement): void {
 
 type LoneStatement = Extract<
   NftStatement,
+  | { notrack: unknown }
   | { counter: unknown }
   | { masquerade: unknown }
   | { limit: unknown }
@@ -280,6 +281,7 @@ type LoneStatement = Extract<
 
 /** Statements that are one expression each. */
 function lone(statement: LoneStatement): NftExpression {
+  if ('notrack' in statement) return { name: 'notrack', data: {} }
   if ('counter' in statement) {
     if (statement.counter === true) return { name: 'counter', data: { bytes: 0n, packets: 0n } }
     return { name: 'objref', data: { type: n.NFT_OBJECT_COUNTER, object: statement.counter } }

@@ -313,6 +313,8 @@ class Decompiler {
 /** Statements that are one expression each. */
 function loneStatement(expression: NftExpression): NftStatement {
   switch (expression.name) {
+    case 'notrack':
+      return { notrack: true }
     case 'counter':
       return { counter: true }
     case 'objref':

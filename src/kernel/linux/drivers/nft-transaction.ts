@@ -6,15 +6,18 @@
  * order that references need: tables, sets, chains, rules away, elements away, elements, rules, and then what is no
  * longer referenced. Two operations on one object keep their order: the later one starts a new round.
  *
- * A chain that exists is changed rule by rule: rules that stay keep their handle and their counters.
+ * A chain that exists is changed rule by rule: rules that stay keep their handle and their counters. A set that is to have
+ * another definition goes and comes again: rules that use it are taken away before and written anew, as far as their chains
+ * are part of the transaction.
  *
  * Sources: include/uapi/linux/netfilter/nf_tables.h; net/netfilter/nfnetlink.c (batches).
  */
 import { keyOf } from '../../../model/kernel-object.ts'
 import type { KernelOp } from '../../../model/kernel-state.ts'
 import type { NftChain, NftCounter, NftElement, NftRule, NftSet, NftTable } from '../../../model/nft.ts'
-import { formatNftOp, formatNftRule, type NftObject } from '../../../model/nft-format.ts'
+import { formatNftRule, type NftObject, sameDefinition } from '../../../model/nft-format.ts'
 import { NftLiteralError } from '../../../model/nft-literal.ts'
+import { setsUsedBy } from '../../../model/nft-reference.ts'
 import { beginAttribute, endAttribute } from '../../../wire/netlink/attribute.ts'
 import * as nl from '../../../wire/netlink/constants.gen.ts'
 import { beginMessage, endMessage } from '../../../wire/netlink/message.ts'
@@ -41,21 +44,17 @@ import {
   writeElement,
   writeNfgenmsg,
 } from '../../../wire/nftables/message.ts'
-import { kernelError } from '../../errno.ts'
 import type { OpResult } from '../../kernel.ts'
 import type { Failures, RequestBatch } from '../netlink-socket.ts'
 import { compileRule } from './nft-compile.ts'
+import { concludeTransaction, type NftOp, type Refused, type Sent } from './nft-outcome.ts'
 import { type InstalledChain, type InstalledRule, longestCommon, ruleDigest, sameBase } from './nft-rule-plan.ts'
 import { encodeAnonymousSet, encodeElement, encodeRange, encodeSet, type WrittenElement } from './nft-set.ts'
 
 const EINVAL = 22
 const ENOENT = 2
-const EOPNOTSUPP = 95
-const ECANCELED = 125
 /** A list of elements is one attribute, which holds 65,535 bytes. */
 const ELEMENT_LIST_BYTES_MAX = 60_000
-
-export type NftOp = KernelOp & { readonly object: NftObject }
 
 export interface TransactionContext {
   /** Definition of a set that exists, by its key. */
@@ -64,37 +63,36 @@ export interface TransactionContext {
   chain(key: string): InstalledChain | undefined
 }
 
-/** The operation in a few words for errors. */
-export const describeNftOp = (op: NftOp): string => formatNftOp(op).split('\n')[0]!
-
-/** Which op a message, or a part of it, stands for. */
-interface Sent {
-  readonly sequence: number
-  /** Start of each op's part within the message, ascending. */
-  readonly parts: readonly { readonly offset: number; readonly op: number }[]
-}
-
 /** Writes one transaction into a batch. */
 export class NftTransaction {
   readonly #batch: RequestBatch
   readonly #ops: readonly NftOp[]
   readonly #context: TransactionContext
   readonly #sent: Sent[] = []
-  readonly #refused = new Map<number, { errno: number; problem: string }>()
+  readonly #refused = new Map<number, Refused>()
   readonly #newSets = new Map<string, NftSet>()
+  /** Sets whose definition changes: they go and come again, and with them the rules that use them. */
+  readonly #renewed = new Set<string>()
+  readonly #removedRules = new Set<bigint>()
   #nextSetId = 1
 
   constructor(batch: RequestBatch, ops: readonly NftOp[], context: TransactionContext) {
     this.#batch = batch
     this.#ops = ops
     this.#context = context
-    for (const { verb, object } of ops)
-      if (object.kind === 'nft-set' && verb !== 'delete') this.#newSets.set(keyOf(object), object)
+    for (const { verb, object } of ops) {
+      if (object.kind !== 'nft-set' || verb === 'delete') continue
+      const key = keyOf(object)
+      this.#newSets.set(key, object)
+      const have = verb === 'set' ? context.set(key) : undefined
+      if (have && !sameDefinition(have, object)) this.#renewed.add(key)
+    }
   }
 
   /** Encodes everything. False when an op cannot be encoded: then nothing must be sent. */
   encode(): boolean {
     this.#mark(n.NFNL_MSG_BATCH_BEGIN)
+    if (this.#renewed.size > 0) this.#removeUsersOfRenewed()
     for (const round of this.#rounds())
       for (const phase of this.#phases) for (const op of round) this.#attempt(phase, op)
     this.#flushElements()
@@ -163,17 +161,40 @@ export class NftTransaction {
     ({ verb, object }, i) => {
       if (verb === 'delete') return
       if (object.kind === 'nft-counter') this.#addCounter(verb, object, i)
-      if (object.kind === 'nft-set') this.#addSet(verb, object, i)
+      if (object.kind === 'nft-set' && !this.#renewed.has(keyOf(object))) this.#addSet(verb, object, i)
     },
     ({ verb, object }, i) => object.kind === 'nft-chain' && verb !== 'delete' && this.#addChain(verb, object, i),
     ({ verb, object }, i) => object.kind === 'nft-chain' && this.#removeRules(verb, object, i),
     ({ verb, object }, i) => object.kind === 'nft-element' && verb !== 'add' && this.#element('delete', object, i),
+    ({ object }, i) => object.kind === 'nft-set' && this.#renewed.has(keyOf(object)) && this.#renewSet(object, i),
     ({ verb, object }, i) => object.kind === 'nft-element' && verb !== 'delete' && this.#element('add', object, i),
     ({ verb, object }, i) => object.kind === 'nft-chain' && verb !== 'delete' && this.#addRules(verb, object, i),
     ({ verb, object }, i) => verb === 'delete' && this.#deleteSetOrCounter(object, i),
     ({ verb, object }, i) => object.kind === 'nft-chain' && verb === 'delete' && this.#deleteChain(object, i),
     ({ verb, object }, i) => object.kind === 'nft-table' && verb === 'delete' && this.#deleteTable(object, i),
   ]
+
+  /** Before anything else, because the sets may go in an earlier round than the one that sets the chain. */
+  #removeUsersOfRenewed(): void {
+    for (const [i, { verb, object }] of this.#ops.entries()) {
+      if (object.kind !== 'nft-chain' || verb !== 'set') continue
+      for (const rule of this.#context.chain(keyOf(object))?.rules ?? [])
+        if (this.#usesRenewed(object, rule.rule)) this.#removeRule(object, rule, i)
+    }
+  }
+
+  #usesRenewed({ family, table }: NftChain, rule: NftRule): boolean {
+    if (this.#renewed.size === 0) return false
+    return setsUsedBy(rule).some((name) => this.#renewed.has(keyOf({ kind: 'nft-set', family, table, name, type: [] })))
+  }
+
+  #removeRule(chain: NftChain, { handle }: InstalledRule, index: number): void {
+    if (this.#removedRules.has(handle)) return
+    this.#removedRules.add(handle)
+    this.#message(index, familyNumbers[chain.family], n.NFT_MSG_DELRULE, 0, () =>
+      ruleMessage.encode(this.#batch.writer, { table: chain.table, chain: chain.name, handle }),
+    )
+  }
 
   /** Adding a table that exists is fine, as it is for nft. */
   #addTable(table: NftTable, index: number): void {
@@ -208,19 +229,15 @@ export class NftTransaction {
   }
 
   #addSet(verb: KernelOp['verb'], set: NftSet, index: number): void {
-    const have = this.#context.set(keyOf(set))
-    if (
-      verb === 'set' &&
-      have &&
-      formatNftOp({ verb: 'add', object: have }) !== formatNftOp({ verb: 'add', object: set })
-    ) {
-      this.#refused.set(index, { errno: EOPNOTSUPP, problem: 'the definition of a set cannot be changed' })
-      return
-    }
     const flags = nl.NLM_F_CREATE | (verb === 'add' ? nl.NLM_F_EXCL : 0)
     this.#message(index, familyNumbers[set.family], n.NFT_MSG_NEWSET, flags, () =>
       setMessage.encode(this.#batch.writer, encodeSet(set, this.#nextSetId++)),
     )
+  }
+
+  #renewSet(set: NftSet, index: number): void {
+    this.#deleteSetOrCounter(set, index)
+    this.#addSet('add', set, index)
   }
 
   #deleteSetOrCounter(object: NftObject, index: number): void {
@@ -275,7 +292,8 @@ export class NftTransaction {
     const installed = verb === 'set' ? this.#context.chain(keyOf(chain)) : undefined
     if (!installed || !sameBase(installed.base, chain.base)) return { have: [], kept: new Map() }
     const wanted = chain.rules.map((rule) => ruleDigest(formatNftRule(rule)))
-    return { have: installed.rules, kept: longestCommon(installed.rules, wanted) }
+    const lasting = installed.rules.filter(({ rule }) => !this.#usesRenewed(chain, rule))
+    return { have: installed.rules, kept: longestCommon(lasting, wanted) }
   }
 
   #removeRules(verb: KernelOp['verb'], chain: NftChain, index: number): void {
@@ -288,11 +306,7 @@ export class NftTransaction {
     }
     const { have, kept } = this.#plan(verb, chain)
     const staying = new Set(kept.values())
-    for (const rule of have)
-      if (!staying.has(rule))
-        this.#message(index, familyNumbers[chain.family], n.NFT_MSG_DELRULE, 0, () =>
-          ruleMessage.encode(this.#batch.writer, { table: chain.table, chain: chain.name, handle: rule.handle }),
-        )
+    for (const rule of have) if (!staying.has(rule)) this.#removeRule(chain, rule, index)
   }
 
   #addRules(verb: KernelOp['verb'], chain: NftChain, index: number): void {
@@ -394,32 +408,8 @@ export class NftTransaction {
     this.#sent.push({ sequence, parts })
   }
 
-  /** One result per op: the transaction happened, or these ops were at fault and the others were not done. */
+  /** One result per op: the transaction happened, or some ops were at fault and the others were not done. */
   results(failures: Failures): readonly OpResult[] {
-    const faults = new Map<number, OpResult>()
-    const fault = (index: number, errno: number, extack: string | undefined, offset?: number) => {
-      if (!faults.has(index))
-        faults.set(index, kernelError(describeNftOp(this.#ops[index]!), errno, { extack, offset }))
-    }
-    for (const [index, { errno, problem }] of this.#refused) fault(index, errno, problem)
-    for (const { sequence, parts } of this.#sent) {
-      const failure = failures.get(sequence)
-      if (!failure) continue
-      const at = failure.offset ?? 0
-      const part = parts.findLast(({ offset }) => offset <= at) ?? parts[0]!
-      fault(part.op, failure.errno, failure.message, failure.offset)
-    }
-    if (faults.size === 0 && failures.size > 0) {
-      // The transaction as a whole: no memory, no permission, a chain that may not be used from its hook.
-      const [failure] = failures.values()
-      return this.#ops.map((op) => kernelError(describeNftOp(op), failure!.errno, { extack: failure!.message }))
-    }
-    if (faults.size === 0) return this.#ops.map(() => undefined)
-    const culprit = describeNftOp(this.#ops[Math.min(...faults.keys())]!)
-    return this.#ops.map(
-      (op, i) =>
-        faults.get(i) ??
-        kernelError(describeNftOp(op), ECANCELED, { extack: `"${culprit}" failed in the same transaction` }),
-    )
+    return concludeTransaction(this.#ops, this.#sent, this.#refused, failures)
   }
 }

@@ -31,6 +31,8 @@ import { decodeElements, decodeSet, familyOf } from './nft-set.ts'
 export interface NftWatchSource {
   chain(table: NftTable, name: string): Promise<NftChain | undefined>
   sets(table: NftTable): Promise<NftSet[]>
+  /** Definition of a set that the session has read or written, by its key. */
+  known(key: string): NftSet | undefined
 }
 
 interface ElementChange {
@@ -181,7 +183,7 @@ export class NftWatch implements Watch {
   #emitElements(key: string, { table, set: name, added, removed }: ElementChange): void {
     // Members of a rule's anonymous set are the chain's business.
     if (name.startsWith('__')) return
-    const set = this.#sets.get(key)
+    const set = this.#sets.get(key) ?? this.#source.known(key)
     if (!set) {
       void this.#learnSets(table)
       return
@@ -190,7 +192,7 @@ export class NftWatch implements Watch {
     for (const element of decodeElements(set, added)) this.#emit('new', element)
   }
 
-  /** A set older than this watch: its types must be read first, and what was announced meanwhile is read as a whole. */
+  /** A set that is older than this watch and that nobody has read: its types first, and then everything again. */
   async #learnSets(table: NftTable): Promise<void> {
     try {
       for (const set of await this.#source.sets(table)) this.#sets.set(keyOf(set), set)

@@ -14,9 +14,10 @@ import type { Kernel, KernelEvent, OpResult, Watch } from '../../kernel.ts'
 import type { Driver, DriverContext, DriverSession } from '../driver.ts'
 import type { NetlinkSocket } from '../netlink-socket.ts'
 import * as syscalls from '../syscalls.ts'
+import type { NftOp } from './nft-outcome.ts'
 import { NftReader, setKeyOf, WrittenRules } from './nft-read.ts'
 import type { InstalledChain } from './nft-rule-plan.ts'
-import { type NftOp, NftTransaction } from './nft-transaction.ts'
+import { NftTransaction } from './nft-transaction.ts'
 import { NftWatch } from './nft-watch.ts'
 
 const kinds = ['nft-table', 'nft-set', 'nft-counter', 'nft-chain', 'nft-element'] as const
@@ -169,7 +170,8 @@ class NftSession implements DriverSession {
     const read = (table: NftTable, chain: string) =>
       this.#exclusive(async () => (await this.#reader.chains(table, chain))[0]?.chain)
     const readSet = (table: NftTable) => this.#exclusive(() => this.#readSets(table))
-    return new NftWatch(this.#context, new Set(wanted), listener, { chain: read, sets: readSet })
+    const known = (key: string) => this.#sets.get(key)
+    return new NftWatch(this.#context, new Set(wanted), listener, { chain: read, sets: readSet, known })
   }
 
   close(): void {

@@ -4,14 +4,14 @@
  * what they are now.
  *
  * The kernel accepts a change that it cannot make and leaves the feature as it was: so each change is read back, and a
- * feature that stayed is an error.
+ * feature that stayed is an error. The group `monitor` tells of changes.
  *
- * Sources: Documentation/networking/ethtool-netlink.rst (FEATURES_SET); ethtool(8) -K.
+ * Sources: Documentation/networking/ethtool-netlink.rst (FEATURES_SET, FEATURES_NTF); ethtool(8) -K.
  */
 
 import { KernelError } from '../../../model/errors.ts'
 import { formatOp } from '../../../model/format.ts'
-import type { KernelObject } from '../../../model/kernel-object.ts'
+import type { KernelObject, ObjectKind } from '../../../model/kernel-object.ts'
 import type { KernelOp } from '../../../model/kernel-state.ts'
 import type { Offload } from '../../../model/link.ts'
 import * as eth from '../../../wire/ethtool/constants.gen.ts'
@@ -20,10 +20,11 @@ import { describeGeneric } from '../../../wire/genetlink/describe.ts'
 import { readGenericHeader, writeGenericHeader } from '../../../wire/genetlink/message.ts'
 import { NETLINK_GENERIC } from '../../../wire/netlink/constants.gen.ts'
 import { kernelError } from '../../errno.ts'
-import type { OpResult } from '../../kernel.ts'
+import type { KernelEvent, OpResult, Watch } from '../../kernel.ts'
 import type { Driver, DriverContext, DriverSession } from '../driver.ts'
 import { resolveFamily } from '../generic-family.ts'
 import type { NetlinkSocket } from '../netlink-socket.ts'
+import { type Hints, ReadingWatches } from '../reading-watch.ts'
 
 const EOPNOTSUPP = 95
 
@@ -65,12 +66,32 @@ class OffloadSession implements DriverSession {
   readonly #socket: NetlinkSocket
   /** Names of features that were ever asked for, by device. */
   readonly #asked = new Map<string, Set<string>>()
+  readonly #watches: ReadingWatches
 
   constructor(context: DriverContext) {
+    this.#watches = new ReadingWatches(
+      context,
+      () => this.#readAsked(),
+      () => this.#monitorGroup(),
+    )
     this.#socket = context.openNetlink(NETLINK_GENERIC, { describe: describeGeneric })
   }
 
   async read(): Promise<KernelObject[]> {
+    return this.#readAsked()
+  }
+
+  watch(_kinds: readonly ObjectKind[], listener: (event: KernelEvent) => void): Watch {
+    return this.#watches.watch('offload', listener)
+  }
+
+  #monitorGroup(): Hints | undefined {
+    const { groups } = resolveFamily(this.#socket, ETHTOOL_FAMILY)
+    const monitor = groups?.find(({ name }) => name === 'monitor')?.id
+    return monitor === undefined ? undefined : { protocol: NETLINK_GENERIC, groups: [monitor] }
+  }
+
+  #readAsked(): Offload[] {
     const out: Offload[] = []
     for (const [device, names] of this.#asked) {
       try {
@@ -86,7 +107,11 @@ class OffloadSession implements DriverSession {
   }
 
   async execute(ops: readonly KernelOp[]): Promise<readonly OpResult[]> {
-    return ops.map((op) => this.#perform(op))
+    return ops.map((op) => {
+      const result = this.#perform(op)
+      if (!result && op.verb !== 'delete') this.#watches.tell(op.object)
+      return result
+    })
   }
 
   /** Nothing is known about what a feature was before, so deleting an offload only forgets about it. */
@@ -126,6 +151,7 @@ class OffloadSession implements DriverSession {
   }
 
   close(): void {
+    this.#watches.close()
     this.#socket.close()
   }
 }

@@ -3,16 +3,22 @@
  * opening thread's namespace: reads and writes run inside. Nobody can list "the" variables, so `read` gives those that
  * this session was asked to set.
  *
- * Sources: proc(5); Documentation/networking/ip-sysctl.rst.
+ * The kernel announces forwarding, rp_filter, proxy_arp and their kin (RTNLGRP_IPV4_NETCONF, RTNLGRP_IPV6_NETCONF) and
+ * nothing about the others, such as route_localnet or the bridge's: those a watch notices within a few seconds.
+ *
+ * Sources: proc(5); Documentation/networking/ip-sysctl.rst; net/ipv4/devinet.c (inet_netconf_notify_devconf).
  */
 import { readFileSync, writeFileSync } from 'node:fs'
 import { formatOp } from '../../../model/format.ts'
-import type { KernelObject } from '../../../model/kernel-object.ts'
+import type { KernelObject, ObjectKind } from '../../../model/kernel-object.ts'
 import type { KernelOp } from '../../../model/kernel-state.ts'
 import type { Sysctl } from '../../../model/link.ts'
+import { NETLINK_ROUTE } from '../../../wire/netlink/constants.gen.ts'
+import { RTNLGRP_IPV4_NETCONF, RTNLGRP_IPV6_NETCONF } from '../../../wire/rtnetlink/constants.gen.ts'
 import { kernelError } from '../../errno.ts'
-import type { OpResult } from '../../kernel.ts'
+import type { KernelEvent, OpResult, Watch } from '../../kernel.ts'
 import type { Driver, DriverContext, DriverSession } from '../driver.ts'
+import { ReadingWatches } from '../reading-watch.ts'
 
 const EINVAL = 22
 const EOPNOTSUPP = 95
@@ -32,12 +38,23 @@ function fileOf(path: string): string | undefined {
 class SysctlSession implements DriverSession {
   readonly #context: DriverContext
   readonly #asked = new Set<string>()
+  readonly #watches: ReadingWatches
 
   constructor(context: DriverContext) {
     this.#context = context
+    const groups = [RTNLGRP_IPV4_NETCONF, RTNLGRP_IPV6_NETCONF]
+    this.#watches = new ReadingWatches(
+      context,
+      () => this.#readAsked(),
+      () => ({ protocol: NETLINK_ROUTE, groups }),
+    )
   }
 
   async read(): Promise<KernelObject[]> {
+    return this.#readAsked()
+  }
+
+  #readAsked(): Sysctl[] {
     return this.#context.inside(() => {
       const found: Sysctl[] = []
       for (const path of this.#asked) {
@@ -52,7 +69,13 @@ class SysctlSession implements DriverSession {
   }
 
   async execute(ops: readonly KernelOp[]): Promise<readonly OpResult[]> {
-    return this.#context.inside(() => ops.map((op) => this.#perform(op)))
+    const results = this.#context.inside(() => ops.map((op) => this.#perform(op)))
+    for (const [i, { object }] of ops.entries()) if (!results[i]) this.#watches.tell(object)
+    return results
+  }
+
+  watch(_kinds: readonly ObjectKind[], listener: (event: KernelEvent) => void): Watch {
+    return this.#watches.watch('sysctl', listener)
   }
 
   #perform(op: KernelOp): OpResult {
@@ -70,7 +93,9 @@ class SysctlSession implements DriverSession {
     }
   }
 
-  close(): void {}
+  close(): void {
+    this.#watches.close()
+  }
 }
 
 const readValue = (file: string): string => readFileSync(file, 'utf8').trimEnd().replace(/\s+/g, ' ')

@@ -1,0 +1,105 @@
+/**
+ * Follows objects that can be read and are not announced whole: sysctls, offloads. A multicast group that says that
+ * something of the sort happened makes it look at once; what no group tells is found by looking every few seconds.
+ *
+ *   group speaks ─┐
+ *   every 5 s ────┴─► read all ─► differs from last time ─► event
+ *   own write ──────► noted and told as it is
+ */
+import { type KernelKey, type KernelObject, keyOf, type ObjectKind } from '../../model/kernel-object.ts'
+import type { KernelEvent, Watch } from '../kernel.ts'
+import type { DriverContext } from './driver.ts'
+import { type MulticastListener, MulticastSocket } from './multicast-socket.ts'
+
+/** Between two looks, give or take a fifth, so that the agents of a machine do not look together. */
+const LOOK_MILLISECONDS = 5000
+
+/** Groups of one netlink protocol that tell of changes. */
+export interface Hints {
+  readonly protocol: number
+  readonly groups: readonly number[]
+}
+
+export class ReadingWatches {
+  readonly #context: DriverContext
+  readonly #read: () => readonly KernelObject[]
+  readonly #hints: () => Hints | undefined
+  readonly #listeners = new Set<(event: KernelEvent) => void>()
+  readonly #last = new Map<KernelKey, string>()
+  #socket: MulticastSocket | undefined
+  #timer: NodeJS.Timeout | undefined
+
+  /** `read` gives everything that is followed, and must be cheap; `hints` is asked when the first watch opens. */
+  constructor(context: DriverContext, read: () => readonly KernelObject[], hints: () => Hints | undefined) {
+    this.#context = context
+    this.#read = read
+    this.#hints = hints
+  }
+
+  watch(kind: ObjectKind, listener: (event: KernelEvent) => void): Watch {
+    const own = (event: KernelEvent): void => {
+      if (event.type === 'resync' || event.object.kind === kind) listener(event)
+    }
+    this.#listeners.add(own)
+    if (this.#listeners.size === 1) this.#start()
+    return {
+      close: () => {
+        if (this.#listeners.delete(own) && this.#listeners.size === 0) this.close()
+      },
+    }
+  }
+
+  /** The object was written just now. */
+  tell(object: KernelObject): void {
+    if (this.#listeners.size === 0) return
+    this.#last.set(keyOf(object), JSON.stringify(object))
+    this.#emit(object)
+  }
+
+  close(): void {
+    this.#listeners.clear()
+    this.#last.clear()
+    this.#socket?.close()
+    this.#socket = undefined
+    clearTimeout(this.#timer)
+    this.#timer = undefined
+  }
+
+  #start(): void {
+    const hints = this.#hints()
+    if (hints) {
+      const listener: MulticastListener = {
+        datagram() {},
+        drained: () => this.#look(),
+        lost: () => this.#look(),
+      }
+      this.#socket = this.#context.inside(() => new MulticastSocket(hints.protocol, hints.groups, listener))
+    }
+    this.#lookLater()
+  }
+
+  #lookLater(): void {
+    this.#timer = setTimeout(
+      () => {
+        this.#look()
+        if (this.#timer) this.#lookLater()
+      },
+      LOOK_MILLISECONDS * (0.8 + 0.4 * Math.random()),
+    ).unref()
+  }
+
+  #look(): void {
+    for (const object of this.#read()) {
+      const key = keyOf(object)
+      const text = JSON.stringify(object)
+      if (this.#last.get(key) === text) continue
+      this.#last.set(key, text)
+      this.#emit(object)
+    }
+  }
+
+  #emit(object: KernelObject): void {
+    for (const listener of [...this.#listeners])
+      if (this.#listeners.has(listener)) listener({ type: 'new', key: keyOf(object), object })
+  }
+}
