@@ -35,7 +35,6 @@ export async function runDry(options: AgentOptions, print: (line: string) => voi
     settings: {
       masquerade: options.masquerade.enabled,
       fullyRandom: options.masquerade.fullyRandom,
-      forward: options.forwardRules,
       blackhole: options.blackholeRoute,
     },
     onOwnNode: ({ node, wishes }) => nodeWatch.setNode(node.addresses, wishes),

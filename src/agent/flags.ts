@@ -189,7 +189,7 @@ export const flagRows: readonly FlagRow[] = [
     flags: '--iptables-forward-rules [boolean]',
     flannel: true,
     default: true,
-    description: 'accept forwarded packets from and to the pod network (in the table inet weft)',
+    description: 'taken and without effect: an accept in the table inet weft would overrule no other table',
   },
   {
     group: FLANNEL,

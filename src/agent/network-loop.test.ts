@@ -31,7 +31,7 @@ class TestAgent {
       writer: this.applier,
       log: quiet,
       previousSubnets: [],
-      settings: { masquerade: true, fullyRandom: true, forward: true, blackhole: false },
+      settings: { masquerade: true, fullyRandom: true, blackhole: false },
       onOwnNode: ({ node, wishes }) => this.#watch.setNode(node.addresses, wishes),
       onPodNetwork: async () => {},
       onConfigError: () => {},

@@ -17,6 +17,7 @@ import type { NftType } from './nft.ts'
 export type LiteralType =
   | NftType
   | 'nf_proto'
+  | 'raw_u16'
   | 'pkt_type'
   | 'ct_state'
   | 'ct_status'
@@ -118,6 +119,7 @@ const widths: Readonly<Partial<Record<LiteralType, number>>> = {
   ipv6_addr: 16,
   ether_addr: 6,
   inet_service: 2,
+  raw_u16: 2,
   mark: 4,
   ifname: 16,
 }
@@ -222,6 +224,7 @@ export function parseLiteral(type: LiteralType, text: string): LiteralRange {
     case 'ifname':
       return { from: parseInterfaceName(text) }
     case 'mark':
+    case 'raw_u16':
       return { from: parseNumber(type, text) }
     case 'inet_service': {
       const dash = text.indexOf('-')
@@ -253,6 +256,8 @@ export function formatLiteral(type: LiteralType, from: Uint8Array, to?: Uint8Arr
     }
     case 'mark':
       return `0x${bytesToNumber(type, from).toString(16).padStart(8, '0')}`
+    case 'raw_u16':
+      return `0x${bytesToNumber(type, from).toString(16)}`
     case 'inet_service':
       return to && bytesToNumber(type, to) !== bytesToNumber(type, from)
         ? `${bytesToNumber(type, from)}-${bytesToNumber(type, to)}`

@@ -16,7 +16,6 @@ import type { ObjectKind } from '../../src/model/kernel-object.ts'
 import type { Fragment } from '../../src/model/kernel-state.ts'
 import { Cidr } from '../../src/net/cidr.ts'
 import { Ip } from '../../src/net/ip.ts'
-import { Mac } from '../../src/net/mac.ts'
 import { TestNamespace } from './namespace.ts'
 
 const kinds: readonly (readonly ObjectKind[])[] = [['nft-table', 'nft-set', 'nft-counter', 'nft-chain', 'nft-element']]
@@ -33,7 +32,6 @@ const peer = (n: number): Fragment => ({
   objects: planPeerElements({
     addresses: [Ip.parse(`172.30.0.${n}`)],
     podCidrs: [Cidr.parse(`10.244.${n}.0/24`), Cidr.parse(`fd00:244:0:${n.toString(16)}::/64`)],
-    vtepMacs: [Mac.parse(`02:00:00:00:00:${n.toString(16).padStart(2, '0')}`)],
   }),
 })
 const pod: Fragment = {
@@ -102,13 +100,13 @@ test('what others do to the table is undone', async () => {
     'nft flush ruleset',
     'nft delete table inet weft',
     'nft flush chain inet weft postrouting',
-    'nft delete element inet weft nodes4 { 172.30.0.2 }',
-    'nft delete element inet weft peers4 { 10.244.3.0/24 }',
-    'nft delete element inet weft senders4 { 02:00:00:00:00:02 . 10.244.2.0/24 }',
+    'nft delete element inet weft origins4 { 172.30.0.2 . 172.30.0.2 }',
+    'nft delete element inet weft origins4 { 172.30.0.3 . 10.244.3.0/24 }',
+    'nft flush chain inet weft vxlan-8472',
     'nft delete element inet weft hostport-addresses4 { 172.30.0.1 . tcp . 8080 }',
     'nft flush set inet weft cluster6',
-    'nft insert rule inet weft forward drop',
-    'nft add element inet weft nodes4 { 9.9.9.9 }',
+    'nft insert rule inet weft guard drop',
+    'nft add element inet weft origins4 { 9.9.9.9 . 9.9.9.9 }',
   ]) {
     space.run(harm)
     await until(whole)
@@ -135,11 +133,8 @@ test('a node or a tunnel more costs what it adds, and rules that stay keep their
   applier.set(peer(4))
   await applier.settle()
   assert.deepEqual(written().sort(), [
-    'nft add element inet weft nodes4 { 172.30.0.4 }',
-    'nft add element inet weft peers4 { 10.244.4.0/24 }',
-    'nft add element inet weft peers6 { fd00:244:0:4::/64 }',
-    'nft add element inet weft senders4 { 02:00:00:00:00:04 . 10.244.4.0/24 }',
-    'nft add element inet weft senders6 { 02:00:00:00:00:04 . fd00:244:0:4::/64 }',
+    'nft add element inet weft origins4 { 172.30.0.4 . 10.244.4.0/24 }',
+    'nft add element inet weft origins4 { 172.30.0.4 . 172.30.0.4 }',
   ])
   applier.remove('node/n4')
   applier.set({
@@ -154,11 +149,10 @@ test('a node or a tunnel more costs what it adds, and rules that stay keep their
   const after = handles()
   for (const handle of before) assert.ok(after.has(handle), handle)
   assert.ok(after.size > before.size)
-  assert.match(space.run('nft list chain inet weft input'), /udp dport \{ 8285, 8472 \}/)
+  assert.match(space.run('nft list chain inet weft untracked'), /udp dport \{ 8285, 8472 \}/)
   applier.set(skeleton)
   await applier.settle()
-  assert.equal(space.run('nft list chain inet weft guard').includes('flannel0'), false)
-  assert.equal(space.run('nft list counters').includes('flannel0'), false)
+  assert.equal(space.run('nft list table inet weft').includes('8285'), false)
 })
 
 /** The same namespace through other eyes: another process. */

@@ -42,7 +42,11 @@ const peerMac = Mac.parse('02:00:00:00:00:02')
 const peerElements = planPeerElements({
   addresses: [Ip.parse('172.30.0.2'), Ip.parse('fd00:172::2')],
   podCidrs: [Cidr.parse('10.244.2.0/24'), Cidr.parse('fd00:244:0:2::/64')],
-  vtepMacs: [peerMac],
+})
+/** The client as a node with subnets of its own, for the tests that need a third one. */
+const otherElements = planPeerElements({
+  addresses: [Ip.parse('172.30.0.9'), Ip.parse('fd00:172::9')],
+  podCidrs: [Cidr.parse('10.244.3.0/24'), Cidr.parse('fd00:244:0:3::/64')],
 })
 
 type Place = 'fabric' | 'node' | 'peer' | 'client' | 'a' | 'b' | 'q'
@@ -250,7 +254,9 @@ const vxlan = (mac: string, address: string): string =>
    ip route replace 10.244.1.0/24 via 10.244.1.0 dev flannel.1 onlink`
 
 afterEach(() => {
-  for (const place of ['node', 'peer', 'client'] as const) places[place].succeeds('ip link del flannel.1')
+  for (const place of ['node', 'peer', 'client'] as const)
+    places[place].succeeds('ip link del flannel.1; ip link del flannel-v6.1; true')
+  places.node.run('ip route replace 10.244.2.0/24 via 172.30.0.2')
 })
 
 test('tunnel packets from no known node are dropped and counted', async () => {
@@ -279,19 +285,84 @@ test('inside a tunnel a pod source must be the sender’s', async () => {
      ip addr add 10.244.1.0/32 dev flannel.1; ip link set flannel.1 up`,
   )
   places.peer.run(vxlan(`${peerMac}`, '10.244.2.0'))
-  const inner = () => counted(innerCounter('flannel.1'))
+  const inner = () => counted(innerCounter)
   const start = await inner()
   // A third node's pod, and a pod of the receiver itself.
   places.peer.run('ip addr add 10.244.3.3/32 dev lo; ip addr add 10.244.1.77/32 dev lo')
   assert.ok(!places.peer.succeeds('ping -c 2 -i 0.05 -W 0.3 -I 10.244.3.3 10.244.1.2'))
   assert.equal((await inner()) - start, 2n)
-  const own = await counted(ownSourceCounter)
   assert.ok(!places.peer.succeeds('ping -c 2 -i 0.05 -W 0.3 -I 10.244.1.77 10.244.1.2'))
-  assert.equal((await counted(ownSourceCounter)) - own, 2n)
-  // Right subnet, wrong VTEP.
-  places.peer.run(`ip link del flannel.1; ${vxlan('02:00:00:00:00:03', '10.244.2.0')}`)
-  assert.ok(!places.peer.succeeds('ping -c 2 -i 0.05 -W 0.3 -I 10.244.2.0 10.244.1.2'))
   assert.equal((await inner()) - start, 4n)
+  // Right subnet and right VTEP, but sent by another node.
+  await apply('add', otherElements)
+  places.client.run(vxlan(`${peerMac}`, '10.244.2.0'))
+  assert.ok(!places.client.succeeds('ping -c 2 -i 0.05 -W 0.3 -I 10.244.2.0 10.244.1.2'))
+  assert.equal((await inner()) - start, 6n)
+  await apply('delete', otherElements)
+  // What a node sends as itself is let in, and so is what its pods send.
+  assert.ok(places.peer.succeeds('ping -c 2 -i 0.05 -W 1 -I 172.30.0.2 10.244.1.2'))
+  assert.ok(places.q.succeeds('ping -c 2 -i 0.05 -W 1 10.244.1.2'))
+  assert.equal((await inner()) - start, 6n)
+})
+
+/** The end of an IPv6 tunnel at `address`, with the other end's MAC behind fe80::1. */
+const vxlan6 = (device: string, mac: string, address: string, outer: { from: string; to: string; farMac: string }) =>
+  `ip link add ${device} address ${mac} type vxlan id 1 dstport 8472 nolearning local ${outer.from} dev eth0;
+   ip addr add ${address}/128 dev ${device} nodad; ip link set ${device} up;
+   ip neigh replace fe80::1 lladdr ${outer.farMac} dev ${device}; bridge fdb append ${outer.farMac} dev ${device} dst ${outer.to}`
+
+test('inside a tunnel an IPv6 pod source must be the sender’s, and of the family of the tunnel', async () => {
+  const nodeMac = '02:00:00:00:00:01'
+  const inner = () => counted(innerCounter)
+  const start = await inner()
+  const toPods = 'ip route replace fd00:244:0:1::2/128 via fe80::1 dev'
+  const ping = (source: string) => places.peer.succeeds(`ping -c 2 -i 0.05 -W 0.5 -I ${source} fd00:244:0:1::2`)
+  for (const source of ['fd00:244:0:3::3', 'fd00:244:0:1::77', 'fd00:244:0:2::99'])
+    places.peer.run(`ip addr replace ${source}/128 dev lo`)
+
+  places.node.run(
+    vxlan6('flannel-v6.1', nodeMac, 'fd00:244:0:1::', { from: 'fd00:172::1', to: 'fd00:172::2', farMac: `${peerMac}` }),
+  )
+  const toNode = { from: 'fd00:172::2', to: 'fd00:172::1', farMac: nodeMac }
+  places.peer.run(`${vxlan6('flannel-v6.1', `${peerMac}`, 'fd00:244:0:2::', toNode)}; ${toPods} flannel-v6.1`)
+  assert.ok(ping('fd00:244:0:2::99'))
+  assert.ok(ping('fd00:172::2'))
+  assert.equal(await inner(), start)
+  assert.ok(!ping('fd00:244:0:3::3'))
+  assert.equal((await inner()) - start, 2n)
+  assert.ok(!ping('fd00:244:0:1::77'))
+  assert.equal((await inner()) - start, 4n)
+
+  // The peer's own subnet, in a tunnel of the other family.
+  for (const place of ['node', 'peer'] as const) places[place].run('ip link del flannel-v6.1')
+  places.node.run(
+    vxlan6('flannel.1', nodeMac, 'fd00:244:0:1::', { from: '172.30.0.1', to: '172.30.0.2', farMac: `${peerMac}` }),
+  )
+  const toNode4 = { from: '172.30.0.2', to: '172.30.0.1', farMac: nodeMac }
+  places.peer.run(`${vxlan6('flannel.1', `${peerMac}`, 'fd00:244:0:2::', toNode4)}; ${toPods} flannel.1`)
+  assert.ok(!ping('fd00:244:0:2::99'))
+  assert.equal((await inner()) - start, 6n)
+})
+
+test('tunnel packets are not tracked, what is inside is; other packets to those ports are', async () => {
+  places.node.run(
+    `ip link add flannel.1 address 02:00:00:00:00:01 type vxlan id 1 dstport 8472 nolearning dev eth0;
+     ip addr add 10.244.1.0/32 dev flannel.1; ip link set flannel.1 up;
+     ip neigh replace 10.244.2.0 lladdr ${peerMac} dev flannel.1; bridge fdb append ${peerMac} dev flannel.1 dst 172.30.0.2;
+     ip route replace 10.244.2.0/24 via 10.244.2.0 dev flannel.1 onlink`,
+  )
+  places.peer.run(vxlan(`${peerMac}`, '10.244.2.0'))
+  const tracked = () => places.node.run('cat /proc/net/nf_conntrack').split('\n')
+  assert.equal(await ask('q', 'tcp', '10.244.1.2', 80), 'a 10.244.2.2')
+  assert.equal(await ask('a', 'tcp', '10.244.2.2', 80), 'q 10.244.1.2')
+  assert.ok(tracked().some((line) => line.includes('src=10.244.2.2') && line.includes('dst=10.244.1.2')))
+  assert.deepEqual(
+    tracked().filter((line) => line.includes('dport=8472')),
+    [],
+  )
+  // A pod's packet to somebody else's port of that number is masqueraded as any other.
+  places.a.run('echo x | socat -u - UDP4:172.30.0.9:8472')
+  assert.ok(tracked().some((line) => line.includes('dport=8472') && line.includes('dst=172.30.0.1 ')))
 })
 
 test('an own pod address that comes by the wire is dropped and counted, in both families', async () => {

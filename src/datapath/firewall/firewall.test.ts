@@ -8,7 +8,6 @@ import { keyOf } from '../../model/kernel-object.ts'
 import { formatNftRuleset, isNftObject } from '../../model/nft-format.ts'
 import { Cidr } from '../../net/cidr.ts'
 import { Ip } from '../../net/ip.ts'
-import { Mac } from '../../net/mac.ts'
 import {
   type FirewallOptions,
   planFirewallSkeleton,
@@ -29,7 +28,6 @@ const options: FirewallOptions = {
 const peer = {
   addresses: ['172.30.0.2', '172.30.0.2', 'fd00:172::2'].map(Ip.parse),
   podCidrs: ['10.244.2.0/24', 'fd00:244:0:2::/64'].map(Cidr.parse),
-  vtepMacs: ['02:00:00:00:00:02', '02:00:00:00:06:02'].map(Mac.parse),
 }
 const pod = { ips: ['10.244.1.7', 'fd00:244:0:1::7'].map(Ip.parse) }
 
@@ -56,10 +54,13 @@ test('settings take rules away', () => {
     return chain.rules.length
   }
   assert.equal(rules({ masquerade: false }, 'postrouting'), 2)
-  assert.equal(rules({ forward: false }, 'forward'), 0)
-  assert.equal(rules({ knownTunnelSources: false }, 'input'), 0)
-  assert.equal(rules({ tunnels: [] }, 'input'), 0)
-  assert.equal(rules({}, 'guard') - rules({ tunnels: [] }, 'guard'), 4)
+  assert.equal(rules({ tunnels: [] }, 'untracked'), 0)
+  assert.equal(rules({}, 'guard') - rules({ tunnels: [] }, 'guard'), 2)
+})
+
+test('devices that share a port share its rules', () => {
+  const both = { ...options, tunnels: [...options.tunnels, { type: 'vxlan', device: 'flannel-v6.1', port: 8472 } as const] }
+  assert.deepEqual(planFirewallSkeleton(both), planFirewallSkeleton(options))
 })
 
 test('blocks that another one covers are left out: ranges of a set may not overlap', () => {

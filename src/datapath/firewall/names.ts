@@ -6,9 +6,7 @@
  *
  *   cluster   the pod network(s)                       one element per cluster CIDR
  *   local     this node's own pod subnets              one element per pod CIDR
- *   nodes     addresses that tunnels may come from     one element per address of another node
- *   peers     pod subnets of the other nodes           one element per subnet
- *   senders   VTEP MAC . pod subnet behind it          one element per subnet of a VXLAN peer
+ *   origins   node address . what it may send          itself, and each of the node's pod subnets
  *   hostports, hostport-addresses                      one element per port mapping
  *
  * and `pod-devices`, the devices that this node's pods hang on.
@@ -23,13 +21,14 @@ import type {
   NftTable,
   NftType,
 } from '../../model/nft.ts'
-import { type Family, Ip } from '../../net/ip.ts'
+import type { Cidr } from '../../net/cidr.ts'
+import { bitsOf, type Family, Ip } from '../../net/ip.ts'
 
 export const firewallTable: NftTable = { kind: 'nft-table', family: 'inet', name: 'weft' }
 
 const inTable = { family: 'inet', table: 'weft' } as const
 
-export type SetName = 'cluster' | 'local' | 'nodes' | 'peers' | 'senders' | 'hostports' | 'hostport-addresses'
+export type SetName = 'cluster' | 'local' | 'origins' | 'hostports' | 'hostport-addresses'
 
 export const setName = (name: SetName, family: Family): string => `${name}${family}`
 
@@ -50,9 +49,7 @@ export function planSets(family: Family): NftSet[] {
   return [
     set('cluster', [address], ranges),
     set('local', [address], ranges),
-    set('nodes', [address]),
-    set('peers', [address], ranges),
-    set('senders', ['ether_addr', address], ranges),
+    set('origins', [address, address], ranges),
     set('hostports', ['inet_proto', 'inet_service'], target),
     set('hostport-addresses', [address, 'inet_proto', 'inet_service'], target),
   ]
@@ -85,6 +82,9 @@ export const chain = (name: string, base: NftChain['base'], rules: readonly NftR
   ...(base && { base }),
   rules,
 })
+
+/** nft prints a block of one address without its length. */
+export const keyOfCidr = (cidr: Cidr): string => (cidr.length === bitsOf(cidr.family) ? `${cidr.base}` : `${cidr}`)
 
 /** A rule with the sentence that `nft list` shows beside it. */
 export const rule = (comment: string | undefined, ...statements: NftStatement[]): NftRule =>

@@ -2,10 +2,10 @@
  * The fixed part of `table inet weft`: chains and sets that stand as long as the agent's settings do. Nodes and pods
  * cost elements, never rules.
  *
- *   prerouting -300 guard ──► -100 prerouting ─► hostport        what may come in at all; then port mappings
- *   input         0 input                                        tunnels from strangers
- *   forward       0 forward                                      the pod network may pass
- *   output     -100 output ──────────────────► hostport          the node's own use of port mappings
+ *   prerouting -300 guard ──► tunnel chains                      forged packets; tunnels from strangers
+ *              -100 prerouting ─► hostport                       port mappings
+ *   output     -300 untracked                                    tunnel packets of this node
+ *              -100 output ──────► hostport                      the node's own use of port mappings
  *   postrouting 100 postrouting                                  masquerading
  *
  * Masquerading has flannel's meaning, in this order (an operator sees the comments in `nft list`):
@@ -18,20 +18,26 @@
  *
  * What kube-proxy has marked for masquerading (0x4000) is left to kube-proxy.
  *
- * The forward rules accept in this table only. A drop in another table, such as a FORWARD policy of DROP that Docker
- * sets, still drops: nftables has no way for one table to overrule another.
+ * There is no forward chain: flannel's rules there accept, and nftables has no way for an accept in one table to overrule
+ * a drop in another (such as Docker's FORWARD policy). They would decide nothing and cost every packet.
  *
  * Forged packets are dropped before connection tracking and counted:
- *   - a tunnel packet whose outer source is no known node (input);
- *   - a packet with a source in this node's pod subnets that does not come from a pod device (guard);
- *   - from a VXLAN device, a pod source that does not belong to the VTEP whose MAC the frame carries (guard). The outer
- *     source is not visible any more there: a node can still pretend to be another node's VTEP;
- *   - from the user-space tunnel, a pod source of no peer's subnet; the tunnel itself has checked which peer.
+ *   - a packet with a source in this node's pod subnets that does not come from a pod device;
+ *   - a tunnel packet whose outer source is no known node;
+ *   - a VXLAN packet with a pod source inside that is not of the node that the outer source belongs to. Both addresses are
+ *     looked up at once while the packet is still wrapped: the inner one is read from behind the UDP header. An inner
+ *     source of the other family than the outer one's is no node's. Sources outside the pod network are not judged:
+ *     peers need not masquerade.
+ * The user-space tunnel's process checks the same by itself and counts what it drops.
  * Plain routing (host-gw) has no sender to check: behind a router every packet carries the router's MAC, and neighbours'
- * MACs are not announced. There only the first two apply.
+ * MACs are not announced. There only the first applies.
+ *
+ * Every packet of a pod passes here, so the rules are in the order of what is asked most, and ask sets last; figures are
+ * in docs/decisions/0008. Wrapped packets are not tracked: what is inside is, and the wrapping is nobody's connection.
  *
  * Sources: flannel pkg/trafficmngr/iptables/iptables.go (rules and their order); the fourth seed's captured rules;
- * reference portmap plugin (mark bit 13); kernel Documentation/networking/ip-sysctl.rst (route_localnet), CVE-2020-8558.
+ * reference portmap plugin (mark bit 13); kernel Documentation/networking/ip-sysctl.rst (route_localnet), CVE-2020-8558;
+ * RFC 7348 section 5 (VXLAN header).
  */
 import type { KernelObject } from '../../model/kernel-object.ts'
 import type { NftChain, NftRule, NftSelector, NftStatement } from '../../model/nft.ts'
@@ -45,6 +51,7 @@ import {
   families,
   firewallTable,
   inSet,
+  keyOfCidr,
   multicast,
   notInSet,
   planPodDevice,
@@ -72,13 +79,9 @@ export interface FirewallOptions {
   readonly masquerade: boolean
   /** Random source ports (default), unless flannel's --ip-masq-fully-random-disable. */
   readonly fullyRandom?: boolean
-  /** flannel's --iptables-forward-rules. Default true. */
-  readonly forward?: boolean
   readonly tunnels: readonly FirewallTunnel[]
   /** Devices that this node's pods hang on (planPodDevice adds more). Default `cni0`. */
   readonly podDevices?: readonly string[]
-  /** Whether tunnel packets must come from an address that the cluster knows. Default true. */
-  readonly knownTunnelSources?: boolean
 }
 
 /** kube-proxy's "masquerade me". */
@@ -95,38 +98,37 @@ const count = (name: string): NftStatement => ({ counter: name })
 export const strangerCounter = 'forged-tunnel-source'
 export const ownSourceCounter = 'forged-local-source'
 export const loopbackCounter = 'forged-loopback'
-export const innerCounter = (device: string): string => `forged-${device}`
+export const innerCounter = 'forged-inner-source'
 
 /** Chains, sets, counters and the elements that the options themselves say. The table comes first. */
 export function planFirewallSkeleton(options: FirewallOptions): KernelObject[] {
-  const tunnels = [...options.tunnels].sort((a, b) => (a.device < b.device ? -1 : 1))
-  const counters = [
-    strangerCounter,
-    ownSourceCounter,
-    loopbackCounter,
-    ...tunnels.map(({ device }) => innerCounter(device)),
-  ]
+  const podDeviceNames = options.podDevices ?? ['cni0']
+  const tunnels = distinctTunnels(options.tunnels)
   return [
     firewallTable,
-    ...[...new Set(counters)].map(counter),
+    ...[strangerCounter, ownSourceCounter, innerCounter, loopbackCounter].map(counter),
     ...families.flatMap(planSets),
     podDevices,
-    ...(options.podDevices ?? ['cni0']).map(planPodDevice),
+    ...podDeviceNames.map(planPodDevice),
     ...disjoint(options.clusterCidrs).map((cidr) => element('cluster', cidr.family, keyOfCidr(cidr))),
     ...disjoint(options.localCidrs).map((cidr) => element('local', cidr.family, keyOfCidr(cidr))),
     planHostportChain(),
-    planGuard(tunnels),
-    planInput(options, tunnels),
-    planForward(options),
+    ...tunnels.map(planTunnel),
+    planGuard(disjoint(options.localCidrs), podDeviceNames, tunnels),
+    planUntracked(tunnels),
     planPrerouting(),
     planOutput(),
     planPostrouting(options),
   ]
 }
 
-/** nft prints a block of one address without its length. */
-export const keyOfCidr = (cidr: Cidr): string =>
-  cidr.length === (cidr.family === 4 ? 32 : 128) ? `${cidr.base}` : `${cidr}`
+/** Devices that share a port share its chain. */
+function distinctTunnels(tunnels: readonly FirewallTunnel[]): FirewallTunnel[] {
+  const byChain = new Map(tunnels.map((tunnel) => [tunnelChain(tunnel), tunnel]))
+  return [...byChain.entries()].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, tunnel]) => tunnel)
+}
+
+const tunnelChain = ({ type, port }: FirewallTunnel): string => `${type}-${port}`
 
 /** Without blocks that another one covers: ranges of a set may not overlap. */
 function disjoint(cidrs: readonly Cidr[]): Cidr[] {
@@ -136,19 +138,20 @@ function disjoint(cidrs: readonly Cidr[]): Cidr[] {
   )
 }
 
-function planGuard(tunnels: readonly FirewallTunnel[]): NftChain {
-  const byPods = (op: '==' | '!='): NftStatement => ({
-    match: ['meta iifname'],
-    ...(op === '!=' && { op }),
-    right: `@${podDevices.name}`,
-  })
-  const notByLoopback: NftStatement = { match: ['meta iifname'], op: '!=', right: '"lo"' }
-  const own = families.map((family) =>
+function planGuard(
+  localCidrs: readonly Cidr[],
+  podDeviceNames: readonly string[],
+  tunnels: readonly FirewallTunnel[],
+): NftChain {
+  const notBy = (device: string): NftStatement => ({ match: ['meta iifname'], op: '!=', right: device })
+  const own = localCidrs.map((cidr) =>
     rule(
       'claims a pod address of this node',
-      inSet(saddr(family), 'local', family),
-      byPods('!='),
-      notByLoopback,
+      { match: [saddr(cidr.family)], right: keyOfCidr(cidr) },
+      // The usual devices by name: comparing costs less than a look into the set.
+      ...podDeviceNames.map((device) => notBy(`"${device}"`)),
+      notBy(`@${podDevices.name}`),
+      notBy('"lo"'),
       count(ownSourceCounter),
       drop,
     ),
@@ -157,60 +160,70 @@ function planGuard(tunnels: readonly FirewallTunnel[]): NftChain {
   const loopback = rule(
     'loopback is not for pods',
     { match: ['ip daddr'], right: '127.0.0.0/8' },
-    byPods('=='),
+    { match: ['meta iifname'], right: `@${podDevices.name}` },
     count(loopbackCounter),
     drop,
   )
-  return chain('guard', { type: 'filter', hook: 'prerouting', priority: -300 }, [
-    ...own,
-    ...tunnels.flatMap(planInnerChecks),
-    loopback,
+  const toTunnels = tunnels.map((tunnel) =>
+    rule(undefined, { match: ['udp dport'], right: `${tunnel.port}` }, { jump: tunnelChain(tunnel) }),
+  )
+  return chain('guard', { type: 'filter', hook: 'prerouting', priority: -300 }, [...toTunnels, ...own, loopback])
+}
+
+/** EtherType, and where the inner source stands behind the outer UDP header: 8 of UDP, 8 of VXLAN, 14 of Ethernet. */
+const innerPackets = { 4: ['0x800', '@th,336,32'], 6: ['0x86dd', '@th,304,128'] } as const
+
+const isInner = (family: Family): NftStatement => ({ match: ['@th,224,16'], right: innerPackets[family][0] })
+
+const notrack: NftStatement = { notrack: true }
+
+/** What packets to a tunnel's port go through. The first rules let in what a node's pods send; all else ends up behind them. */
+function planTunnel(tunnel: FirewallTunnel): NftChain {
+  const isVxlan = tunnel.type === 'vxlan'
+  const fromNodesPods = (family: Family): NftRule =>
+    rule(
+      "of the sender's pods",
+      isInner(family),
+      { match: [saddr(family), innerPackets[family][1]], right: `@${setName('origins', family)}` },
+      notrack,
+      accept,
+    )
+  const fromNoNode = (family: Family): NftRule =>
+    rule(
+      'from no known node',
+      { match: [saddr(family), saddr(family)], op: '!=', right: `@${setName('origins', family)}` },
+      count(strangerCounter),
+      drop,
+    )
+  const fromOtherPods = (family: Family): NftRule =>
+    rule(
+      'not a subnet of its sender',
+      isInner(family),
+      { match: [innerPackets[family][1]], right: `@${setName('cluster', family)}` },
+      count(innerCounter),
+      drop,
+    )
+  return chain(tunnelChain(tunnel), undefined, [
+    ...(isVxlan ? families.map(fromNodesPods) : []),
+    rule('passes through', { match: ['fib daddr type'], op: '!=', right: 'local' }, keep),
+    ...families.map(fromNoNode),
+    ...(isVxlan ? families.map(fromOtherPods) : []),
+    rule(undefined, notrack),
   ])
 }
 
-/** A pod source must belong to the sender. Sources outside the pod network are not judged: peers need not masquerade. */
-function planInnerChecks({ type, device }: FirewallTunnel): NftRule[] {
-  return families.map((family) => {
-    const sender: NftStatement =
-      type === 'vxlan'
-        ? { match: ['ether saddr', saddr(family)], op: '!=', right: `@${setName('senders', family)}` }
-        : notInSet(saddr(family), 'peers', family)
-    return rule(
-      type === 'vxlan' ? 'not a subnet of its sender' : 'no subnet of a peer',
-      { match: ['meta iifname'], right: `"${device}"` },
-      inSet(saddr(family), 'cluster', family),
-      sender,
-      count(innerCounter(device)),
-      drop,
-    )
-  })
-}
-
-function planInput({ knownTunnelSources = true }: FirewallOptions, tunnels: readonly FirewallTunnel[]): NftChain {
+/** To nodes only: anything else on these ports may be a service's, which connection tracking translates. */
+function planUntracked(tunnels: readonly FirewallTunnel[]): NftChain {
   const ports = [...new Set(tunnels.map(({ port }) => `${port}`))].sort()
-  const rules =
-    knownTunnelSources && ports.length > 0
-      ? families.map((family) =>
-          rule(
-            'tunnel from no known node',
-            { match: ['udp dport'], right: ports.length === 1 ? ports[0]! : ports },
-            notInSet(saddr(family), 'nodes', family),
-            count(strangerCounter),
-            drop,
-          ),
-        )
-      : []
-  return chain('input', { type: 'filter', hook: 'input', priority: 0 }, rules)
-}
-
-function planForward({ forward = true }: FirewallOptions): NftChain {
-  const rules = forward
-    ? families.flatMap((family) => [
-        rule('from pods', inSet(saddr(family), 'cluster', family), accept),
-        rule('to pods', inSet(daddr(family), 'cluster', family), accept),
-      ])
-    : []
-  return chain('forward', { type: 'filter', hook: 'forward', priority: 0 }, rules)
+  const rules = families.map((family) =>
+    rule(
+      'tunnels to nodes',
+      { match: ['udp dport'], right: ports.length === 1 ? ports[0]! : ports },
+      { match: [daddr(family), daddr(family)], right: `@${setName('origins', family)}` },
+      notrack,
+    ),
+  )
+  return chain('untracked', { type: 'filter', hook: 'output', priority: -300 }, ports.length > 0 ? rules : [])
 }
 
 const toLocalAddress: NftStatement = { match: ['fib daddr type'], right: 'local' }

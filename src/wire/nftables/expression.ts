@@ -88,6 +88,7 @@ export const expressionTables = {
     bytes: [n.NFTA_COUNTER_BYTES, u64be],
     packets: [n.NFTA_COUNTER_PACKETS, u64be],
   }),
+  notrack: attributeTable('notrack', {}),
   objref: attributeTable('objref', {
     type: [n.NFTA_OBJREF_IMM_TYPE, u32be],
     object: [n.NFTA_OBJREF_IMM_NAME, textZ],

@@ -82,8 +82,9 @@ test('captured objects say what nft made them', () => {
     ['fib', 'cmp', 'meta', 'payload', 'lookup', 'nat'],
   )
   assert.equal(decodeComment(decodeUserdata(first!.userdata), RULE_COMMENT), 'hh')
-  const others = rules.flatMap(({ expressions }) => expressions ?? []).filter(({ name }) => name === 'other')
-  assert.deepEqual([...new Set(others.map((one) => 'kernelName' in one && one.kernelName))], ['notrack'])
+  const names = new Set(rules.flatMap(({ expressions }) => expressions ?? []).map(({ name }) => name))
+  assert.ok(names.has('notrack'))
+  assert.ok(!names.has('other'))
   const ranges = decodeAll('set', setMessage).find(({ name }) => name === 'c')!
   assert.deepEqual(
     ranges.desc!.fields!.map(({ length }) => length),
