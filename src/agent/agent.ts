@@ -90,7 +90,6 @@ class Agent {
       settings: {
         masquerade: options.masquerade.enabled,
         fullyRandom: options.masquerade.fullyRandom,
-        forward: options.forwardRules,
         blackhole: options.blackholeRoute,
       },
       onOwnNode: ({ node, wishes }) => this.#node.setNode(node.addresses, wishes),

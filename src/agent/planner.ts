@@ -285,7 +285,7 @@ export class Planner {
     for (const name of fresh ? new Set([...this.#peers.keys(), ...this.#dirty]) : this.#dirty) {
       const peer = this.#peers.get(name)
       const garbled = this.#problems.get(name)?.some(({ key }) => key.startsWith('backend-'))
-      if (peer?.lease && tunnels.length > 0 && !garbled) set.push(planPeerFirewall(peer, tunnels, configs))
+      if (peer?.lease && tunnels.length > 0 && !garbled) set.push(planPeerFirewall(peer))
       else removed.push(peerFirewallSource(name))
     }
   }
