@@ -12,53 +12,20 @@
  */
 
 import type { Kernel, KernelEvent, OpResult, Watch } from '../kernel/kernel.ts'
-import type { KernelError } from '../model/errors.ts'
 import { formatOp } from '../model/format.ts'
 import { type KernelKey, keyOf, type ObjectKind } from '../model/kernel-object.ts'
 import type { Fragment, KernelOp } from '../model/kernel-state.ts'
+import type { ApplierCounts, ApplierOptions, ApplyFailure, ApplyReport } from './applier-options.ts'
 import { Desired } from './desired.ts'
 import { planChanges } from './diff.ts'
 import { Echoes } from './echoes.ts'
 import { errorCodeMeans } from './failure.ts'
 import { Mirror } from './mirror.ts'
-import { type Ownership, weftOwnership } from './ownership.ts'
+import { weftOwnership } from './ownership.ts'
+
+export type { ApplierCounts, ApplierOptions, ApplyFailure, ApplyReport } from './applier-options.ts'
+
 import { type BackoffLimits, type Clock, Schedule, systemClock } from './schedule.ts'
-
-export interface ApplyFailure {
-  readonly key: KernelKey
-  readonly error: KernelError
-  /** Who wants it; empty for an unwanted object that could not be deleted. */
-  readonly sources: readonly string[]
-  readonly retryInMs: number
-}
-
-/** What one pass did. */
-export interface ApplyReport {
-  readonly ops: readonly KernelOp[]
-  readonly failures: readonly ApplyFailure[]
-}
-
-export interface ApplierOptions {
-  readonly ownership?: Ownership
-  /** Kinds to read and watch, in groups that are read together; the kinds of what hangs on links after links. */
-  readonly kinds?: readonly (readonly ObjectKind[])[]
-  readonly clock?: Clock
-  /** How often everything is read again, come what may. */
-  readonly resyncSeconds?: number
-  /** Nothing is executed; every operation is handed here as the line that would do it, and taken as done. */
-  readonly dryRun?: (line: string) => void
-  readonly onReport?: (report: ApplyReport) => void
-  /** A reading failed; it is tried again. */
-  readonly onReadError?: (error: unknown) => void
-}
-
-export interface ApplierCounts {
-  readonly opsDone: number
-  readonly opsFailed: number
-  /** Times that another hand's change to a wanted or owned object was noticed. */
-  readonly driftSeen: number
-  readonly readings: number
-}
 
 const KINDS: readonly (readonly ObjectKind[])[] = [
   ['link'],

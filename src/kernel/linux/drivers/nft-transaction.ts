@@ -18,7 +18,6 @@ import type { NftChain, NftCounter, NftElement, NftRule, NftSet, NftTable } from
 import { formatNftRule, type NftObject, sameDefinition } from '../../../model/nft-format.ts'
 import { NftLiteralError } from '../../../model/nft-literal.ts'
 import { setsUsedBy } from '../../../model/nft-reference.ts'
-import { beginAttribute, endAttribute } from '../../../wire/netlink/attribute.ts'
 import * as nl from '../../../wire/netlink/constants.gen.ts'
 import { beginMessage, endMessage } from '../../../wire/netlink/message.ts'
 import * as n from '../../../wire/nftables/constants.gen.ts'
@@ -41,20 +40,18 @@ import {
   ruleMessage,
   setMessage,
   tableMessage,
-  writeElement,
   writeNfgenmsg,
 } from '../../../wire/nftables/message.ts'
 import type { OpResult } from '../../kernel.ts'
 import type { Failures, RequestBatch } from '../netlink-socket.ts'
 import { compileRule } from './nft-compile.ts'
+import { ElementMessages, writeElementList } from './nft-element-message.ts'
 import { concludeTransaction, type NftOp, type Refused, type Sent } from './nft-outcome.ts'
 import { type InstalledChain, type InstalledRule, longestCommon, ruleDigest, sameBase } from './nft-rule-plan.ts'
-import { encodeAnonymousSet, encodeElement, encodeRange, encodeSet, type WrittenElement } from './nft-set.ts'
+import { encodeAnonymousSet, encodeElement, encodeRange, encodeSet } from './nft-set.ts'
 
 const EINVAL = 22
 const ENOENT = 2
-/** A list of elements is one attribute, which holds 65,535 bytes. */
-const ELEMENT_LIST_BYTES_MAX = 60_000
 
 export interface TransactionContext {
   /** Definition of a set that exists, by its key. */
@@ -69,6 +66,7 @@ export class NftTransaction {
   readonly #ops: readonly NftOp[]
   readonly #context: TransactionContext
   readonly #sent: Sent[] = []
+  readonly #elements: ElementMessages
   readonly #refused = new Map<number, Refused>()
   readonly #newSets = new Map<string, NftSet>()
   /** Sets whose definition changes: they go and come again, and with them the rules that use them. */
@@ -80,6 +78,7 @@ export class NftTransaction {
     this.#batch = batch
     this.#ops = ops
     this.#context = context
+    this.#elements = new ElementMessages(batch, this.#sent)
     for (const { verb, object } of ops) {
       if (object.kind !== 'nft-set' || verb === 'delete') continue
       const key = keyOf(object)
@@ -95,7 +94,7 @@ export class NftTransaction {
     if (this.#renewed.size > 0) this.#removeUsersOfRenewed()
     for (const round of this.#rounds())
       for (const phase of this.#phases) for (const op of round) this.#attempt(phase, op)
-    this.#flushElements()
+    this.#elements.flush()
     if (this.#sent.length === 0) return this.#refused.size === 0
     // The batch's end has no sequence number of its own, so that the last message that asks for an answer is an op.
     const end = beginMessage(this.#batch.writer, n.NFNL_MSG_BATCH_END, nl.NLM_F_REQUEST, this.#batch.nextSequence - 1)
@@ -147,7 +146,7 @@ export class NftTransaction {
 
   /** One message for one op. */
   #message(index: number, family: number, message: number, flags: number, body: () => void): void {
-    this.#flushElements()
+    this.#elements.flush()
     const sequence = this.#batch.nextSequence
     const start = this.#batch.begin(nftMessageType(message), flags)
     writeNfgenmsg(this.#batch.writer, family)
@@ -332,7 +331,7 @@ export class NftTransaction {
       const elements = set.elements.flatMap((range) => encodeRange(set.types, interval, range))
       this.#message(index, family, n.NFT_MSG_NEWSETELEM, nl.NLM_F_CREATE, () => {
         elementListMessage.encode(this.#batch.writer, { table: chain.table, set: '__set%d', setId: set.id })
-        this.#elementList(elements)
+        writeElementList(this.#batch.writer, elements)
       })
     }
     const comment = rule.comment === undefined ? [] : [commentEntry(RULE_COMMENT, rule.comment)]
@@ -349,17 +348,6 @@ export class NftTransaction {
     )
   }
 
-  #elementList(elements: readonly WrittenElement[]): void {
-    const list = beginAttribute(this.#batch.writer, n.NFTA_SET_ELEM_LIST_ELEMENTS | nl.NLA_F_NESTED)
-    for (const element of elements) writeElement(this.#batch.writer, element)
-    endAttribute(this.#batch.writer, list)
-  }
-
-  /** The message of elements that is still open. */
-  #open:
-    | { key: string; start: number; list: number; sequence: number; parts: { offset: number; op: number }[] }
-    | undefined
-
   /** The set of the element before, because elements of one set come together. */
   #lastSet: { table: string; name: string; family: string; key: string; set: NftSet | undefined } | undefined
 
@@ -372,40 +360,12 @@ export class NftTransaction {
   }
 
   #element(verb: 'add' | 'delete', element: NftElement, index: number): void {
-    const { key: setKey, set } = this.#setOf(element)
-    if (!set) {
-      this.#refused.set(index, {
-        errno: ENOENT,
-        problem: `there is no set ${element.set} in ${element.family} ${element.table}`,
-      })
-      return
-    }
-    const written = encodeElement(set, element, verb === 'delete')
-    const { writer } = this.#batch
-    const key = `${verb} ${setKey}`
-    if (this.#open && (this.#open.key !== key || writer.length - this.#open.list > ELEMENT_LIST_BYTES_MAX))
-      this.#flushElements()
-    if (!this.#open) {
-      const sequence = this.#batch.nextSequence
-      const isNew = verb === 'add'
-      const message = isNew ? n.NFT_MSG_NEWSETELEM : n.NFT_MSG_DELSETELEM
-      const start = this.#batch.begin(nftMessageType(message), isNew ? nl.NLM_F_CREATE | nl.NLM_F_EXCL : 0)
-      writeNfgenmsg(writer, familyNumbers[element.family])
-      elementListMessage.encode(writer, { table: element.table, set: element.set })
-      const list = beginAttribute(writer, n.NFTA_SET_ELEM_LIST_ELEMENTS | nl.NLA_F_NESTED)
-      this.#open = { key, start, list, sequence, parts: [] }
-    }
-    this.#open.parts.push({ offset: writer.length - this.#open.start, op: index })
-    for (const part of written) writeElement(writer, part)
-  }
-
-  #flushElements(): void {
-    if (!this.#open) return
-    const { start, list, sequence, parts } = this.#open
-    this.#open = undefined
-    endAttribute(this.#batch.writer, list)
-    this.#batch.end(start)
-    this.#sent.push({ sequence, parts })
+    const { key, set } = this.#setOf(element)
+    if (set) return this.#elements.put(verb, key, element, encodeElement(set, element, verb === 'delete'), index)
+    this.#refused.set(index, {
+      errno: ENOENT,
+      problem: `there is no set ${element.set} in ${element.family} ${element.table}`,
+    })
   }
 
   /** One result per op: the transaction happened, or some ops were at fault and the others were not done. */
