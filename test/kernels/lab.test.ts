@@ -1,5 +1,5 @@
 /**
- * A lab of three nodes on this kernel: up, through all four modes, with a real delay on a node's wire, down.
+ * A lab of two nodes on this kernel: up, through all four modes, with a real delay on a node's wire, down.
  */
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
@@ -9,11 +9,17 @@ const lab = new TestLab()
 const pods: Record<string, { readonly ip: string; readonly ip6: string | undefined }> = {}
 
 before(async () => {
-  await lab.up('--nodes', '3', '--backend', 'vxlan')
+  // An emulated processor may need longer than `lab up` waits; asked again, it goes on where it is.
+  for (let attempts = 5; ; attempts--)
+    try {
+      await lab.up('--nodes', '2', '--backend', 'vxlan')
+      break
+    } catch (error) {
+      if (attempts === 0) throw error
+    }
   for (const [pod, node] of [
     ['a', 'n1'],
     ['b', 'n2'],
-    ['c', 'n3'],
   ] as const)
     pods[pod] = await lab.server(pod, node)
 })
@@ -23,12 +29,10 @@ after(async () => {
 })
 
 for (const backend of ['vxlan', 'host-gw', 'udp', 'vxlan-direct'])
-  test(`${backend}: pods of three nodes reach each other, both families`, async () => {
+  test(`${backend}: pods of two nodes reach each other, both families`, async () => {
     if (backend !== 'vxlan') await lab.weft('switch', backend)
-    for (const to of ['b', 'c']) {
-      assert.ok(await lab.pings('a', pods[to]!.ip), `IPv4 to ${to}`)
-      assert.ok(await lab.pings('a', pods[to]!.ip6!), `IPv6 to ${to}`)
-    }
+    assert.ok(await lab.pings('a', pods.b!.ip), 'IPv4')
+    assert.ok(await lab.pings('a', pods.b!.ip6!), 'IPv6')
   })
 
 /** The shortest of some round trips, in milliseconds. */

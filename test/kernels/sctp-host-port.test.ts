@@ -27,8 +27,9 @@ function serve(pod: TestNamespace): Promise<ChildProcess> {
   })
 }
 
+/** Asks without closing its own side: an SCTP association has no half-closed state. */
 const ask = (from: TestNamespace, address: string): string =>
-  from.run(`echo hello | timeout 20 socat -t5 - ${address} 2>&1 || true`).trim()
+  from.run(`echo hello | timeout 20 socat -t10 - ${address},shut-none 2>&1 || true`).trim()
 
 test('an SCTP host port reaches its pod, and is gone after DEL', async () => {
   using pod = new TestNamespace()
