@@ -3,21 +3,20 @@
  * processes of their own. Everything that it needs is on disk or in the kernel: killed at any moment and started again, it
  * takes over what runs. `weft lab up` starts it detached and speaks to it through the control socket.
  */
-import { randomBytes } from 'node:crypto'
-import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import type { Server } from 'node:net'
-import { join } from 'node:path'
 import type { Logger } from 'pino'
 import { LmdbJournal } from '../cluster/embedded/lmdb-journal.ts'
 import { ObjectStore } from '../cluster/embedded/store.ts'
 import { deleteNetns } from '../kernel/linux/netns.ts'
 import { AgentProcess } from './agent-process.ts'
-import type { ExecStreams, KubeObject, LocalClient, LogOptions, PodRuntime, TokenUser } from './api/interfaces.ts'
+import type { ExecStreams, KubeObject, LocalClient, LogOptions, PodRuntime } from './api/interfaces.ts'
 import { ApiServer } from './api/server.ts'
 import { ensureCertificate, type ServerCertificate } from './certificates.ts'
 import { listenIn } from './connect.ts'
 import { serveControl } from './control.ts'
 import { startControllers } from './controllers/controllers.ts'
+import { agentRights, Credentials } from './credentials.ts'
 import { handleControl } from './daemon-commands.ts'
 import { Faults } from './faults.ts'
 import { kubeconfigText } from './kubeconfig.ts'
@@ -48,6 +47,15 @@ interface LiveNode {
 
 type Progress = (line: string) => void
 
+const rightsResources: Readonly<Record<string, string>> = {
+  Namespace: 'namespaces',
+  ServiceAccount: 'serviceaccounts',
+  ClusterRole: 'clusterroles.rbac.authorization.k8s.io',
+  ClusterRoleBinding: 'clusterrolebindings.rbac.authorization.k8s.io',
+  Role: 'roles.rbac.authorization.k8s.io',
+  RoleBinding: 'rolebindings.rbac.authorization.k8s.io',
+}
+
 export class LabDaemon implements PodRuntime {
   spec: LabSpec
   readonly log: Logger
@@ -55,8 +63,7 @@ export class LabDaemon implements PodRuntime {
   /** Resolves when everything is started; rejects when that failed. */
   started: Promise<void> = Promise.resolve()
   readonly #nodes = new Map<string, LiveNode>()
-  readonly #tokens = new Map<string, TokenUser>()
-  #tokenTexts: Record<string, string> = {}
+  #credentials: Credentials | undefined
   #certificate: ServerCertificate | undefined
   #store: ObjectStore | undefined
   #api: ApiServer | undefined
@@ -136,11 +143,13 @@ export class LabDaemon implements PodRuntime {
     const paths = labPaths(spec.name)
     const fabric = (spec.ipv6 ? ([4, 6] as const) : ([4] as const)).map((family) => String(apiAddress(family)))
     this.#certificate = ensureCertificate(paths.certificates, ['127.0.0.1', 'localhost', ...fabric])
-    this.#loadTokens()
+    const credentials = new Credentials(paths.certificates)
+    this.#credentials = credentials
     this.#api = new ApiServer({
       store: this.#store!,
       tls: this.#certificate,
-      tokens: this.#tokens,
+      tokens: credentials.users,
+      serviceAccountKey: credentials.serviceAccountKey(),
       podRuntime: this,
       log: this.log.child({ part: 'api' }),
       serviceCidrs: spec.ipv6 ? [SERVICE_CIDRS.v4, SERVICE_CIDRS.v6] : [SERVICE_CIDRS.v4],
@@ -154,7 +163,7 @@ export class LabDaemon implements PodRuntime {
     const admin = { cluster: `weft-${spec.name}`, server: `https://127.0.0.1:${port}`, user: 'admin' }
     writeFileSync(
       paths.kubeconfig,
-      kubeconfigText({ ...admin, ca: this.#certificate.ca, token: this.#tokenFor('admin') }),
+      kubeconfigText({ ...admin, ca: this.#certificate.ca, token: credentials.token('admin') }),
       { mode: 0o600 },
     )
   }
@@ -169,31 +178,6 @@ export class LabDaemon implements PodRuntime {
     }
   }
 
-  #loadTokens(): void {
-    const path = join(labPaths(this.spec.name).certificates, 'tokens.json')
-    if (existsSync(path)) this.#tokenTexts = JSON.parse(readFileSync(path, 'utf8')) as Record<string, string>
-    for (const who of ['admin', ...this.spec.nodes.map((node) => `node/${node.name}`)]) this.#tokenFor(who)
-  }
-
-  /** The bearer token of `admin` or of `node/<name>`, made at the first asking. */
-  #tokenFor(who: string): string {
-    let text = this.#tokenTexts[who]
-    if (!text) {
-      text = randomBytes(24).toString('base64url')
-      this.#tokenTexts[who] = text
-      writeFileSync(join(labPaths(this.spec.name).certificates, 'tokens.json'), JSON.stringify(this.#tokenTexts), {
-        mode: 0o600,
-      })
-    }
-    this.#tokens.set(
-      text,
-      who === 'admin'
-        ? { user: 'kubernetes-admin', groups: ['system:masters', 'system:authenticated'] }
-        : { user: `system:node:${who.slice('node/'.length)}`, groups: ['system:nodes', 'system:authenticated'] },
-    )
-    return text
-  }
-
   async #seedObjects(): Promise<void> {
     for (const name of ['default', 'kube-system', 'kube-public', 'kube-node-lease', NET_CONFIG_MAP.namespace])
       await this.#ensure('namespaces', { apiVersion: 'v1', kind: 'Namespace', metadata: { name } })
@@ -203,6 +187,16 @@ export class LabDaemon implements PodRuntime {
       metadata: { ...NET_CONFIG_MAP, labels: { app: 'flannel', tier: 'node' } },
       data: { 'net-conf.json': `${this.spec.netConfig}\n` },
     })
+    for (const object of agentRights()) {
+      const { name = '', namespace } = object.metadata
+      const resource = rightsResources[object.kind ?? '']
+      if (!resource) throw new Error(`deploy/agent-rbac.yaml: a ${object.kind} is not expected there`)
+      await this.client.patch(resource, namespace ? { namespace, name } : { name }, object, {
+        type: 'apply',
+        fieldManager: 'weft-lab',
+        force: true,
+      })
+    }
   }
 
   async #ensure(resource: string, object: KubeObject): Promise<void> {
@@ -236,9 +230,9 @@ export class LabDaemon implements PodRuntime {
       kubeconfigText({
         cluster: `weft-${spec.name}`,
         server,
-        user: `system:node:${node.name}`,
+        user: 'weft-agent',
         ca: this.#certificate!.ca,
-        token: this.#tokenFor(`node/${node.name}`),
+        token: this.#credentials!.token(`agent/${node.name}`),
       }),
       { mode: 0o600 },
     )
@@ -271,6 +265,7 @@ export class LabDaemon implements PodRuntime {
     writeSpec(this.spec)
     await this.#powerOff(live)
     this.faults.forget(name)
+    this.#credentials!.forget(name)
     await this.faults.apply(this.spec)
     rmSync(nodePaths(this.spec.name, name).base, { recursive: true, force: true })
     await this.client.delete('nodes', { name }).catch(() => {})

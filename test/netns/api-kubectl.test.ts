@@ -1,117 +1,18 @@
 /**
  * The API server under the machine's own kubectl, on loopback with TLS: what an operator types, and what comes
- * back. Pods here are commands on this machine; the lab's own pods are in lab-kubectl.test.ts.
+ * back. Streams are in api-streams.test.ts, rights in api-access.test.ts; the lab's own pods in lab-kubectl.test.ts.
  */
 import assert from 'node:assert/strict'
-import { type ChildProcess, execFile, spawn } from 'node:child_process'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { connect, createServer, type Server } from 'node:net'
-import { tmpdir } from 'node:os'
+import { spawn } from 'node:child_process'
+import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
-import { after, before, test } from 'node:test'
-import { LmdbJournal } from '../../src/cluster/embedded/lmdb-journal.ts'
-import { ObjectStore } from '../../src/cluster/embedded/store.ts'
-import type { ExecStreams, PodRuntime, TokenUser } from '../../src/lab/api/interfaces.ts'
-import { writeKubeconfig } from '../../src/lab/api/kubeconfig.ts'
-import { ApiServer } from '../../src/lab/api/server.ts'
-import { ensureCertificate } from '../../src/lab/certificates.ts'
+import { test } from 'node:test'
+import { ApiUnderTest, kubectlIsAtLeast, podManifest, words } from './api-under-test.ts'
 
-const folder = mkdtempSync(join(tmpdir(), 'weft-kubectl-'))
-const kubeconfig = join(folder, 'config')
-const tokens = new Map<string, TokenUser>([
-  ['admin-token', { user: 'admin', groups: ['system:masters'] }],
-  ['node-token', { user: 'system:node:n1', groups: ['system:nodes'] }],
-])
-
-function runHere(argv: readonly string[], streams: ExecStreams): Promise<{ exitCode: number }> {
-  const child = spawn(argv[0]!, argv.slice(1))
-  child.stdin.on('error', () => {})
-  if (streams.stdin) streams.stdin.pipe(child.stdin)
-  else child.stdin.end()
-  if (streams.stdout) child.stdout.pipe(streams.stdout, { end: false })
-  if (streams.stderr) child.stderr.pipe(streams.stderr, { end: false })
-  streams.signal.addEventListener('abort', () => child.kill())
-  return new Promise((done, fail) => {
-    child.on('error', fail)
-    child.on('close', (code) => done({ exitCode: code ?? 137 }))
-  })
-}
-
-const podRuntime: PodRuntime = {
-  async *logs(pod, container, options) {
-    yield Buffer.from(`${pod.metadata.name}/${container} tail=${options.tailLines ?? 'all'}\n`)
-    if (options.follow) yield Buffer.from('followed\n')
-  },
-  exec: (_pod, _container, argv, streams) => runHere(argv, streams),
-  attach: (_pod, _container, streams) => runHere(['cat'], streams),
-  portForward: (_pod, port) =>
-    new Promise((done, fail) => {
-      const socket = connect(port, '127.0.0.1', () => done(socket))
-      socket.on('error', fail)
-    }),
-}
-
-let store: ObjectStore
-let server: ApiServer
-let port = 0
-
-async function start(): Promise<void> {
-  store = await ObjectStore.open(new LmdbJournal(join(folder, 'db')))
-  const tls = ensureCertificate(folder, ['127.0.0.1', 'localhost'])
-  server = new ApiServer({ store, tls, tokens, podRuntime })
-  port = (await server.listen({ host: '127.0.0.1', port })).port
-  const address = `https://127.0.0.1:${port}`
-  writeKubeconfig(kubeconfig, { server: address, ca: tls.ca, token: 'admin-token' })
-  writeKubeconfig(`${kubeconfig}-node`, { server: address, ca: tls.ca, token: 'node-token' })
-}
-async function stop(): Promise<void> {
-  await server.close()
-  await store.close()
-}
-before(start)
-after(async () => {
-  await stop()
-  rmSync(folder, { recursive: true, force: true })
-})
-
-interface Result {
-  readonly code: number
-  readonly out: string
-  readonly err: string
-}
-const environment = { ...process.env, KUBECONFIG: kubeconfig, HOME: folder, KUBECACHEDIR: join(folder, 'cache') }
-
-/** Runs kubectl; an object as input is applied as JSON. */
-function run(args: readonly string[], input?: unknown, more: Record<string, string> = {}): Promise<Result> {
-  return new Promise((done) => {
-    const options = { env: { ...environment, ...more }, timeout: 60_000, maxBuffer: 64 * 1024 * 1024 }
-    const child = execFile('kubectl', args, options, (error, out, err) =>
-      done({ code: error ? Number(error.code ?? 1) : 0, out, err }),
-    )
-    child.stdin?.on('error', () => {})
-    child.stdin?.end(input === undefined || typeof input === 'string' ? input : JSON.stringify(input))
-  })
-}
-const words = (text: string): string[] => text.match(/(?:'[^']*'|[^\s'])+/g)!.map((word) => word.replaceAll("'", ''))
-
-/** `kubectl …` that must succeed; gives its output. */
-async function kubectl(line: string, input?: unknown): Promise<string> {
-  const { code, out, err } = await run(words(line), input)
-  assert.equal(code, 0, `kubectl ${line}\n${out}${err}`)
-  return out
-}
-/** `kubectl …` that must fail; gives what it says. */
-async function refused(line: string, input?: unknown): Promise<string> {
-  const { code, out, err } = await run(words(line), input)
-  assert.notEqual(code, 0, `kubectl ${line}\n${out}`)
-  return err
-}
-const [major, minor] = await run(['version', '--client', '-o', 'json']).then(({ out }) => {
-  const { clientVersion } = JSON.parse(out)
-  return [Number(clientVersion.major), Number.parseInt(clientVersion.minor, 10)] as [number, number]
-})
-const newerThan = (wanted: number): boolean => major > 1 || minor >= wanted
+const api = new ApiUnderTest()
+const kubectl = (line: string, input?: unknown) => api.kubectl(line, input)
+const refused = (line: string, input?: unknown) => api.refused(line, input)
 
 const labels = { app: 'web' }
 const deployment = (image: string) => ({
@@ -127,23 +28,6 @@ const deployment = (image: string) => ({
     },
   },
 })
-const pod = (name: string) => ({
-  apiVersion: 'v1',
-  kind: 'Pod',
-  metadata: { name, labels: { app: 'pod' } },
-  spec: { nodeName: 'n1', containers: [{ name: 'c', image: 'x:1', command: ['sleep', '1'] }] },
-})
-/** Says that a pod runs, as its node would. */
-async function setRunning(name: string): Promise<void> {
-  const status = {
-    phase: 'Running',
-    podIPs: [{ ip: '10.244.0.5' }],
-    conditions: [{ type: 'Ready', status: 'True' }],
-    containerStatuses: [{ name: 'c', ready: true, restartCount: 0, image: 'x', imageID: '', state: { running: {} } }],
-  }
-  await server.client.patch('pods', { namespace: 'default', name }, { status }, { subresource: 'status' })
-}
-
 test('version, discovery and explain', async () => {
   assert.match(await kubectl('version'), /v1\.32\.0\+weft/)
   assert.match(await kubectl('cluster-info'), /is running at/)
@@ -158,16 +42,18 @@ test('version, discovery and explain', async () => {
 test('apply, diff, edit, scale, set, label, annotate, delete', async () => {
   assert.match(await kubectl('apply -f -', deployment('web:1')), /web created/)
   assert.match(await kubectl('apply -f -', deployment('web:1')), /web unchanged/)
-  const diff = await run(['diff', '-f', '-'], deployment('web:2'))
+  const diff = await api.run(['diff', '-f', '-'], deployment('web:2'))
   assert.equal(diff.code, 1)
   assert.match(diff.out, /^-.*image: web:1$/m)
   assert.match(diff.out, /^\+.*image: web:2$/m)
   assert.match(await kubectl('apply -f -', deployment('web:2')), /web configured/)
-  const edited = await run(['edit', 'deployment', 'web'], undefined, {
+  const edited = await api.run(['edit', 'deployment', 'web'], undefined, {
     EDITOR: 'sed -i s/revisionHistoryLimit:.*/revisionHistoryLimit:3/',
   })
   assert.equal(edited.code, 1, 'what the editor left is not valid')
-  const edit = await run(['edit', 'deployment', 'web'], undefined, { EDITOR: "sed -i 's/replicas: 2/replicas: 3/'" })
+  const edit = await api.run(['edit', 'deployment', 'web'], undefined, {
+    EDITOR: "sed -i 's/replicas: 2/replicas: 3/'",
+  })
   assert.match(edit.out, /web edited/)
   await kubectl('scale deployment web --replicas 5')
   await kubectl('set image deployment/web web=web:3')
@@ -213,12 +99,12 @@ test('create of every simple kind', async () => {
 })
 
 test('pods: get, wait, describe, events, watch, graceful and forced deletion', async () => {
-  await kubectl('apply -f -', pod('p1'))
+  await kubectl('apply -f -', podManifest('p1'))
   const waiting = kubectl('wait --for=condition=Ready pod/p1 --timeout=30s')
-  await setRunning('p1')
+  await api.setRunning('p1')
   assert.match(await waiting, /condition met/)
   assert.match(await kubectl('get pods -o wide'), /^p1 +1\/1 +Running +0 +\d+s +10\.244\.0\.5 +n1 +<none> +<none>$/m)
-  await server.client.create('events', {
+  await api.client.create('events', {
     metadata: { name: 'e1', namespace: 'default' },
     involvedObject: { kind: 'Pod', name: 'p1', namespace: 'default' },
     reason: 'Started',
@@ -239,7 +125,7 @@ test('pods: get, wait, describe, events, watch, graceful and forced deletion', a
 })
 
 test('nodes: wide columns, cordon, taint, podCIDR, own rights', async () => {
-  await server.client.create('nodes', {
+  await api.client.create('nodes', {
     metadata: { name: 'n1', labels: { 'node-role.kubernetes.io/worker': '' } },
     spec: { podCIDR: '10.244.0.0/24' },
     status: {
@@ -261,9 +147,9 @@ test('nodes: wide columns, cordon, taint, podCIDR, own rights', async () => {
     await refused(`patch node n1 -p '{"spec":{"podCIDR":"10.9.0.0/24","podCIDRs":["10.9.0.0/24"]}}'`),
     /may not change podCIDR/,
   )
-  const asNode = await run(words('label node n1 x=y'), undefined, { KUBECONFIG: `${kubeconfig}-node` })
+  const asNode = await api.run(words('label node n1 x=y'), undefined, { KUBECONFIG: `${api.kubeconfig}-node` })
   assert.equal(asNode.code, 0, asNode.err)
-  const forbidden = await run(words('create configmap x'), undefined, { KUBECONFIG: `${kubeconfig}-node` })
+  const forbidden = await api.run(words('create configmap x'), undefined, { KUBECONFIG: `${api.kubeconfig}-node` })
   assert.match(forbidden.err, /User "system:node:n1" cannot create resource "configmaps"/)
 })
 
@@ -327,75 +213,18 @@ test('a definition: its objects, columns, validation, status and scale', async (
 })
 
 test('validation speaks in field paths', async () => {
-  const bad = { ...pod('Bad'), spec: { containers: [{ name: 'c', ports: [{ containerPort: 99_999 }] }] } }
+  const bad = { ...podManifest('Bad'), spec: { containers: [{ name: 'c', ports: [{ containerPort: 99_999 }] }] } }
   const text = await refused('create --validate=false -f -', bad)
   assert.match(text, /The Pod "Bad" is invalid: metadata.name: Invalid value: "Bad"/)
   const worse = await refused('create --validate=false -f -', { ...bad, metadata: { name: 'bad' } })
   assert.match(worse, /spec\.containers\[0\]\.image: Required value/)
   assert.match(worse, /spec\.containers\[0\]\.ports\[0\]\.containerPort: Invalid value: 99999/)
-  const unknown = { ...pod('bad'), spec: { containers: [{ name: 'c', imagee: 'x' }] } }
+  const unknown = { ...podManifest('bad'), spec: { containers: [{ name: 'c', imagee: 'x' }] } }
   assert.match(await refused('create -f -', unknown), /unknown field "(spec\.containers\[0\]\.)?imagee"/)
 })
 
-test('logs and exec: output, input, exit code, a binary stream both ways', async () => {
-  await kubectl('apply -f -', pod('p2'))
-  await setRunning('p2')
-  assert.equal(await kubectl('logs p2 --tail 5'), 'p2/c tail=5\n')
-  assert.equal(await kubectl('logs -f p2'), 'p2/c tail=all\nfollowed\n')
-  assert.match(await refused('logs p2 -c no'), /container no is not valid for pod p2/)
-  const failing = await run(['exec', 'p2', '--', 'sh', '-c', 'echo out; echo err >&2; exit 3'])
-  assert.deepEqual([failing.code, failing.out], [3, 'out\n'])
-  assert.match(failing.err, /^err$/m)
-  assert.equal(await kubectl('exec -i p2 -- tr a-z A-Z', 'hello\n'), 'HELLO\n')
-  const text = Array.from({ length: 200_000 }, (_, n) => n).join('\n')
-  assert.equal(await kubectl('exec -i p2 -- cat', text), text)
-  assert.match(await refused('exec p2 -- /no/such/command'), /ENOENT/)
-  await kubectl('delete pod p2 --force --grace-period=0')
-})
-
-/** Waits for a line of a child's output. */
-async function lineOf(child: ChildProcess, pattern: RegExp): Promise<RegExpMatchArray> {
-  for await (const line of createInterface({ input: child.stdout! })) {
-    const match = pattern.exec(line)
-    if (match) return match
-  }
-  throw new Error(`kubectl ended without ${pattern}`)
-}
-
-test('port-forward carries several connections, and tells when nobody listens', async () => {
-  await kubectl('apply -f -', pod('p3'))
-  await setRunning('p3')
-  const echo: Server = createServer((socket) => socket.pipe(socket))
-  await new Promise<void>((done) => echo.listen(0, '127.0.0.1', done))
-  const { port: target } = echo.address() as { port: number }
-  const child = spawn('kubectl', ['port-forward', 'pod/p3', `:${target}`, '--address', '127.0.0.1'], {
-    env: environment,
-  })
-  child.stderr.resume()
-  try {
-    const forwarded = Number((await lineOf(child, /Forwarding from 127\.0\.0\.1:(\d+)/))[1])
-    child.stdout.resume()
-    const send = (text: string): Promise<string> =>
-      new Promise((done, fail) => {
-        let answer = ''
-        const socket = connect(forwarded, '127.0.0.1', () => socket.end(text))
-        socket.on('data', (chunk) => {
-          answer += chunk
-        })
-        socket.on('error', fail)
-        socket.on('end', () => done(answer))
-      })
-    const texts = Array.from({ length: 5 }, (_, n) => String(n).repeat(100_000))
-    assert.deepEqual(await Promise.all(texts.map(send)), texts)
-  } finally {
-    child.kill()
-    echo.close()
-  }
-  await kubectl('delete pod p3 --force --grace-period=0')
-})
-
 test('get -w shows changes as they come; what was made is there after a restart', async () => {
-  const child = spawn('kubectl', ['get', 'configmaps', '-w', '-o', 'name'], { env: environment })
+  const child = spawn('kubectl', ['get', 'configmaps', '-w', '-o', 'name'], { env: api.environment })
   child.stderr.resume()
   const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]()
   const next = async (name: string): Promise<void> => {
@@ -406,8 +235,8 @@ test('get -w shows changes as they come; what was made is there after a restart'
   try {
     await kubectl('create configmap first --from-literal=a=b')
     await next('first')
-    await stop()
-    await start()
+    await api.stop()
+    await api.start()
   } finally {
     child.kill()
   }
@@ -415,22 +244,22 @@ test('get -w shows changes as they come; what was made is there after a restart'
 })
 
 test('status through kubectl', {
-  skip: newerThan(24) ? false : 'kubectl before 1.24 has no --subresource',
+  skip: (await kubectlIsAtLeast(24)) ? false : 'kubectl before 1.24 has no --subresource',
 }, async () => {
-  await kubectl('apply -f -', pod('p4'))
+  await kubectl('apply -f -', podManifest('p4'))
   await kubectl(`patch pod p4 --subresource=status --type=merge -p '{"status":{"phase":"Running"}}'`)
   assert.match(await kubectl('get pod p4'), /Running/)
   await kubectl('delete pod p4 --force --grace-period=0')
 })
 
 test('a file of several objects is created and taken away whole', async () => {
-  const file = join(folder, 'all.json')
+  const file = join(api.folder, 'all.json')
   writeFileSync(
     file,
-    JSON.stringify({ apiVersion: 'v1', kind: 'List', items: [deployment('web:1'), { ...pod('p5') }] }),
+    JSON.stringify({ apiVersion: 'v1', kind: 'List', items: [deployment('web:1'), { ...podManifest('p5') }] }),
   )
   await kubectl(`apply -f ${file}`)
-  await server.client.delete('pods', { namespace: 'default', name: 'p5' }, { gracePeriodSeconds: 0 })
+  await api.client.delete('pods', { namespace: 'default', name: 'p5' }, { gracePeriodSeconds: 0 })
   const deleted = await kubectl(`delete -f ${file} --ignore-not-found`)
   assert.match(deleted, /deployment.apps "web" deleted/)
 })

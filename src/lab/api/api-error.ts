@@ -74,8 +74,9 @@ export class ApiError extends Error {
   }
 }
 
-const qualified = (about: About): string => (about.group ? `${about.plural}.${about.group}` : about.plural)
-const detailsOf = (about: About, name: string): StatusDetails => ({
+const qualified = (about: Omit<About, 'kind'>): string =>
+  about.group ? `${about.plural}.${about.group}` : about.plural
+const detailsOf = (about: Omit<About, 'kind'>, name: string): StatusDetails => ({
   name,
   ...(about.group && { group: about.group }),
   kind: about.plural,
@@ -120,17 +121,24 @@ export const tooLarge = (limit: number): ApiError =>
   new ApiError(413, 'RequestEntityTooLarge', `Request entity too large: limit is ${limit}`)
 
 export const forbidden = (
-  about: About & { readonly name?: string },
+  about: Omit<About, 'kind'> & { readonly name?: string },
   user: string,
   verb: string,
   why: string,
-): ApiError =>
-  new ApiError(
+  namespace?: string,
+): ApiError => {
+  const where = namespace ? `in the namespace "${namespace}"` : 'at the cluster scope'
+  return new ApiError(
     403,
     'Forbidden',
-    `${qualified(about)}${about.name ? ` "${about.name}"` : ''} is forbidden: User "${user}" cannot ${verb} resource "${about.plural}" in API group "${about.group}"${why && `: ${why}`}`,
+    `${qualified(about)}${about.name ? ` "${about.name}"` : ''} is forbidden: User "${user}" cannot ${verb} resource "${about.plural}" in API group "${about.group}" ${where}${why && `: ${why}`}`,
     detailsOf(about, about.name ?? ''),
   )
+}
+
+/** For a path that is no resource. */
+export const forbiddenPath = (path: string, user: string, verb: string): ApiError =>
+  new ApiError(403, 'Forbidden', `forbidden: User "${user}" cannot ${verb} path "${path}"`)
 
 export const internal = (cause: unknown): ApiError =>
   new ApiError(

@@ -1,4 +1,5 @@
-/** What every cluster has from its first moment: the system namespaces and the Service of the API itself. */
+/** What every cluster has from its first moment: the system namespaces, the Service of the API itself, the default roles. */
+import { defaultClusterRoleBindings, defaultClusterRoles } from './access/default-roles.ts'
 import type { KubeObject } from './interfaces.ts'
 import type { Resources } from './resources.ts'
 
@@ -24,4 +25,6 @@ export function bootstrap(resources: Resources, apiAddress: string): void {
   }
   for (const name of namespaces) ensure('namespaces', { metadata: { name } })
   ensure('services', apiService(apiAddress))
+  for (const role of defaultClusterRoles) ensure('clusterroles.rbac.authorization.k8s.io', role)
+  for (const binding of defaultClusterRoleBindings) ensure('clusterrolebindings.rbac.authorization.k8s.io', binding)
 }

@@ -164,11 +164,13 @@ export interface PodRuntime {
   portForward(pod: KubeObject, port: number): Promise<Duplex>
 }
 
-/** Who a bearer token stands for. Group `system:masters` may do anything; `system:nodes` its own objects only. */
+/** Who a bearer token stands for. Group `system:masters` may do anything; `system:nodes` its own objects; all what RBAC says. */
 export interface TokenUser {
   readonly user: string
   readonly uid?: string
   readonly groups: readonly string[]
+  /** With `authentication.kubernetes.io/node-name`, the user may change no other Node than that one. */
+  readonly extra?: Readonly<Record<string, readonly string[]>>
 }
 
 export interface ApiServerOptions {
@@ -178,6 +180,8 @@ export interface ApiServerOptions {
   readonly tls?: { readonly ca: string; readonly cert: string; readonly key: string }
   /** Token → user. Kept by reference: later entries hold at once. */
   readonly tokens: ReadonlyMap<string, TokenUser>
+  /** PEM of the EC key (P-256) that signs tokens of service accounts. Left out: one that ends with the server. */
+  readonly serviceAccountKey?: string
   readonly podRuntime?: PodRuntime
   readonly log?: Logger
   /** Service addresses, IPv4 first: default 10.96.0.0/16 and none of IPv6. */

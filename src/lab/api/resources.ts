@@ -7,6 +7,7 @@
 import { randomBytes, randomUUID } from 'node:crypto'
 import { isDeepStrictEqual } from 'node:util'
 import type { ObjectStore } from '../../cluster/embedded/store.ts'
+import type { WriteGuard } from './access/authorizer.ts'
 import * as apiError from './api-error.ts'
 import type { Catalog } from './catalog.ts'
 import { decodeObject, type FieldValidation } from './decode.ts'
@@ -27,6 +28,8 @@ export interface WriteContext {
   readonly warnings?: string[]
   /** Whose fields these become. Left out: not tracked. */
   readonly author?: Author
+  /** Looks at the object as it is to be stored; throws what the author may not write. */
+  readonly guard?: WriteGuard
 }
 
 const nameSuffix = (): string => {
@@ -262,7 +265,10 @@ export class Resources {
     if (!old && options.subresource) throw apiError.notFound(kind, name)
     const next = applyConfiguration(this.catalog.schemas, kind, old ?? empty, config, author, options.force ?? false)
     const managed = next.metadata.managedFields
-    const silent: WriteContext = { ...(context.dryRun && { dryRun: true }) }
+    const silent: WriteContext = {
+      ...(context.dryRun && { dryRun: true }),
+      ...(context.guard && { guard: context.guard }),
+    }
     if (!old) {
       delete next.metadata.managedFields
       const created = this.create(kind, namespace, next, { dryRun: true })
@@ -315,6 +321,7 @@ export class Resources {
   #put(kind: Kind, object: KubeObject, old: KubeObject | undefined, context: WriteContext): KubeObject {
     const { metadata } = object
     const finished = metadata.deletionTimestamp && !metadata.finalizers?.length && !holdsNamespace(kind, object)
+    context.guard?.(kind, object, old)
     if (context.dryRun) return object
     if (finished && old && (kind.storage !== 'pods' || metadata.deletionGracePeriodSeconds === 0)) {
       this.#remove(kind, object)

@@ -2,10 +2,20 @@
  * Kinds that are questions, not objects: posted, answered, not stored.
  * Sources: Kubernetes API reference, authentication.k8s.io/v1 and authorization.k8s.io/v1.
  */
+import type { Attempt } from './access/attempt.ts'
+import type { Authenticator } from './access/authenticator.ts'
+import type { Authorizer } from './access/authorizer.ts'
 import { badRequest } from './api-error.ts'
-import { administrators, authorize, userOfToken } from './auth.ts'
 import type { TokenUser } from './interfaces.ts'
 import { isObject } from './schema/schema.ts'
+
+/** Who answers. */
+export interface Access {
+  readonly authenticator: Authenticator
+  readonly authorizer: Authorizer
+}
+
+type Spec = Record<string, unknown>
 
 export interface Review {
   readonly group: string
@@ -13,38 +23,53 @@ export interface Review {
   readonly kind: string
   readonly plural: string
   readonly namespaced: boolean
-  answer(spec: Record<string, unknown>, asker: TokenUser, tokens: ReadonlyMap<string, TokenUser>): unknown
+  /** The status. `namespace` is the path's, when there is one. */
+  answer(spec: Spec, asker: TokenUser, access: Access, namespace: string | undefined): unknown
 }
 
-interface Attributes {
-  verb?: string
-  group?: string
-  resource?: string
-  subresource?: string
-  namespace?: string
-  name?: string
-}
+const textOf = (value: unknown): string | undefined => (typeof value === 'string' && value !== '' ? value : undefined)
 
-function accessOf(spec: Record<string, unknown>, user: TokenUser): unknown {
-  if (isObject(spec.nonResourceAttributes)) {
-    const allowed = user.groups.includes(administrators) || spec.nonResourceAttributes.verb === 'get'
-    return { allowed }
+function attemptOf({ nonResourceAttributes: path, resourceAttributes: resource }: Spec): Attempt {
+  if (isObject(path)) return { verb: textOf(path.verb) ?? '', path: textOf(path.path) ?? '' }
+  if (!isObject(resource))
+    throw badRequest('spec: exactly one of nonResourceAttributes or resourceAttributes must be specified')
+  return {
+    verb: textOf(resource.verb) ?? '',
+    group: textOf(resource.group) ?? '',
+    plural: textOf(resource.resource) ?? '',
+    subresource: textOf(resource.subresource),
+    namespace: textOf(resource.namespace),
+    name: textOf(resource.name),
   }
-  if (!isObject(spec.resourceAttributes))
-    throw badRequest('spec: resourceAttributes or nonResourceAttributes is required')
-  const { verb = '*', group = '', resource = '*', subresource, namespace, name } = spec.resourceAttributes as Attributes
-  const { allowed, reason } = authorize(user, { verb, group, plural: resource, subresource, namespace, name })
+}
+
+function accessOf(spec: Spec, user: TokenUser, { authorizer }: Access): unknown {
+  const { allowed, reason } = authorizer.decide(user, attemptOf(spec))
   return { allowed, ...(reason && { reason }) }
 }
 
-const userInfo = ({ user, uid, groups }: TokenUser) => ({ username: user, ...(uid && { uid }), groups })
+function subjectOf(spec: Spec): TokenUser {
+  const groups = Array.isArray(spec.groups) ? spec.groups.map(String) : []
+  const user = textOf(spec.user) ?? ''
+  if (user === '' && groups.length === 0) throw badRequest('spec: at least one of user or group must be specified')
+  return { user, groups }
+}
 
-function rulesOf(user: TokenUser): unknown {
-  const everything = user.groups.includes(administrators)
+const userInfo = ({ user, uid, groups, extra }: TokenUser) => ({
+  username: user,
+  ...(uid && { uid }),
+  groups,
+  ...(extra && { extra }),
+})
+
+function rulesOf(user: TokenUser, namespace: string, { authorizer }: Access): unknown {
+  const rules = authorizer.rulesOf(user, namespace)
   return {
-    resourceRules: [{ verbs: everything ? ['*'] : ['get', 'list', 'watch'], apiGroups: ['*'], resources: ['*'] }],
-    nonResourceRules: [{ verbs: everything ? ['*'] : ['get'], nonResourceURLs: ['*'] }],
-    incomplete: !everything,
+    resourceRules: rules.filter((rule) => rule.resources?.length),
+    nonResourceRules: rules
+      .filter((rule) => rule.nonResourceURLs?.length)
+      .map(({ verbs, nonResourceURLs }) => ({ verbs, nonResourceURLs })),
+    incomplete: false,
   }
 }
 
@@ -56,9 +81,12 @@ export const reviews: readonly Review[] = [
     ...authentication,
     kind: 'TokenReview',
     plural: 'tokenreviews',
-    answer: (spec, _asker, tokens) => {
-      const user = typeof spec.token === 'string' ? userOfToken(spec.token, tokens) : undefined
-      return user ? { authenticated: true, user: userInfo(user) } : { user: {}, error: 'invalid bearer token' }
+    answer: (spec, _asker, { authenticator }) => {
+      const audiences = Array.isArray(spec.audiences) && spec.audiences.length ? spec.audiences.map(String) : undefined
+      const user = typeof spec.token === 'string' ? authenticator.userOfToken(spec.token, audiences) : undefined
+      return user
+        ? { authenticated: true, user: userInfo(user), ...(audiences && { audiences }) }
+        : { user: {}, error: 'invalid bearer token' }
     },
   },
   {
@@ -77,15 +105,24 @@ export const reviews: readonly Review[] = [
     ...authorization,
     kind: 'SubjectAccessReview',
     plural: 'subjectaccessreviews',
-    answer: (spec) => {
-      const groups = Array.isArray(spec.groups) ? spec.groups.map(String) : []
-      return accessOf(spec, { user: String(spec.user ?? ''), groups })
+    answer: (spec, _asker, access) => accessOf(spec, subjectOf(spec), access),
+  },
+  {
+    ...authorization,
+    kind: 'LocalSubjectAccessReview',
+    plural: 'localsubjectaccessreviews',
+    namespaced: true,
+    answer: (spec, _asker, access, namespace) => {
+      const attempt = attemptOf(spec)
+      if ('path' in attempt || attempt.namespace !== namespace)
+        throw badRequest(`spec.resourceAttributes.namespace must match metadata.namespace`)
+      return accessOf(spec, subjectOf(spec), access)
     },
   },
   {
     ...authorization,
     kind: 'SelfSubjectRulesReview',
     plural: 'selfsubjectrulesreviews',
-    answer: (_spec, asker) => rulesOf(asker),
+    answer: (spec, asker, access) => rulesOf(asker, textOf(spec.namespace) ?? '', access),
   },
 ]

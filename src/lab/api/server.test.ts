@@ -234,7 +234,7 @@ test('a node writes its own objects only', async () => {
   assert.equal((await call('PATCH', '/api/v1/nodes/n1/status', { status: {} }, merge)).code, 200)
   const other = await call('PATCH', '/api/v1/nodes/n2', patch, merge)
   assert.equal(other.code, 403)
-  assert.match(other.body.message, /system:node:n1.*not allowed to modify node n2/)
+  assert.match(other.body.message, /system:node:n1.*node "n1" is not allowed to patch node "n2"/)
   const pods = '/api/v1/namespaces/default/pods'
   for (const [name, nodeName] of [
     ['mine', 'n1'],

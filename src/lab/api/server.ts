@@ -8,8 +8,11 @@ import { createServer as createHttpsServer } from 'node:https'
 import type { AddressInfo, Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import type { ObjectStore } from '../../cluster/embedded/store.ts'
+import { Authenticator, impersonate } from './access/authenticator.ts'
+import { Authorizer } from './access/authorizer.ts'
+import { RoleAggregator } from './access/role-aggregator.ts'
+import { ServiceAccountTokens } from './access/service-account-tokens.ts'
 import { ApiError, badRequest, noSuchResource, unauthorized } from './api-error.ts'
-import { anonymous, authenticate } from './auth.ts'
 import { bootstrap } from './bootstrap.ts'
 import { Catalog } from './catalog.ts'
 import { GarbageCollector } from './garbage-collector.ts'
@@ -39,6 +42,9 @@ export class ApiServer implements ApiServerHandle {
   readonly #streams: PodStreams
   readonly #collector: GarbageCollector
   readonly #cleaner: NamespaceCleaner
+  readonly #aggregator: RoleAggregator
+  readonly #authenticator: Authenticator
+  readonly #authorizer: Authorizer
   readonly #watches = new Set<OpenWatch>()
   readonly #servers = new Set<Server>()
   readonly #sockets = new Set<Socket>()
@@ -57,8 +63,15 @@ export class ApiServer implements ApiServerHandle {
     const resources = new Resources(options.store, catalog, addresses)
     this.client = new InProcessClient(resources)
     bootstrap(resources, addresses.first)
-    this.#handler = new ResourceHandler({ resources, tokens: options.tokens, watches: this.#watches })
-    this.#discovery = new DiscoveryHandler(catalog)
+    const serviceAccountTokens = new ServiceAccountTokens(options.store, options.serviceAccountKey)
+    const authenticator = new Authenticator(options.tokens, serviceAccountTokens)
+    const authorizer = new Authorizer(options.store)
+    this.#authenticator = authenticator
+    this.#authorizer = authorizer
+    const access = { authenticator, authorizer }
+    this.#handler = new ResourceHandler({ resources, access, serviceAccountTokens, watches: this.#watches })
+    this.#discovery = new DiscoveryHandler(catalog, authorizer)
+    this.#aggregator = new RoleAggregator(resources)
     this.#streams = new PodStreams(resources, this.#handler, options.podRuntime)
     this.#collector = new GarbageCollector(resources, options.log)
     this.#cleaner = new NamespaceCleaner(resources)
@@ -80,6 +93,7 @@ export class ApiServer implements ApiServerHandle {
     clearInterval(this.#sweep)
     this.#collector.close()
     this.#cleaner.close()
+    this.#aggregator.close()
     const closed = [...this.#servers].map((server) => new Promise((done) => server.close(done)))
     for (const watch of [...this.#watches]) watch.end()
     for (const server of this.#servers) server.closeIdleConnections()
@@ -110,17 +124,19 @@ export class ApiServer implements ApiServerHandle {
     return server
   }
 
-  #authenticate(request: IncomingMessage): TokenUser | undefined {
-    return authenticate(request.headers.authorization, this.#options.tokens)
+  /** Throws 401. */
+  #authenticate(request: IncomingMessage): TokenUser {
+    const user = this.#authenticator.user(request.headers.authorization)
+    if (!user) throw unauthorized()
+    return impersonate(user, request.headers, this.#authorizer)
   }
 
   async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const exchange: Exchange = { request, response, warnings: [] }
     try {
       const url = parseUrl(request)
-      const user = this.#authenticate(request)
       if (await this.#discovery.handlePublic(exchange, url)) return
-      if (!user) throw unauthorized()
+      const user = this.#authenticate(request)
       if (await this.#discovery.handle(exchange, url, user)) return
       const path = parseResourcePath(url.pathname)
       if (!path) throw noSuchResource()
@@ -139,8 +155,7 @@ export class ApiServer implements ApiServerHandle {
   async #upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> {
     socket.on('error', () => socket.destroy())
     try {
-      const user = this.#authenticate(request) ?? anonymous
-      if (user === anonymous) throw unauthorized()
+      const user = this.#authenticate(request)
       const url = parseUrl(request)
       const path = parseResourcePath(url.pathname)
       if (!path) throw noSuchResource()

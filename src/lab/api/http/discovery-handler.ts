@@ -3,6 +3,8 @@
  * Sources: Kubernetes documentation, "Kubernetes API health endpoints", "The Kubernetes API".
  */
 import { arch, platform } from 'node:os'
+import type { Authorizer } from '../access/authorizer.ts'
+import { forbiddenPath } from '../api-error.ts'
 import type { Catalog } from '../catalog.ts'
 import type { TokenUser } from '../interfaces.ts'
 import { kubernetesVersion, OpenApi } from '../schema/openapi.ts'
@@ -26,11 +28,13 @@ const version = {
 
 export class DiscoveryHandler {
   readonly #catalog: Catalog
+  readonly #authorizer: Authorizer
   readonly #openApi: OpenApi
   #proto: { revision: number; bytes: Buffer } | undefined
 
-  constructor(catalog: Catalog) {
+  constructor(catalog: Catalog, authorizer: Authorizer) {
     this.#catalog = catalog
+    this.#authorizer = authorizer
     this.#openApi = new OpenApi(catalog)
   }
 
@@ -47,10 +51,12 @@ export class DiscoveryHandler {
     return true
   }
 
-  /** What any user may ask. Returns false when the path is something else. */
-  async handle(exchange: Exchange, url: URL, _user: TokenUser): Promise<boolean> {
+  /** What users may ask whom RBAC lets: by default all that are authenticated. Throws 403. Returns false when the path is something else. */
+  async handle(exchange: Exchange, url: URL, user: TokenUser): Promise<boolean> {
     const parts = url.pathname.split('/').filter((part) => part !== '')
     const [root, second, third] = parts
+    const resource = parts.length > (root === 'api' ? 2 : 3) && (root === 'api' || root === 'apis')
+    if (!resource) this.#require(user, (exchange.request.method ?? '').toLowerCase(), url.pathname)
     if (root === 'openapi') return this.#handleOpenApi(exchange, parts)
     if (root === undefined) {
       const paths = [
@@ -87,6 +93,11 @@ export class DiscoveryHandler {
     if (root === 'apis' && parts.length === 3)
       return this.#sendIfAny(exchange, apiResourceList(this.#catalog, second!, third!))
     return false
+  }
+
+  #require(user: TokenUser, method: string, path: string): void {
+    const verb = method === 'head' ? 'get' : method
+    if (!this.#authorizer.decide(user, { verb, path }).allowed) throw forbiddenPath(path, user.user, verb)
   }
 
   async #sendIfAny(exchange: Exchange, object: unknown): Promise<boolean> {

@@ -22,6 +22,14 @@ export function subresourcesOf(kind: Kind): Subresource[] {
   if (kind.status) found.push({ ...own, name: 'status', verbs: modify })
   if (kind.scale) found.push({ name: 'scale', kind: 'Scale', group: 'autoscaling', version: 'v1', verbs: modify })
   if (kind.storage === 'namespaces') found.push({ ...own, name: 'finalize', verbs: ['update'] })
+  if (kind.storage === 'serviceaccounts')
+    found.push({
+      name: 'token',
+      kind: 'TokenRequest',
+      group: 'authentication.k8s.io',
+      version: 'v1',
+      verbs: ['create'],
+    })
   if (kind.storage === 'pods')
     found.push(
       { name: 'attach', kind: 'PodAttachOptions', group: '', version: 'v1', verbs: ['create', 'get'] },

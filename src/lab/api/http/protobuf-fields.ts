@@ -16,6 +16,7 @@ AttachedVolume name:s devicePath:s
 AzureDiskVolumeSource diskName:s diskURI:s cachingMode:s fsType:s readOnly:t kind:s
 AzureFileVolumeSource secretName:s shareName:s readOnly:t
 Binding metadata:ObjectMeta target:ObjectReference
+BoundObjectReference kind:s apiVersion:s name:s uid:s
 CSIVolumeSource driver:s readOnly:t fsType:s volumeAttributes:s{} nodePublishSecretRef:LocalObjectReference
 Capabilities add:s[] drop:s[]
 CephFSVolumeSource monitors:s[] path:s user:s secretFile:s secretRef:LocalObjectReference readOnly:t
@@ -327,6 +328,9 @@ Taint key:s value:s effect:s timeAdded:T
 TokenReview metadata:ObjectMeta spec:TokenReviewSpec status:TokenReviewStatus
 TokenReviewSpec token:s audiences:s[]
 TokenReviewStatus authenticated:t user:UserInfo error:s audiences:s[]
+TokenRequest metadata:ObjectMeta spec:TokenRequestSpec status:TokenRequestStatus
+TokenRequestSpec audiences:s[] 3=boundObjectRef:BoundObjectReference expirationSeconds:i
+TokenRequestStatus token:s expirationTimestamp:T
 Toleration key:s operator:s value:s effect:s tolerationSeconds:i
 TopologySpreadConstraint maxSkew:i topologyKey:s whenUnsatisfiable:s labelSelector:LabelSelector minDomains:i
   nodeAffinityPolicy:s nodeTaintsPolicy:s matchLabelKeys:s[]

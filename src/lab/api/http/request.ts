@@ -5,6 +5,7 @@
 import type { IncomingMessage } from 'node:http'
 import { gunzipSync } from 'node:zlib'
 import { parseDocument } from 'yaml'
+import type { WriteGuard } from '../access/authorizer.ts'
 import { badRequest, tooLarge } from '../api-error.ts'
 import type { FieldValidation } from '../decode.ts'
 import type { WriteContext } from '../resources.ts'
@@ -102,7 +103,12 @@ export function parseBody(body: Buffer, media: string): unknown {
 const agentOf = (request: IncomingMessage): string =>
   ((request.headers['user-agent'] ?? '').split('/')[0] ?? '').slice(0, 128) || 'unknown'
 
-export function writeContext(request: IncomingMessage, query: URLSearchParams, warnings: string[]): WriteContext {
+export function writeContext(
+  request: IncomingMessage,
+  query: URLSearchParams,
+  warnings: string[],
+  guard: WriteGuard | undefined,
+): WriteContext {
   const dryRun = query.getAll('dryRun')
   if (dryRun.some((value) => value !== 'All')) throw badRequest('invalid dryRun: only All is supported')
   const validation = query.get('fieldValidation') ?? 'Warn'
@@ -115,6 +121,7 @@ export function writeContext(request: IncomingMessage, query: URLSearchParams, w
     fieldValidation: validation as FieldValidation,
     warnings,
     author: { manager },
+    ...(guard && { guard }),
   }
 }
 

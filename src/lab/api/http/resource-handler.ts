@@ -2,6 +2,9 @@
  * Requests about resources: from method, path and query to the operation, and back to an answer.
  */
 
+import type { ResourceAttempt } from '../access/attempt.ts'
+import type { WriteGuard } from '../access/authorizer.ts'
+import type { ServiceAccountTokens } from '../access/service-account-tokens.ts'
 import {
   badRequest,
   forbidden,
@@ -11,13 +14,12 @@ import {
   type Status,
   unsupportedMedia,
 } from '../api-error.ts'
-import { type Attempt, authorize } from '../auth.ts'
 import { bindPod, evictPod } from '../bindings.ts'
 import type { DeleteOptions, KubeObject, TokenUser } from '../interfaces.ts'
 import { apiVersionOf, type Kind } from '../kinds/kind.ts'
 import { type PatchType, patchObject } from '../patch/patch-object.ts'
 import type { Resources } from '../resources.ts'
-import { reviews } from '../reviews.ts'
+import { type Access, reviews } from '../reviews.ts'
 import { patchOfScale, scaleOf } from '../scale.ts'
 import { isObject } from '../schema/schema.ts'
 import { subresourcesOf } from './discovery.ts'
@@ -43,7 +45,8 @@ const patchTypes: Readonly<Record<string, PatchType>> = {
 
 export interface ResourceHandlerOptions {
   readonly resources: Resources
-  readonly tokens: ReadonlyMap<string, TokenUser>
+  readonly access: Access
+  readonly serviceAccountTokens: ServiceAccountTokens
   readonly watches: Set<OpenWatch>
 }
 
@@ -51,6 +54,7 @@ interface Call extends Exchange {
   readonly kind: Kind
   readonly path: ResourcePath
   readonly query: URLSearchParams
+  readonly guard: WriteGuard | undefined
 }
 
 const verbOf = (method: string, path: ResourcePath, query: URLSearchParams): string => {
@@ -72,35 +76,45 @@ const verbOf = (method: string, path: ResourcePath, query: URLSearchParams): str
   }
 }
 
+/** The one name that a list or watch is about, when its field selector says so: rules with resourceNames cover it. */
+function selectedName(verb: string, query: URLSearchParams | undefined): string | undefined {
+  if (verb !== 'list' && verb !== 'watch' && verb !== 'deletecollection') return undefined
+  return /(?:^|,)metadata\.name==?([^,!=]+)(?:,|$)/.exec(query?.get('fieldSelector') ?? '')?.[1]
+}
+
+/** A Namespace counts as in itself, so that a Role in it can cover it. */
+const namespaceOf = ({ group, plural, namespace, name }: ResourcePath): string | undefined =>
+  group === '' && plural === 'namespaces' ? name : namespace
+
 export class ResourceHandler {
   readonly #resources: Resources
-  readonly #tokens: ReadonlyMap<string, TokenUser>
+  readonly #access: Access
+  readonly #serviceAccountTokens: ServiceAccountTokens
   readonly #watches: Set<OpenWatch>
 
-  constructor({ resources, tokens, watches }: ResourceHandlerOptions) {
+  constructor({ resources, access, serviceAccountTokens, watches }: ResourceHandlerOptions) {
     this.#resources = resources
-    this.#tokens = tokens
+    this.#access = access
+    this.#serviceAccountTokens = serviceAccountTokens
     this.#watches = watches
   }
 
   /** The kind of a path; throws 404. Checks the user's right to do `verb` with it, throws 403. */
-  admit(user: TokenUser, verb: string, path: ResourcePath): Kind {
-    const { group, version, plural, namespace, name, subresource } = path
+  admit(user: TokenUser, verb: string, path: ResourcePath, query?: URLSearchParams): Kind {
+    const { group, version, plural, namespace, subresource } = path
     const kind = this.#resources.catalog.find(group, version, plural)
     if (!kind || (namespace !== undefined && !kind.namespaced)) throw noSuchResource()
-    const attempt: Attempt = { verb, group, plural, subresource, namespace, name }
-    const pod = kind.storage === 'pods' && name ? this.#resources.store.get('pods', namespace ?? '', name) : undefined
-    const { allowed, reason } = authorize(user, attempt, pod as KubeObject | undefined)
-    if (!allowed) throw forbidden({ ...kind, ...(name && { name }) }, user.user, verb, reason)
+    const name = path.name ?? selectedName(verb, query)
+    this.#require(user, { verb, group, plural, subresource, namespace: namespaceOf(path), name })
     return kind
   }
 
   async handle(exchange: Exchange, user: TokenUser, path: ResourcePath, query: URLSearchParams): Promise<void> {
     const verb = verbOf(exchange.request.method ?? '', path, query)
     const review = reviews.find((r) => r.group === path.group && r.version === path.version && r.plural === path.plural)
-    if (review) return this.#review(exchange, user, review, verb)
-    const kind = this.admit(user, verb, path)
-    const call: Call = { ...exchange, kind, path, query }
+    if (review) return this.#review(exchange, user, review, verb, path)
+    const kind = this.admit(user, verb, path, query)
+    const call: Call = { ...exchange, kind, path, query, guard: this.#access.authorizer.guard(user) }
     if (kind.namespaced && path.name && path.namespace === undefined) throw noSuchResource()
     if (path.subresource) return this.#subresource(call, verb, path.subresource)
     if (!kind.verbs.includes(verb as Kind['verbs'][number])) throw methodNotAllowed()
@@ -143,14 +157,14 @@ export class ResourceHandler {
   async #create(call: Call): Promise<void> {
     if (call.path.name) throw methodNotAllowed()
     const body = await this.#body(call)
-    const context = writeContext(call.request, call.query, call.warnings)
+    const context = writeContext(call.request, call.query, call.warnings, call.guard)
     await this.#answer(call, 201, this.#resources.create(call.kind, call.path.namespace, body, context))
   }
 
   async #write(call: Call, verb: 'update' | 'patch', subresource: string | undefined): Promise<void> {
     const { kind, path, query, request } = call
     if (!path.name) throw methodNotAllowed()
-    const context = writeContext(request, query, call.warnings)
+    const context = writeContext(request, query, call.warnings, call.guard)
     const body = await readBody(request)
     const { namespace, name } = path
     if (verb === 'update') {
@@ -201,7 +215,7 @@ export class ResourceHandler {
   async #delete(call: Call): Promise<void> {
     const { kind, path, query, request } = call
     const options = await this.#deleteOptions(call)
-    const context = writeContext(request, query, call.warnings)
+    const context = writeContext(request, query, call.warnings, call.guard)
     const dryRun = context.dryRun || (options.dryRun?.length ?? 0) > 0
     const { object, gone } = this.#resources.delete(kind, path.namespace, path.name!, options, { ...context, dryRun })
     if (!gone || kind.storage === 'pods') return this.#answer(call, 200, object)
@@ -215,7 +229,7 @@ export class ResourceHandler {
   async #deleteCollection(call: Call): Promise<void> {
     const { kind, path, query, request } = call
     const options = await this.#deleteOptions(call)
-    const context = writeContext(request, query, call.warnings)
+    const context = writeContext(request, query, call.warnings, call.guard)
     const predicate = predicateOf(kind, query)
     const deleted: KubeObject[] = []
     for (const object of this.#resources.list(kind, path.namespace)) {
@@ -233,6 +247,7 @@ export class ResourceHandler {
     const known = subresourcesOf(kind).find((sub) => sub.name === subresource)
     if (!known || path.rest.length) throw notFound(kind, `${path.name}/${subresource}`)
     if (!(known.verbs as readonly string[]).includes(verb)) throw methodNotAllowed()
+    if (subresource === 'token') return this.#token(call)
     if (subresource === 'scale') return this.#scale(call, verb)
     if (subresource === 'binding' || subresource === 'eviction') return this.#podAction(call, subresource)
     if (verb === 'get') return this.#answer(call, 200, this.#resources.get(kind, path.namespace, path.name!))
@@ -240,11 +255,26 @@ export class ResourceHandler {
     throw methodNotAllowed()
   }
 
+  async #token(call: Call): Promise<void> {
+    const account = this.#resources.get(call.kind, call.path.namespace, call.path.name!)
+    const answer = this.#serviceAccountTokens.request(call.kind, account, await this.#body(call))
+    await sendObject(call, 201, answer)
+  }
+
+  /** Throws 403 with the reason when the user may not. */
+  #require(user: TokenUser, attempt: ResourceAttempt): void {
+    const { allowed, reason } = this.#access.authorizer.decide(user, attempt)
+    if (allowed) return
+    const { verb, group, plural, subresource, name, namespace } = attempt
+    const about = { plural: subresource ? `${plural}/${subresource}` : plural, group, ...(name && { name }) }
+    throw forbidden(about, user.user, verb, reason, namespace)
+  }
+
   async #scale(call: Call, verb: string): Promise<void> {
     const { kind, path, query, request } = call
     const current = this.#resources.get(kind, path.namespace, path.name!)
     if (verb === 'get') return sendObject(call, 200, scaleOf(kind, current))
-    const context = writeContext(request, query, call.warnings)
+    const context = writeContext(request, query, call.warnings, call.guard)
     const media = mediaType(request)
     let wanted = await this.#body(call)
     if (verb === 'patch') {
@@ -266,21 +296,25 @@ export class ResourceHandler {
     const { kind, path, query, request } = call
     const body = await this.#body(call)
     if (!isObject(body)) throw badRequest(`the body must be a ${action === 'binding' ? 'Binding' : 'Eviction'}`)
-    const context = writeContext(request, query, call.warnings)
+    const context = writeContext(request, query, call.warnings, call.guard)
     const act = action === 'binding' ? bindPod : evictPod
     act(this.#resources, kind, path.namespace!, path.name!, { metadata: {}, ...body } as KubeObject, context)
     await this.#resources.store.committed()
     await sendObject(call, 201, { kind: 'Status', apiVersion: 'v1', metadata: {}, status: 'Success', code: 201 })
   }
 
-  async #review(exchange: Exchange, user: TokenUser, review: (typeof reviews)[number], verb: string): Promise<void> {
+  async #review(
+    exchange: Exchange,
+    user: TokenUser,
+    review: (typeof reviews)[number],
+    verb: string,
+    { namespace }: ResourcePath,
+  ): Promise<void> {
     if (verb !== 'create') throw methodNotAllowed()
-    const attempt: Attempt = { verb, group: review.group, plural: review.plural }
-    const { allowed, reason } = authorize(user, attempt)
-    if (!allowed) throw forbidden(review, user.user, verb, reason)
+    this.#require(user, { verb, group: review.group, plural: review.plural, namespace })
     const body = await this.#body(exchange)
     const spec = isObject(body) && isObject(body.spec) ? body.spec : {}
-    const status = review.answer(spec, user, this.#tokens)
+    const status = review.answer(spec, user, this.#access, namespace)
     await sendObject(exchange, 201, {
       kind: review.kind,
       apiVersion: `${review.group}/${review.version}`,

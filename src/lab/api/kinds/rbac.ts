@@ -1,6 +1,5 @@
 /**
- * RBAC kinds: stored and shown, so that manifests written for a real cluster apply unchanged. The lab's own
- * rights come from token groups (auth.ts).
+ * RBAC kinds: their shape, columns and rules. What they allow is decided in access/.
  * Sources: Kubernetes API reference, rbac.authorization.k8s.io/v1.
  */
 import { type FieldProblem, problem } from '../api-error.ts'
