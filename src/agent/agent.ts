@@ -23,7 +23,7 @@ import { NetworkLoop, type PodNetwork } from './network-loop.ts'
 import { NodeWatch } from './node-watch.ts'
 import type { AgentOptions } from './options.ts'
 import { RunLock } from './run-lock.ts'
-import { openSource } from './source.ts'
+import { openCachedSource } from './source.ts'
 import { StatusServer } from './status-server.ts'
 import { readPreviousSubnets, writeSubnetEnv } from './subnet-env.ts'
 
@@ -35,7 +35,7 @@ export async function runAgent(options: AgentOptions): Promise<number> {
   }
   const log = openLog(options.logLevel, options.nodeName)
   const lock = await RunLock.take(options.runDir)
-  const agent = new Agent(options, log, await openSource(options, log))
+  const agent = new Agent(options, log, await openCachedSource(options, log))
   const toggle = levelToggle(log)
   process.on('SIGHUP', toggle)
   process.on('uncaughtException', (error) => {
@@ -123,6 +123,7 @@ class Agent {
       socketPath: `${options.runDir}/agent.sock`,
       tcp: options.healthz,
       notReady: () => this.#loop.notReady(),
+      remark: () => (this.#loop.remembered ? `working from the cache of ${this.#loop.remembered}` : undefined),
       metrics: () => this.#readMetrics(),
       state: () => ({ ...this.#loop.state(), failures: this.#failures(), applied: this.#applier.counts }),
       setLogLevel: (level) => setLogLevel(log, level),
@@ -138,9 +139,11 @@ class Agent {
     await this.#node.start()
     this.#source.start((event) => {
       if (event.type === 'connection') this.#metrics.connected.set(event.up ? 1 : 0)
+      if (event.type === 'remembered') this.#metrics.remembered.set(1)
       if (event.type === 'synced') {
         this.#metrics.connected.set(1)
         this.#metrics.synced.set(1)
+        this.#metrics.remembered.set(0)
       }
       this.#loop.onCluster(event)
     })
@@ -185,8 +188,6 @@ class Agent {
     if (plugin) installShim(cniBinDir, runDir, plugin)
     else this.#log.warn({}, 'there is no dist/native/weft-cni and no --cni-plugin: no plugin is put in place')
   }
-
-  /** Fragments of pods go the same way as all others; a port mapping that the kernel refused fails its ADD. */
 
   #onReport(report: ApplyReport): void {
     const failed = new Set(report.failures.map(({ key }) => key))

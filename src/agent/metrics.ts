@@ -15,6 +15,10 @@ export class AgentMetrics {
   readonly peers = this.#gauge('weft_peers', 'Other nodes, by what they are to this one', ['state'])
   readonly connected = this.#gauge('weft_cluster_connected', '1 while the cluster store can be reached')
   readonly synced = this.#gauge('weft_cluster_synced', '1 after the first complete list')
+  readonly remembered = this.#gauge(
+    'weft_cluster_from_cache',
+    '1 while this node works from what it remembers of the cluster',
+  )
   readonly configErrors = this.#counter('weft_config_errors_total', 'Configurations that were refused')
   readonly reports = this.#counter('weft_peer_problems_total', 'Words of other nodes that were refused')
   readonly ruleCounters = this.#gauge(

@@ -7,19 +7,24 @@
  *   interface ─► external ─────────┘        ▲                        │
  *   other Nodes ────────────────────────────┘      in place ─► announce, pods served
  *
- * Nothing is swept before the cluster's first complete list, and never on a configuration that could not be read.
+ * Nothing is swept before the cluster's first complete list, and never on a configuration that could not be read. While the
+ * store is away from the start, what the node remembers of it serves: pods come and go and drift is healed, but nothing is
+ * swept and nothing announced before the real list has taken its place.
  */
 import type { ApplyReport } from '../apply/applier.ts'
 import { DesiredConflict } from '../apply/desired.ts'
-import type { Announcement, ClusterEvent, ClusterSource, NodeReport, SubnetRange } from '../cluster/cluster.ts'
+import type { Announcement, ClusterEvent, ClusterSource, NodeReport } from '../cluster/cluster.ts'
 import type { NetworkConfig } from '../config/config.ts'
-import { parseNetConf } from '../config/flannel/net-conf.ts'
 import type { NodeContext, NodeInfo } from '../model/cluster.ts'
-import { ConfigError } from '../model/errors.ts'
 import type { Fragment } from '../model/kernel-state.ts'
 import type { Cidr } from '../net/cidr.ts'
+import { Announcer } from './announcer.ts'
+import { Drain } from './drain.ts'
 import type { Detected } from './external-interface.ts'
+import { LastGoodConfig } from './last-good-config.ts'
+import { contextWith, partSubnets } from './own-place.ts'
 import { leaseOf, type PlanChange, Planner, type PlannerSettings } from './planner.ts'
+import { SubnetAcquisition } from './subnet-acquisition.ts'
 
 export interface LoopLog {
   debug(fields: object, message: string): void
@@ -61,46 +66,48 @@ export interface NetworkLoopOptions {
   onIdle?(): void
 }
 
-const ACQUIRE_RETRY_MS = 30_000
-/** How long packets may still be on their way after the last one was sent by a path: in the kernel, and in a process of its own. */
-const DRAIN_MS = { kernel: 50, process: 1000 } as const
-
 export class NetworkLoop {
   readonly #options: NetworkLoopOptions
   readonly #planner: Planner
-  #config: NetworkConfig | undefined
-  #configProblem: string | undefined
+  readonly #lastGood: LastGoodConfig
+  readonly #announcer: Announcer
+  readonly #acquisition: SubnetAcquisition
   #own: NodeInfo | undefined
   #detected: Detected | undefined
   #synced = false
+  /** When the view was saved that this node works from, before the store's first list. */
+  #remembered: string | undefined
   #connected = false
   #marked = false
   #complete = false
   #scheduled = false
   #closed = false
-  #announced = ''
-  /** The store has spoken of this node since the last write. */
-  #ownHeard = false
   #concluding = false
   #concludeAgain = false
-  #acquiring = false
-  #acquired = false
-  #draining = ''
-  #drainTimer: NodeJS.Timeout | undefined
+  readonly #drain = new Drain()
   #podNetwork = ''
   #serving = false
   readonly #reported = new Map<string, string>()
 
   constructor(options: NetworkLoopOptions) {
     this.#options = options
-    this.#planner = new Planner(options.settings, (source) => options.writer.inPlace(source))
+    const { source, log, previousSubnets: previous } = options
+    this.#planner = new Planner(options.settings, (name) => options.writer.inPlace(name))
+    this.#lastGood = new LastGoodConfig(log)
+    this.#announcer = new Announcer({
+      source,
+      log,
+      onWrite: ({ weft }) => this.#planner.addPending(weft),
+      onWritten: () => void this.#conclude(),
+    })
+    this.#acquisition = new SubnetAcquisition({ source, previous, log, onChange: () => this.#schedule() })
   }
 
   /** Why pods cannot be served now; empty when they can. */
   notReady(): string[] {
     const reasons: string[] = []
-    if (!this.#synced) reasons.push('the cluster has not been listed yet')
-    if (!this.#config) reasons.push(this.#configProblem ?? 'there is no network configuration yet')
+    if (!this.#knowsPeers) reasons.push('the cluster has not been listed yet')
+    if (!this.#config) reasons.push(this.#lastGood.problem ?? 'there is no network configuration yet')
     if (!this.#own) reasons.push(`the cluster has no node ${this.#options.nodeName}`)
     else if (this.#own.podCidrs.length === 0) reasons.push('this node has no pod subnet yet')
     if (!this.#detected) reasons.push('the external interface is not known')
@@ -108,13 +115,19 @@ export class NetworkLoop {
     return reasons
   }
 
+  /** When the view of the cluster was saved that this node works from, ISO 8601; undefined once the store has listed. */
+  get remembered(): string | undefined {
+    return this.#remembered
+  }
+
   /** For people and the lab. */
   state(): object {
     return {
       config: this.#config,
-      configProblem: this.#configProblem,
+      configProblem: this.#lastGood.problem,
       connected: this.#connected,
       synced: this.#synced,
+      workingFromCacheOf: this.#remembered,
       node: this.#context(),
       interface: this.#detected?.reason,
       peers: [...this.#planner.peers.values()].map(({ name, podCidrs, lease, weft }) => ({
@@ -149,8 +162,16 @@ export class NetworkLoop {
         this.#onNetwork(event.text, event.object)
         break
       case 'synced':
+        if (this.#remembered) log.info({}, 'the cluster was listed: it takes the place of what was remembered')
+        this.#remembered = undefined
         this.#synced = true
         this.#connected = true
+        this.#planner.forgetRestored()
+        break
+      case 'remembered':
+        log.warn({}, `working from the cache of ${event.savedAt}: the store is away`)
+        this.#remembered = event.savedAt
+        this.#planner.restorePending(event.written)
         break
       case 'node-gone':
         if (event.name === nodeName) log.warn({}, 'the cluster no longer has this node; what is programmed stays')
@@ -191,43 +212,16 @@ export class NetworkLoop {
 
   close(): void {
     this.#closed = true
-    clearTimeout(this.#drainTimer)
+    this.#drain.close()
   }
 
   #onNetwork(text: string | undefined, object: string): void {
-    const { log, source, nodeName, onConfigError } = this.#options
-    if (text === undefined) {
-      this.#configProblem = `${object} is not there`
-      log.warn(
-        { object },
-        this.#config
-          ? 'the network configuration is gone; the last one stays'
-          : 'there is no network configuration yet',
-      )
-      return
-    }
-    try {
-      const { config, warnings } = parseNetConf(text, object)
-      for (const warning of warnings) log.warn({ object }, warning)
-      if (JSON.stringify(config) !== JSON.stringify(this.#config)) {
-        log.info(
-          { object, backend: config.backend, v4: config.v4?.network, v6: config.v6?.network },
-          'network configuration',
-        )
-        this.#marked = true
-      }
-      this.#config = config
-      this.#configProblem = undefined
-    } catch (error) {
-      if (!(error instanceof ConfigError)) throw error
-      this.#configProblem = error.message
-      onConfigError()
-      log.error(
-        { err: error.message },
-        this.#config ? 'bad network configuration; the last good one stays' : 'bad network configuration',
-      )
-      source.report({ node: nodeName, severity: 'Warning', reason: 'BadNetworkConfiguration', message: error.message })
-    }
+    const { source, nodeName, onConfigError } = this.#options
+    const { changed, error } = this.#lastGood.read(text, object)
+    if (changed) this.#marked = true
+    if (!error) return
+    onConfigError()
+    source.report({ node: nodeName, severity: 'Warning', reason: 'BadNetworkConfiguration', message: error.message })
   }
 
   #onNode(event: Extract<ClusterEvent, { type: 'node' }>): void {
@@ -236,7 +230,7 @@ export class NetworkLoop {
       const placeOf = (own: NodeInfo | undefined) => JSON.stringify([own?.podCidrs, own?.uid])
       if (placeOf(this.#own) !== placeOf(node)) this.#marked = true
       this.#own = node
-      this.#ownHeard = true
+      this.#announcer.hear(node)
       this.#planner.setAnnounced(node.weft)
       this.#options.onOwnNode(event)
       return
@@ -270,14 +264,20 @@ export class NetworkLoop {
     })
   }
 
+  get #config(): NetworkConfig | undefined {
+    return this.#lastGood.config
+  }
+
+  /** By the store's own list, or by what this node remembers of it. */
+  get #knowsPeers(): boolean {
+    return this.#synced || this.#remembered !== undefined
+  }
+
   #turn(): void {
-    if (!this.#synced || !this.#config || !this.#detected) return
+    if (!this.#knowsPeers || !this.#config || !this.#detected) return
     const node = this.#context()
-    if (this.#options.source.acquire && !(this.#acquired && node)) {
-      this.#acquire()
-      return
-    }
-    if (!node) return
+    if (this.#synced && !(this.#acquisition.isDone && (node || !this.#options.source.acquire))) this.#acquire()
+    if (!node || (this.#synced && !this.#acquisition.isDone)) return
     if (this.#marked) {
       this.#marked = false
       this.#planner.setNode(this.#config, node)
@@ -286,7 +286,7 @@ export class NetworkLoop {
     for (const [name, problems] of this.#planner.problems)
       for (const { key, problem } of problems)
         this.#refuse(this.#planner.peers.get(name) ?? { name }, `Node ${name}: ${key}: ${problem}`)
-    if (!this.#complete && this.#planner.isComplete) {
+    if (!this.#complete && this.#synced && this.#planner.isComplete) {
       this.#complete = true
       this.#options.writer.markComplete()
     }
@@ -332,37 +332,27 @@ export class NetworkLoop {
       this.#concludeAgain = false
       await this.#options.writer.settle()
       if (this.#closed) break
-      this.#drain()
+      this.#settleDrained()
       const before = JSON.stringify(this.#planner.transition?.status)
       await this.#serve()
-      await this.#announce()
+      if (this.#synced) this.#announcer.say(this.#planner.announcement())
       if (this.#write(this.#planner.plan())) this.#concludeAgain = true
       if (JSON.stringify(this.#planner.transition?.status) !== before) this.#concludeAgain = true
     } while (this.#concludeAgain && !this.#closed)
     this.#concluding = false
-    if (this.#complete && this.#serving && this.#planner.transition?.settled) this.#options.onIdle?.()
+    const settled = this.#complete && this.#serving && this.#planner.transition?.settled
+    if (settled && !this.#announcer.isWriting) this.#options.onIdle?.()
   }
 
-  /**
-   * Nobody may hear that a path is not sent by any more while its last packets wait somewhere: the others would take their
-   * side away. The user-space tunnel's process waits for a processor, perhaps for long.
-   */
-  #drain(): void {
+  /** Notes that a path is not sent by any more, once its last packets have had time to leave. */
+  #settleDrained(): void {
     const { draining } = this.#planner
     if (draining.length === 0) return this.#planner.noteSettled()
-    const key = draining.join()
-    if (key === this.#draining) return
-    this.#draining = key
-    const slow = draining.some((path) => path.startsWith('udp/'))
-    clearTimeout(this.#drainTimer)
-    this.#drainTimer = setTimeout(
-      () => {
-        this.#draining = ''
-        if (this.#planner.draining.join() === key) this.#planner.noteSettled()
-        if (!this.#closed) void this.#conclude()
-      },
-      slow ? DRAIN_MS.process : DRAIN_MS.kernel,
-    )
+    this.#drain.wait(draining, (key) => {
+      if (this.#closed) return
+      if (this.#planner.draining.join() === key) this.#planner.noteSettled()
+      void this.#conclude()
+    })
   }
 
   /** Tells the CNI server what pods get, when it changed and some path stands. */
@@ -383,64 +373,20 @@ export class NetworkLoop {
     }
   }
 
-  /** Writes this node's words when they differ from those in the store, one write at a time. */
-  async #announce(): Promise<void> {
-    const announcement = this.#planner.announcement()
-    if (!announcement) return
-    const text = JSON.stringify(announcement)
-    if (text === this.#announced && (!this.#ownHeard || text === announcedText(this.#own))) return
-    if (text !== this.#announced) this.#options.log.info({ ...announcement.lease, ...announcement.weft }, 'announcing')
-    this.#announced = text
-    this.#ownHeard = false
-    this.#planner.addPending(announcement.weft)
-    try {
-      await this.#options.source.announce(announcement)
-    } catch (error) {
-      this.#announced = ''
-      this.#options.log.error({ err: (error as Error).message }, 'this node cannot be announced')
-    }
-  }
-
-  /** Takes subnets where the store leaves it to nodes; they come back as the own node's event. */
   #acquire(): void {
-    const { source, previousSubnets, log } = this.#options
-    if (!source.acquire || this.#acquiring || !this.#config || !this.#detected) return
-    const config = this.#config
-    const { publicIp } = this.#detected
-    const ranges: SubnetRange[] = [config.v4, config.v6]
-      .filter((family) => family !== undefined)
-      .map(({ network, subnetLength, subnetMin, subnetMax }) => ({
-        network,
-        length: subnetLength,
-        min: subnetMin,
-        max: subnetMax,
-      }))
+    const [config, detected] = [this.#config!, this.#detected!]
+    const { nodeName } = this.#options
     const announce = (podCidrs: readonly Cidr[]): Announcement => ({
-      lease: leaseOf(config.backend, this.#contextWith(podCidrs)!),
+      lease: leaseOf(config.backend, contextWith(nodeName, podCidrs, detected, this.#own)),
       weft: { accepts: [], sends: [] },
     })
-    this.#acquiring = true
-    source
-      .acquire({ ranges, previous: previousSubnets, ...(publicIp ? { publicIp } : {}), announce })
-      .then(() => {
-        this.#acquired = true
-        this.#schedule()
-      })
-      .catch((error: Error) => {
-        log.error({ err: error.message }, 'no subnet for this node')
-        setTimeout(() => this.#schedule(), ACQUIRE_RETRY_MS).unref()
-      })
-      .finally(() => {
-        this.#acquiring = false
-      })
+    this.#acquisition.begin(config, detected.publicIp, announce)
   }
 
   #context(): NodeContext | undefined {
     const { log, nodeName, source } = this.#options
     if (!this.#own || !this.#config || !this.#detected || this.#own.podCidrs.length === 0) return undefined
-    const { v4, v6 } = this.#config
-    const inside = this.#own.podCidrs.filter((cidr) => (cidr.family === 4 ? v4 : v6)?.network.covers(cidr))
-    const outside = this.#own.podCidrs.filter((cidr) => !inside.includes(cidr) && (cidr.family === 4 ? v4 : v6))
+    const { inside, outside } = partSubnets(this.#own, this.#config)
     if (outside.length > 0) {
       const message = `Node ${nodeName}: spec.podCIDRs: ${outside.join(', ')} is outside the network of net-conf.json`
       if (this.#reported.get(nodeName) !== message) {
@@ -449,26 +395,6 @@ export class NetworkLoop {
         source.report({ node: nodeName, severity: 'Warning', reason: 'SubnetOutsideNetwork', message })
       }
     }
-    return inside.length === 0 ? undefined : this.#contextWith(inside)
-  }
-
-  #contextWith(podCidrs: readonly Cidr[]): NodeContext | undefined {
-    const detected = this.#detected
-    if (!detected) return undefined
-    const own = this.#own
-    const has = (family: 4 | 6) => podCidrs.some((cidr) => cidr.family === family)
-    return {
-      name: this.#options.nodeName,
-      podCidrs,
-      external: detected.external,
-      ...(own?.uid === undefined ? {} : { uid: own.uid }),
-      ...(detected.publicIp && has(4) ? { publicIp: detected.publicIp } : {}),
-      ...(detected.publicIpv6 && has(6) ? { publicIpv6: detected.publicIpv6 } : {}),
-      ...(own?.lease ? { lease: own.lease } : {}),
-      ...(own?.weft ? { weft: own.weft } : {}),
-    }
+    return inside.length === 0 ? undefined : contextWith(nodeName, inside, this.#detected, this.#own)
   }
 }
-
-/** The words of a node object in the shape that announcements have. */
-const announcedText = (own: NodeInfo | undefined): string => JSON.stringify({ lease: own?.lease, weft: own?.weft })

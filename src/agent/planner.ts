@@ -70,6 +70,8 @@ export class Planner {
   /** Paths that the kernel may still send by although nobody is to be sent to by them. */
   readonly #lingering = new Set<PathId>()
   #restarted = true
+  /** How many of `#pending` an earlier agent of this node wrote. */
+  #restored = 0
   #plan: TransitionPlan | undefined
   #tunnels = ''
   readonly #problems = new Map<string, readonly PeerProblem[]>()
@@ -157,6 +159,20 @@ export class Planner {
     const text = JSON.stringify(status)
     const at = this.#pending.findLastIndex((written) => JSON.stringify(written) === text)
     this.#pending.splice(0, at + 1)
+    this.#restored = Math.max(0, this.#restored - at - 1)
+  }
+
+  /** An earlier agent was writing these when it ended: until the store speaks, any of them may stand. */
+  restorePending(statuses: readonly WeftNodeStatus[]): void {
+    this.#pending.unshift(...statuses)
+    this.#restored += statuses.length
+    for (const { sends } of statuses) for (const path of sends) this.#lingering.add(path)
+  }
+
+  /** The store has spoken: what it does not have of an earlier agent's words was never heard by anybody. */
+  forgetRestored(): void {
+    this.#pending.splice(0, this.#restored)
+    this.#restored = 0
   }
 
   /** A status is about to be written. */

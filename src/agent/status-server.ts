@@ -15,6 +15,8 @@ export interface StatusOptions {
   readonly tcp: { readonly ip: string; readonly port: number }
   /** What stands in the way of serving pods; empty when nothing does. */
   notReady(): readonly string[]
+  /** What is to be said of a node that can serve pods; undefined when everything is as it should be. */
+  remark(): string | undefined
   metrics(): Promise<string>
   state(): object
   /** False when there is no such level. */
@@ -67,7 +69,8 @@ export class StatusServer {
     if (what === 'GET /healthz') send(200, 'ok\n')
     else if (what === 'GET /readyz') {
       const reasons = this.#options.notReady()
-      send(reasons.length ? 503 : 200, reasons.length ? `${reasons.join('\n')}\n` : 'ok\n')
+      if (reasons.length) send(503, `${reasons.join('\n')}\n`)
+      else send(200, `${this.#options.remark() ?? 'ok'}\n`)
     } else if (what === 'GET /metrics') send(200, await this.#options.metrics(), 'text/plain; version=0.0.4')
     else if (trusted && what === 'GET /state')
       send(200, `${JSON.stringify(this.#options.state())}\n`, 'application/json')

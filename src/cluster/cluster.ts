@@ -5,6 +5,9 @@
  *
  *        start ──► connection up, network, node, node, …, synced ──► node | node-gone | network | connection …
  *
+ * With `cache/` in front, an agent that starts while the store is away is told what it knew before: network, node, …,
+ * remembered. The store's first list replaces that: node, node-gone, …, synced.
+ *
  * After `synced` a source never forgets what it knows: while the store is away nothing is announced as gone, and after a
  * new list only differences are.
  */
@@ -37,6 +40,11 @@ export type ClusterEvent =
   | { readonly type: 'network'; readonly text: string | undefined; readonly object: string }
   /** Once: every node that exists and the network configuration have been announced. */
   | { readonly type: 'synced' }
+  /**
+   * At most once, before `synced`: the store is away, and what was told is how this node remembers it. `savedAt` is ISO 8601;
+   * `written` are statuses of this node of which it is not known whether the store has them.
+   */
+  | { readonly type: 'remembered'; readonly savedAt: string; readonly written: readonly WeftNodeStatus[] }
   /** The store became reachable or unreachable; what was announced before still holds. */
   | { readonly type: 'connection'; readonly up: boolean; readonly problem?: string }
 

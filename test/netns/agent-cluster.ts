@@ -18,11 +18,13 @@ import { listTunnelSockets, TunnelConnection } from '../../src/kernel/linux/tunn
 import type { KubeObject } from '../../src/lab/api/interfaces.ts'
 import { writeKubeconfig } from '../../src/lab/api/kubeconfig.ts'
 import { ApiServer } from '../../src/lab/api/server.ts'
+import { ensureCertificate, type ServerCertificate } from '../../src/lab/certificates.ts'
 import { listenIn } from '../../src/lab/connect.ts'
 import { TestNamespace } from './namespace.ts'
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
 const PORT = 6443
+const API_ADDRESS = '172.30.0.1'
 const TOKEN = 'agents'
 
 export interface TestNode {
@@ -39,6 +41,13 @@ export interface TestPod {
   readonly node: TestNode
 }
 
+/** What is particular about one agent's process. */
+export interface AgentProcess {
+  /** A module to load before the agent. */
+  readonly preload?: string
+  readonly env?: Readonly<Record<string, string>>
+}
+
 export class AgentCluster {
   readonly folder = mkdtempSync(join(tmpdir(), 'weft-test-'))
   readonly fabric = new TestNamespace()
@@ -50,12 +59,16 @@ export class AgentCluster {
   #api: ApiServer | undefined
   #podCount = 0
 
-  private constructor(store: ObjectStore) {
+  readonly #certificate: ServerCertificate | undefined
+
+  private constructor(store: ObjectStore, tls: boolean) {
     this.#store = store
+    this.#certificate = tls ? ensureCertificate(join(this.folder, 'pki'), [API_ADDRESS]) : undefined
   }
 
-  static async open(netConfig: object): Promise<AgentCluster> {
-    const cluster = new AgentCluster(await ObjectStore.open(new MemoryJournal()))
+  /** With `tls` for clients that send no token otherwise. */
+  static async open(netConfig: object, { tls = false }: { readonly tls?: boolean } = {}): Promise<AgentCluster> {
+    const cluster = new AgentCluster(await ObjectStore.open(new MemoryJournal()), tls)
     process.once('exit', () => cluster.#kill())
     cluster.fabric.run('ip link add br0 type bridge && ip link set br0 up && ip address add 172.30.0.1/24 dev br0')
     cluster.fabric.run('ip -6 address add fd00:172:30::1/64 dev br0 nodad')
@@ -71,13 +84,20 @@ export class AgentCluster {
 
   async startApi(): Promise<void> {
     const tokens = new Map([[TOKEN, { user: 'admin', groups: ['system:masters'] }]])
-    this.#api = new ApiServer({ store: this.#store, tokens })
+    this.#api = new ApiServer({ store: this.#store, tokens, ...(this.#certificate ? { tls: this.#certificate } : {}) })
     await this.#api.listenOn(listenIn(this.fabric.path, PORT))
   }
 
   async stopApi(): Promise<void> {
     await this.#api?.close()
     this.#api = undefined
+  }
+
+  /** Changes the store while nobody can reach it. */
+  async whileAway(work: (client: ApiServer['client']) => Promise<void>): Promise<void> {
+    const unheard = new ApiServer({ store: this.#store, tokens: new Map() })
+    await work(unheard.client)
+    await unheard.close()
   }
 
   async putNetConfig(netConfig: object | string): Promise<void> {
@@ -98,7 +118,11 @@ export class AgentCluster {
     if (options.dualStack) namespace.run(`ip -6 address add fd00:172:30::${10 + index}/64 dev eth0 nodad`)
     const folder = join(this.folder, name)
     for (const part of ['run', 'cni-bin', 'cni-conf']) mkdirSync(join(folder, part), { recursive: true })
-    writeKubeconfig(join(folder, 'kubeconfig'), { server: `http://172.30.0.1:${PORT}`, token: TOKEN })
+    writeKubeconfig(join(folder, 'kubeconfig'), {
+      server: `${this.#certificate ? 'https' : 'http'}://${API_ADDRESS}:${PORT}`,
+      ...(this.#certificate ? { ca: this.#certificate.ca } : {}),
+      token: TOKEN,
+    })
     const node: TestNode = { name, index, namespace, folder }
     this.nodes.set(name, node)
     await this.putNode(node, options.dualStack === true)
@@ -118,12 +142,14 @@ export class AgentCluster {
   }
 
   /** Starts an agent process in a node's namespace; its log goes to `<folder>/agent.log`. */
-  startAgent(node: TestNode, flags: readonly string[] = []): ChildProcess {
+  startAgent(node: TestNode, flags: readonly string[] = [], process_: AgentProcess = {}): ChildProcess {
+    const preload = process_.preload ? ['--import', process_.preload] : []
+    const program = ['--import', 'tsx', ...preload, 'bin/weft.ts', 'agent', ...this.flags(node), ...flags]
     const child = inNetns(node.namespace.path, () =>
-      spawn(process.execPath, ['--import', 'tsx', 'bin/weft.ts', 'agent', ...this.flags(node), ...flags], {
+      spawn(process.execPath, program, {
         cwd: root,
         stdio: ['ignore', 'pipe', 'pipe'],
-        env: { ...process.env, NODE_OPTIONS: '' },
+        env: { ...process.env, NODE_OPTIONS: '', ...process_.env },
       }),
     )
     const log = join(node.folder, 'agent.log')
@@ -215,9 +241,14 @@ export class AgentCluster {
     return pod
   }
 
-  cni(node: TestNode, command: string, containerId: string, netns: string): string {
+  /** Calls the plugin as a runtime does, with what the conflist says; STATUS wants a later version of the protocol. */
+  cni(node: TestNode, command: string, containerId: string, netns: string, cniVersion?: string): string {
     const conflist = JSON.parse(readFileSync(`${node.folder}/cni-conf/10-weft.conflist`, 'utf8'))
-    const input = JSON.stringify({ cniVersion: conflist.cniVersion, name: conflist.name, ...conflist.plugins[0] })
+    const input = JSON.stringify({
+      cniVersion: cniVersion ?? conflist.cniVersion,
+      name: conflist.name,
+      ...conflist.plugins[0],
+    })
     const { status, stdout, stderr } = spawnSync(`${node.folder}/cni-bin/weft`, {
       input,
       encoding: 'utf8',

@@ -37,6 +37,8 @@ export interface EtcdSourceOptions {
   readonly backoff?: BackoffOptions
   /** Seconds that a lease lives; flannel's day when left out. */
   readonly leaseSeconds?: number
+  /** How often to look how much is left of the lease, in milliseconds; a minute when left out. */
+  readonly renewCheckMs?: number
 }
 
 const LEASE_SECONDS = 24 * 3600
@@ -81,7 +83,7 @@ export class EtcdSource implements ClusterSource {
   start(listener: ClusterListener): void {
     this.#listener = listener
     this.#ended = this.#run()
-    this.#renewal = setInterval(() => void this.#renew(), RENEW_CHECK_MS)
+    this.#renewal = setInterval(() => void this.#renew(), this.#options.renewCheckMs ?? RENEW_CHECK_MS)
     this.#renewal.unref()
   }
 
@@ -196,7 +198,7 @@ export class EtcdSource implements ClusterSource {
   }
 
   async #renew(): Promise<void> {
-    const { client, renewMarginMinutes, log } = this.#options
+    const { client, renewMarginMinutes, log, leaseSeconds = LEASE_SECONDS } = this.#options
     const own = this.#own
     if (!own || this.#lastValue === undefined) return
     try {
@@ -206,7 +208,7 @@ export class EtcdSource implements ClusterSource {
       if (left > renewMarginMinutes * 60) return
       const renewed = left > 0 ? await client.keepAlive(own.lease, signal) : 0
       if (renewed <= 0)
-        await this.#put({ ...own, lease: await client.grant(LEASE_SECONDS, signal) }, this.#lastValue, signal)
+        await this.#put({ ...own, lease: await client.grant(leaseSeconds, signal) }, this.#lastValue, signal)
       log.info({ seconds: renewed }, 'renewed the lease')
     } catch (error) {
       if (!this.#abort.signal.aborted)

@@ -1,0 +1,152 @@
+/**
+ * What an agent knew of its cluster, as a file: this node, its peers and the network configuration, so that an agent that
+ * starts while the store is away has something to work from.
+ *
+ *   weft-cluster-view 1 <time> <SHA-256 of the time and the body>\n{"node":…,"store":…,"network":…,"written":[…],"nodes":[…]}
+ *
+ * The file is replaced by renaming and checked whole before anything of it is believed: another version, another node's,
+ * another store's, a torn or an edited one is refused with the reason. The words in it are as foreign as they were when the
+ * store said them, and pass the same checks behind this one.
+ */
+import { createHash } from 'node:crypto'
+import { closeSync, fstatSync, mkdirSync, openSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
+import { dirname } from 'node:path'
+import type { FlannelLease, NodeInfo, WeftNodeStatus } from '../../model/cluster.ts'
+import { Cidr } from '../../net/cidr.ts'
+import { Ip } from '../../net/ip.ts'
+import type { NodeWishes } from '../cluster.ts'
+import { parseStatus } from '../kubernetes/annotations.ts'
+
+export const VIEW_VERSION = 1
+const MAGIC = 'weft-cluster-view'
+/** A view larger than this is neither written nor read. */
+export const MAX_VIEW_BYTES = 64 << 20
+const MAX_NODES = 20_000
+const MAX_WRITTEN = 16
+
+/** Whose view of what: a view of another identity is not read. */
+export interface ViewIdentity {
+  readonly node: string
+  /** Kind, addresses and prefix of the store. */
+  readonly store: string
+}
+
+export interface RememberedNode {
+  readonly node: NodeInfo
+  readonly wishes: NodeWishes
+}
+
+export interface ClusterView {
+  /** ISO 8601, for people. */
+  readonly savedAt: string
+  readonly network?: { readonly text: string; readonly object: string }
+  /** Statuses of this node that were being written and had not come back from the store. */
+  readonly written: readonly WeftNodeStatus[]
+  readonly nodes: readonly RememberedNode[]
+}
+
+/** The body of the file: everything but the time. Equal views have equal bodies. */
+export const formatViewBody = (identity: ViewIdentity, view: Omit<ClusterView, 'savedAt'>): string =>
+  JSON.stringify({ ...identity, network: view.network, written: view.written, nodes: view.nodes })
+
+const digestOf = (savedAt: string, body: string): string =>
+  createHash('sha256').update(`${savedAt}\n`).update(body).digest('hex')
+
+/** Replaces the file; readers see the old one or the new. Throws what the file system says. Mode 0600. */
+export function writeView(path: string, savedAt: string, body: string): void {
+  mkdirSync(dirname(path), { recursive: true })
+  const next = `${path}.tmp`
+  writeFileSync(next, `${MAGIC} ${VIEW_VERSION} ${savedAt} ${digestOf(savedAt, body)}\n${body}`, { mode: 0o600 })
+  renameSync(next, path)
+}
+
+/** Undefined when there is no file; throws with the reason when it cannot be believed. */
+export function readView(path: string, identity: ViewIdentity): ClusterView | undefined {
+  const text = readBounded(path)
+  return text === undefined ? undefined : parseView(text, identity)
+}
+
+function readBounded(path: string): string | undefined {
+  let fd: number
+  try {
+    fd = openSync(path, 'r')
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
+    throw error
+  }
+  try {
+    if (fstatSync(fd).size > MAX_VIEW_BYTES) throw new Error(`it is larger than ${MAX_VIEW_BYTES} bytes`)
+    return readFileSync(fd, 'utf8')
+  } finally {
+    closeSync(fd)
+  }
+}
+
+/** Reads what `writeView` wrote. Throws with what is wrong. */
+export function parseView(text: string, identity: ViewIdentity): ClusterView {
+  const end = text.indexOf('\n')
+  const [magic, version, savedAt = '', digest] = text.slice(0, Math.max(end, 0)).split(' ')
+  if (magic !== MAGIC) throw new Error('it is not the view of a cluster')
+  if (version !== String(VIEW_VERSION)) throw new Error(`it is of version ${version?.slice(0, 8)}, not ${VIEW_VERSION}`)
+  const body = text.slice(end + 1)
+  if (digest !== digestOf(savedAt, body)) throw new Error('its checksum does not hold')
+  const fields = asFields(JSON.parse(body))
+  if (fields.node !== identity.node) throw new Error(`it is that of node ${String(fields.node).slice(0, 64)}`)
+  if (fields.store !== identity.store) throw new Error('it is that of another store')
+  const network = fields.network === undefined ? undefined : asFields(fields.network)
+  return {
+    savedAt,
+    ...(network ? { network: { text: asText(network.text), object: asText(network.object) } } : {}),
+    written: asList(fields.written, MAX_WRITTEN).map((status) => parseStatus(JSON.stringify(status))),
+    nodes: asList(fields.nodes, MAX_NODES).map((entry) => parseRemembered(asFields(entry))),
+  }
+}
+
+/** Keys in the order that sources give them, so that equal nodes have equal texts. */
+function parseRemembered(fields: Fields): RememberedNode {
+  const node = asFields(fields.node)
+  const { createdAtSeconds, lease, weft } = node
+  return {
+    node: {
+      name: asText(node.name),
+      ...(node.uid === undefined ? {} : { uid: asText(node.uid) }),
+      ...(typeof createdAtSeconds === 'number' ? { createdAtSeconds } : {}),
+      addresses: asList(node.addresses, 64).map((text) => Ip.parse(asText(text))),
+      podCidrs: asList(node.podCidrs, 64).map((text) => Cidr.parse(asText(text))),
+      ...(lease === undefined ? {} : { lease: parseLease(asFields(lease)) }),
+      ...(weft === undefined ? {} : { weft: parseStatus(JSON.stringify(weft)) }),
+    },
+    wishes: Object.fromEntries(
+      (['publicIp', 'publicIpv6', 'publicIpOverwrite', 'publicIpv6Overwrite'] as const)
+        .filter((key) => asFields(fields.wishes)[key] !== undefined)
+        .map((key) => [key, Ip.parse(asText(asFields(fields.wishes)[key]))]),
+    ),
+  }
+}
+
+function parseLease({ publicIp, publicIpv6, backendType, backendData, backendV6Data }: Fields): FlannelLease {
+  return {
+    backendType: asText(backendType),
+    ...(publicIp === undefined ? {} : { publicIp: Ip.parse(asText(publicIp)) }),
+    ...(publicIpv6 === undefined ? {} : { publicIpv6: Ip.parse(asText(publicIpv6)) }),
+    ...(backendData === undefined ? {} : { backendData }),
+    ...(backendV6Data === undefined ? {} : { backendV6Data }),
+  }
+}
+
+type Fields = Readonly<Record<string, unknown>>
+
+function asFields(value: unknown): Fields {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw new Error('a part of it is no object')
+  return value as Fields
+}
+
+function asList(value: unknown, most: number): readonly unknown[] {
+  if (!Array.isArray(value) || value.length > most) throw new Error(`a part of it is no list of at most ${most}`)
+  return value
+}
+
+function asText(value: unknown): string {
+  if (typeof value !== 'string') throw new Error('a part of it is no text')
+  return value
+}
