@@ -8,6 +8,7 @@ mod ping_socket;
 mod run;
 mod serve;
 mod stream;
+mod terminal;
 mod udp;
 
 const HELP: &str = "\
@@ -22,6 +23,8 @@ weft-pod: what runs in the pods of a weft lab
                               not exist is left out with a warning
         --mount-ns            make a mount namespace also without --bind; /sys is that of the network namespace
         --pid-ns              make a process namespace; this process stays outside and passes signals on
+        --tty                 run the command on a terminal of its own, whose bytes are standard input and output
+        --sizes FD            lines COLUMNS ROWS on this descriptor set the terminal's size, before and while it runs
         --cwd DIRECTORY       working directory of the command
         --setenv KEY=VALUE    add to the environment (repeatable)
         --clear-env           start from an empty environment

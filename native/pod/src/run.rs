@@ -12,10 +12,11 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 use weft_sys as sys;
+use crate::terminal::Terminal;
 use weft_sys::Options;
 
-const VALUED: [&str; 6] = ["netns", "join", "hostname", "bind", "cwd", "setenv"];
-const FLAGS: [&str; 3] = ["mount-ns", "pid-ns", "clear-env"];
+const VALUED: [&str; 7] = ["netns", "join", "hostname", "bind", "cwd", "setenv", "sizes"];
+const FLAGS: [&str; 4] = ["mount-ns", "pid-ns", "clear-env", "tty"];
 /// Longest host name the kernel takes (__NEW_UTS_LEN).
 const HOST_NAME_LIMIT: usize = 64;
 
@@ -32,6 +33,14 @@ pub fn main(arguments: &[String]) -> Result<i32, String> {
             entry.split_once('=').filter(|(key, _)| !key.is_empty()).ok_or("--setenv wants KEY=VALUE")?;
         command.env(key, value);
     }
+    if options.has("tty") && options.has("pid-ns") {
+        return Err("--tty and --pid-ns do not go together".into());
+    }
+    let terminal = match options.has("tty") {
+        // Before the namespaces: the pod may have no /dev/ptmx.
+        true => Some(Terminal::open(options.parsed("sizes")?).map_err(|problem| format!("open a terminal: {problem}"))?),
+        false => None,
+    };
     enter(&options)?;
     if let Some(directory) = options.text("cwd") {
         // Not Command::current_dir: a missing directory must not read as a missing command.
@@ -40,7 +49,39 @@ pub fn main(arguments: &[String]) -> Result<i32, String> {
     if options.has("pid-ns") {
         return stay_outside(&mut command, program);
     }
-    Ok(become_command(&mut command, program))
+    match terminal {
+        Some(terminal) => on_terminal(terminal, &mut command, program),
+        None => Ok(become_command(&mut command, program)),
+    }
+}
+
+/// The command is a child on the terminal; this process carries its bytes and ends as it ends.
+fn on_terminal(terminal: Terminal, command: &mut Command, program: &str) -> Result<i32, String> {
+    let signals = sys::open_signals(&[sys::SIGCHLD]).map_err(|problem| format!("watch for signals: {problem}"))?;
+    let child = sys::check(unsafe { sys::fork() }).map_err(|problem| format!("fork: {problem}"))?;
+    if child == 0 {
+        let _ = sys::unblock_signals();
+        if let Err(problem) = terminal.become_controlling() {
+            eprintln!("weft-pod: take the terminal: {problem}");
+            std::process::exit(125);
+        }
+        std::process::exit(become_command(command, program));
+    }
+    let ended = || {
+        let mut status = 0;
+        (unsafe { sys::waitpid(child, &mut status, sys::WNOHANG) } == child).then(|| exit_code(status))
+    };
+    terminal.carry(signals, ended).map_err(|problem| format!("carry the terminal: {problem}"))
+}
+
+/// As a shell tells it: 128 and the signal's number for a program that a signal ended.
+fn exit_code(status: c_int) -> i32 {
+    let by_signal = status & 0x7f;
+    if by_signal == 0 {
+        (status >> 8) & 0xff
+    } else {
+        128 + by_signal
+    }
 }
 
 fn become_command(command: &mut Command, program: &str) -> i32 {
@@ -137,8 +178,7 @@ fn stay_outside(command: &mut Command, program: &str) -> Result<i32, String> {
         }
         let mut status = 0;
         if unsafe { sys::waitpid(child, &mut status, sys::WNOHANG) } == child {
-            let by_signal = status & 0x7f;
-            return Ok(if by_signal == 0 { (status >> 8) & 0xff } else { 128 + by_signal });
+            return Ok(exit_code(status));
         }
     }
 }

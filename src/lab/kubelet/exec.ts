@@ -1,9 +1,10 @@
 /**
  * Programs run beside a container: `kubectl exec`, exec probes. They join the namespaces of the container's process.
- * A terminal is `script`'s, of util-linux: Node has none of its own.
+ * A terminal is weft-pod's: Node has none of its own; its sizes go there as lines on a pipe.
  */
-import { type ChildProcess, spawn } from 'node:child_process'
+import { type ChildProcess, type ChildProcessWithoutNullStreams, spawn } from 'node:child_process'
 import { readlinkSync, statSync } from 'node:fs'
+import type { Writable } from 'node:stream'
 import type { ExecStreams } from '../api/interfaces.ts'
 import { nativeProgram } from '../layout.ts'
 import { waitUntil } from '../process.ts'
@@ -30,8 +31,9 @@ async function entered({ pid, netnsPath }: JoinTarget): Promise<void> {
   if (!(await waitUntil(inside, 2000))) throw new Error('the container does not run')
 }
 
-const runner = (target: JoinTarget): string[] => [
+const runner = (target: JoinTarget, flags: readonly string[] = []): string[] => [
   'run',
+  ...flags,
   '--join',
   String(target.pid),
   '--mount-ns',
@@ -65,24 +67,15 @@ function endGroup(child: ChildProcess, signal: NodeJS.Signals): void {
   }
 }
 
-const quoted = (text: string): string => `'${text.replaceAll("'", "'\\''")}'`
-
 /** Runs a program on the client's streams. Resolves when it ended and its output was handed on. */
 export async function execJoined(target: JoinTarget, streams: ExecStreams): Promise<{ exitCode: number }> {
   await entered(target)
-  const program = nativeProgram('weft-pod')
-  const env = streams.tty ? { TERM: 'xterm', ...target.env } : target.env
-  const child = streams.tty
-    ? spawn(
-        'script',
-        ['-qefc', `${terminalSize(streams)}exec ${[program, ...runner(target)].map(quoted).join(' ')}`, '/dev/null'],
-        {
-          env: { ...env, SHELL: '/bin/sh' },
-          stdio: ['pipe', 'pipe', 'pipe'],
-          detached: true,
-        },
-      )
-    : spawn(program, runner(target), { env, stdio: ['pipe', 'pipe', 'pipe'], detached: true })
+  const child = spawn(nativeProgram('weft-pod'), runner(target, streams.tty ? ['--tty', '--sizes', '3'] : []), {
+    env: streams.tty ? { TERM: 'xterm', ...target.env } : target.env,
+    stdio: streams.tty ? ['pipe', 'pipe', 'pipe', 'pipe'] : ['pipe', 'pipe', 'pipe'],
+    detached: true,
+  }) as ChildProcessWithoutNullStreams
+  if (streams.tty) sendSizes(streams, child.stdio[3] as unknown as Writable)
   const stop = () => endGroup(child, 'SIGKILL')
   streams.signal.addEventListener('abort', stop)
   try {
@@ -106,11 +99,10 @@ function forward(from: NodeJS.ReadableStream, to: NodeJS.WritableStream | undefi
   else from.resume()
 }
 
-/** The first size that the client reports is known before the program starts; later ones are not followed. */
-function terminalSize(streams: ExecStreams): string {
-  let size: { columns: number; rows: number } | undefined
-  streams.onResize((next) => {
-    size ??= next
+/** Hands every size of the client's terminal on. */
+function sendSizes(streams: ExecStreams, pipe: Writable): void {
+  pipe.on('error', () => {})
+  streams.onResize(({ columns, rows }) => {
+    if (pipe.writable) pipe.write(`${columns} ${rows}\n`)
   })
-  return size ? `stty cols ${Math.trunc(size.columns)} rows ${Math.trunc(size.rows)}; ` : ''
 }
