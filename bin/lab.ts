@@ -36,6 +36,14 @@ const withUpOptions = (command: Command): Command =>
     .option('--mtu <bytes>', 'MTU of the underlay (default 1500)', whole)
     .option('--no-ipv6', 'IPv4 only (default: both families)')
 
+/** The options given on the command line that say what a lab is made like. */
+const givenShape = (command: Command): string[] =>
+  command.options
+    .filter(
+      (option) => option.attributeName() !== 'name' && command.getOptionValueSource(option.attributeName()) === 'cli',
+    )
+    .map((option) => option.long ?? option.flags)
+
 export function register(program: Command): void {
   const lab = program
     .command('lab')
@@ -71,8 +79,8 @@ function registerLife(lab: Command): void {
         'weft lab up --net-config my-net-conf.json --mtu 9000',
       ),
     )
-    .action(async (options) => {
-      const status = await (await actions()).up(options, print)
+    .action(async (options, command: Command) => {
+      const status = await (await actions()).up({ ...options, given: givenShape(command) }, print)
       print(`next: export KUBECONFIG=${status.kubeconfig}; kubectl get nodes -o wide`)
     })
 
@@ -128,8 +136,8 @@ function registerLife(lab: Command): void {
         'weft lab demo --subnets 2 --backend vxlan-direct',
       ),
     )
-    .action(async (options) => {
-      const status = await (await actions()).up(options, print)
+    .action(async (options, command: Command) => {
+      const status = await (await actions()).up({ ...options, given: givenShape(command) }, print)
       const { showProof } = await import('../src/lab/demo.ts')
       await showProof(status, print)
     })
@@ -141,7 +149,7 @@ function registerPods(lab: Command): void {
     .option('-c, --container <container>', 'which container (default: the first)')
     .addHelpText('after', examples('weft lab exec web -- ip route', 'weft lab exec kube-system/dns -- bash'))
     .action(async (pod: string, argv: string[], options) => {
-      process.exitCode = await (await actions()).execute(options.name, pod, argv, options.container)
+      process.exitCode = await (await actions()).execute(options.name, 'pod', pod, argv, options.container)
     })
 
   named(
@@ -181,7 +189,7 @@ function registerPods(lab: Command): void {
       ),
     )
     .action(async (target: string, argv: string[], options) => {
-      process.exitCode = await (await actions()).execute(options.name, target, argv)
+      process.exitCode = await (await actions()).execute(options.name, 'node', target, argv)
     })
 
   named(lab.command('logs').argument('<target>', "a pod, a node (its agent's log) or `daemon`"))

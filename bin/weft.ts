@@ -3,7 +3,7 @@
  * exit codes. Heavy modules load inside a command's action, so that `--help` answers at once.
  */
 import { readFileSync } from 'node:fs'
-import { Command } from 'commander'
+import { Command, CommanderError } from 'commander'
 import { ConfigError, KernelError } from '../src/model/errors.ts'
 import { register as agent } from './agent.ts'
 import { register as lab } from './lab.ts'
@@ -14,6 +14,7 @@ const program = new Command('weft')
   .description('A Kubernetes pod network: one agent that speaks every mode, and shows what it does.')
   .version(version)
   .showHelpAfterError('(run with --help for the options)')
+  .exitOverride()
   .addHelpText(
     'after',
     `
@@ -31,13 +32,22 @@ for (const register of [agent, lab]) register(program)
 try {
   await program.parseAsync()
 } catch (error) {
-  const known = error instanceof ConfigError || error instanceof KernelError
-  console.error(known || !process.env.WEFT_STACK ? `weft: ${messagesOf(error)}` : error)
-  process.exitCode = error instanceof ConfigError ? 2 : 1
+  process.exitCode = exitCodeOf(error)
+  // The parser has said itself what is wrong with a command line.
+  if (!(error instanceof CommanderError)) {
+    const known = error instanceof ConfigError || error instanceof KernelError
+    console.error(known || !process.env.WEFT_STACK ? `weft: ${messagesOf(error)}` : error)
+  }
 }
 
-/** The message and those of its causes, outermost first. Set WEFT_STACK=1 for the stack. */
+function exitCodeOf(error: unknown): number {
+  if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2
+  return error instanceof ConfigError ? 2 : 1
+}
+
+/** The message and those of its causes, outermost first, each said once. Set WEFT_STACK=1 for the stack. */
 function messagesOf(error: unknown): string {
   if (!(error instanceof Error)) return String(error)
-  return error.cause === undefined ? error.message : `${error.message}: ${messagesOf(error.cause)}`
+  const inner = error.cause === undefined ? '' : messagesOf(error.cause)
+  return inner === '' || error.message.includes(inner) ? error.message : `${error.message}: ${inner}`
 }

@@ -2,7 +2,7 @@
  * What the `weft lab` commands do, apart from reading the command line.
  */
 import { spawn } from 'node:child_process'
-import { createReadStream, existsSync, readFileSync, watch } from 'node:fs'
+import { closeSync, createReadStream, existsSync, openSync, readSync, watch } from 'node:fs'
 import { ConfigError } from '../model/errors.ts'
 import type { KubeObject } from './api/interfaces.ts'
 import { askControl, NotRunning } from './control.ts'
@@ -15,6 +15,7 @@ import { labNames, makeSpec, netConfigFor, readSpec } from './spec.ts'
 type Print = (line: string) => void
 
 export const DEFAULT_LAB = 'lab'
+const MAX_NET_CONFIG_BYTES = 65_536
 
 export interface UpOptions {
   readonly name: string
@@ -24,6 +25,8 @@ export interface UpOptions {
   readonly netConfig?: string
   readonly mtu?: number
   readonly ipv6: boolean
+  /** Options that say what the lab is made like, as the user gave them: `--nodes`. */
+  readonly given?: readonly string[]
 }
 
 const seconds = (from: number): string => `${((performance.now() - from) / 1000).toFixed(1)} s`
@@ -37,6 +40,31 @@ function checkName(name: string): void {
     )
 }
 
+/** A net-conf.json that the user named: text of at most 64 KiB. What it means is checked by who uses it. */
+function readNetConfig(command: string, path: string): string {
+  const refuse = (problem: string, cause?: unknown) =>
+    new ConfigError(command, '--net-config', `${path}: ${problem}`, { cause })
+  const bytes = Buffer.alloc(MAX_NET_CONFIG_BYTES + 1)
+  let length = 0
+  try {
+    const fd = openSync(path, 'r')
+    try {
+      for (let more = -1; more !== 0 && length < bytes.length; length += more)
+        more = readSync(fd, bytes, length, bytes.length - length, null)
+    } finally {
+      closeSync(fd)
+    }
+  } catch (error) {
+    throw refuse('cannot be read', error)
+  }
+  if (length > MAX_NET_CONFIG_BYTES) throw refuse(`is longer than ${MAX_NET_CONFIG_BYTES} bytes`)
+  try {
+    return new TextDecoder('utf-8', { fatal: true }).decode(bytes.subarray(0, length)).trim()
+  } catch (error) {
+    throw refuse('is not UTF-8 text', error)
+  }
+}
+
 /** Asks the lab's daemon; says how to start it when there is none. */
 export async function ask<T>(
   lab: string,
@@ -47,6 +75,7 @@ export async function ask<T>(
   try {
     return await askControl<T>(labPaths(lab).control, request, progress)
   } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'EACCES') throw new Error('a lab needs root. Try it with sudo')
     if (!(error instanceof NotRunning)) throw error
     throw new Error(`lab ${lab} does not run; start it with: ${commandFor('weft lab up', lab)}`)
   }
@@ -59,14 +88,14 @@ export async function up(options: UpOptions, print: Print): Promise<LabStatus> {
   const existing = readSpec(options.name)
   if (existing && (await isRunning(options.name))) {
     print(`lab ${options.name} runs already`)
+    if (options.given?.length)
+      print(`  it stays as it was made: ${options.given.join(', ')} would count for a new lab, after weft lab down`)
     return ask<LabStatus>(options.name, { command: 'wait-ready' }, (line) => print(`  ${line}`))
   }
-  if (options.netConfig !== undefined && !existsSync(options.netConfig))
-    throw new ConfigError('weft lab up', '--net-config', `there is no file ${options.netConfig}`)
   const netConfig =
     options.netConfig === undefined
       ? netConfigFor(options.backend, options.ipv6)
-      : readFileSync(options.netConfig, 'utf8').trim()
+      : readNetConfig('weft lab up', options.netConfig)
   const spec =
     existing ??
     makeSpec({
@@ -82,12 +111,19 @@ export async function up(options: UpOptions, print: Print): Promise<LabStatus> {
       ? `lab ${spec.name} was here before: taking it over as it was made (${existing.nodes.length} nodes); weft lab down ends it`
       : `lab ${spec.name}: ${spec.nodes.length} nodes`,
   )
+  const interrupted = () => {
+    print(`lab ${spec.name} goes on coming up; end it with: ${commandFor('weft lab down', spec.name)}`)
+    process.exit(130)
+  }
+  process.once('SIGINT', interrupted)
   const status = await startLab(spec, (line) => print(`  ${line}`))
+  process.off('SIGINT', interrupted)
   print(`lab ${spec.name} is up in ${seconds(startedAt)}: ${status.nodes.length} nodes, data path ${status.backend}`)
   return status
 }
 
 export async function down(names: readonly string[], print: Print): Promise<void> {
+  if (process.getuid?.() !== 0) throw new Error('a lab needs root. Try it with sudo')
   for (const name of names) {
     checkName(name)
     const startedAt = performance.now()
@@ -146,14 +182,15 @@ export function printStatus(status: LabStatus, print: Print): void {
   for (const fault of status.faults) print(`fault: ${fault}`)
 }
 
-/** Runs a command inside a pod or a node with this terminal; resolves with its exit code. */
+/** Runs a command inside a pod or a node (or `router`, `outside`, `fabric`) with this terminal; resolves with its exit code. */
 export async function execute(
   lab: string,
+  kind: 'pod' | 'node',
   target: string,
   argv: readonly string[],
   container?: string,
 ): Promise<number> {
-  const place = await ask<Place>(lab, { command: 'locate', target, ...(container ? { container } : {}) })
+  const place = await ask<Place>(lab, { command: 'locate', kind, target, ...(container ? { container } : {}) })
   const enter =
     place.pid === undefined
       ? ['--netns', place.netnsPath, '--mount-ns', '--hostname', target]
@@ -189,6 +226,15 @@ export async function runPod(
   options: RunOptions,
   print: Print,
 ): Promise<void> {
+  if (options.node !== undefined) {
+    const { nodes } = await ask<LabStatus>(lab, { command: 'status' })
+    if (!nodes.some((node) => node.name === options.node))
+      throw new ConfigError(
+        'weft lab run',
+        '--node',
+        `lab ${lab} has no node ${JSON.stringify(options.node)}; it has ${nodes.map((node) => node.name).join(', ')}`,
+      )
+  }
   const pod: KubeObject = {
     apiVersion: 'v1',
     kind: 'Pod',
@@ -251,12 +297,10 @@ export async function switchTo(
   print: Print,
 ): Promise<void> {
   const status = await ask<LabStatus>(lab, { command: 'status' })
-  if (target.file !== undefined && !existsSync(target.file))
-    throw new ConfigError('weft lab switch', '--net-config', `there is no file ${target.file}`)
   const netConfig =
     target.file === undefined
       ? netConfigFor(target.backend ?? '', status.ipv6)
-      : readFileSync(target.file, 'utf8').trim()
+      : readNetConfig('weft lab switch', target.file)
   const done = await ask<{ from: string; to: string; milliseconds: number }>(
     lab,
     { command: 'switch', netConfig },

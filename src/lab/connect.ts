@@ -25,6 +25,8 @@ export function connectIn(netnsPath: string, ip: string, port: number): Socket {
 /** A listening TCP socket of both families, made inside a namespace, as a file descriptor that the caller owns. */
 export function listenIn(netnsPath: string, port: number): number {
   const server = createServer()
+  // A refusal is seen at once below; its event comes later, when nobody listens any more.
+  server.on('error', () => {})
   inNetns(netnsPath, () => server.listen({ port, exclusive: true }))
   const bound = (server as unknown as { _handle: { fd: number } | null })._handle
   if (!server.listening || !bound) throw new Error(`Cannot listen on port ${port} in ${netnsPath}`)

@@ -64,7 +64,7 @@ export async function handleControl(daemon: LabDaemon, request: ControlRequest, 
     case 'switch':
       return switchBackend(daemon, text('netConfig'), progress)
     case 'locate':
-      return locate(daemon, text('target'), request.container as string | undefined)
+      return locate(daemon, request.kind, text('target'), request.container as string | undefined)
     case 'log-path':
       return logPath(daemon, text('target'), request.container as string | undefined)
     case 'apply':
@@ -255,9 +255,11 @@ export async function findPod(daemon: LabDaemon, target: string): Promise<KubeOb
 const isNode = (daemon: LabDaemon, target: string): boolean =>
   daemon.nodes.has(target) || ['router', 'outside', 'fabric'].includes(target)
 
-async function locate(daemon: LabDaemon, target: string, container?: string): Promise<Place> {
+/** Where a pod or a node is. Asked for a node, it does not look among the pods. */
+async function locate(daemon: LabDaemon, kind: unknown, target: string, container?: string): Promise<Place> {
   await daemon.started
   if (isNode(daemon, target)) return { netnsPath: netnsPath(daemon.spec.name, target) }
+  if (kind === 'node') daemon.node(target)
   const pod = await findPod(daemon, target)
   return daemon.node(pod.spec.nodeName).kubelet.locate(pod, container ?? pod.spec.containers[0].name)
 }
@@ -297,6 +299,16 @@ async function apply(daemon: LabDaemon, objects: readonly KubeObject[]): Promise
   return out
 }
 
+/** A pod that is not ready, and what its containers or the scheduler say about it. */
+function pending(pod: KubeObject): string {
+  type Said = { reason?: string; message?: string }
+  const statuses = (pod.status?.containerStatuses ?? []) as { state?: { waiting?: Said; terminated?: Said } }[]
+  const scheduled: Said | undefined = condition(pod, 'PodScheduled')
+  const states = [...statuses.map(({ state }) => state?.waiting ?? state?.terminated), scheduled]
+  const words = states.map((each) => each?.message || each?.reason).filter(Boolean)
+  return words.length === 0 ? keyOfObject(pod) : `${keyOfObject(pod)} (${[...new Set(words)].join('; ')})`
+}
+
 /** Waits until every chosen pod is ready or has finished. */
 async function waitPods(daemon: LabDaemon, namespace: string, labelSelector?: string) {
   await daemon.started
@@ -312,7 +324,7 @@ async function waitPods(daemon: LabDaemon, namespace: string, labelSelector?: st
       `pods are not ready: ${
         pods
           .filter((pod) => !done(pod))
-          .map(keyOfObject)
+          .map(pending)
           .join(', ') || 'none exist'
       }`,
   )

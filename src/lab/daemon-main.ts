@@ -1,14 +1,20 @@
 /**
  * The daemon as a process: log, signals, and what to do with errors that nobody caught.
  */
+import { createServer } from 'node:net'
 import { pino } from 'pino'
 import { LabDaemon } from './daemon.ts'
+import { labPaths } from './layout.ts'
 import { readSpec } from './spec.ts'
+
+/** Exit code of a daemon that found another one at work for its lab. */
+export const ANOTHER_DAEMON = 75
 
 /** Runs until a signal ends it. */
 export async function runDaemon(lab: string): Promise<void> {
   const spec = readSpec(lab)
   if (!spec) throw new Error(`there is no lab ${lab}; weft lab up makes one`)
+  if (!(await holdLab(lab))) process.exit(ANOTHER_DAEMON)
   const log = pino({ level: process.env.WEFT_LAB_LOG ?? 'info', base: { lab } })
   process.on('unhandledRejection', (error) => log.error({ err: error }, 'unhandled rejection'))
   const daemon = await LabDaemon.start(spec, log, (line) => log.info(line))
@@ -17,4 +23,18 @@ export async function runDaemon(lab: string): Promise<void> {
   })
   await daemon.close()
   process.exit(0)
+}
+
+/**
+ * Takes the lab for this process, until it ends however it ends: a name in the abstract socket namespace, which the kernel
+ * gives to one process. False when another has it.
+ */
+function holdLab(lab: string): Promise<boolean> {
+  const server = createServer()
+  return new Promise((resolve, reject) => {
+    server.once('error', (error: NodeJS.ErrnoException) =>
+      error.code === 'EADDRINUSE' ? resolve(false) : reject(error),
+    )
+    server.listen(`\0${labPaths(lab).run}/daemon`, () => resolve(true))
+  })
 }

@@ -7,12 +7,16 @@ import { closeSync, mkdirSync, openSync, rmdirSync, rmSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
 import { askControl, NotRunning } from './control.ts'
 import type { LabStatus } from './daemon-commands.ts'
+import { ANOTHER_DAEMON } from './daemon-main.ts'
 import { type LabSpec, labPaths, labRoots, projectRoot } from './layout.ts'
-import { endProcesses, findLabProcesses, identify, isAlive, LAB_VARIABLE, readTail } from './process.ts'
+import { endProcesses, findLabProcesses, LAB_VARIABLE, readTail } from './process.ts'
 import { writeSpec } from './spec.ts'
 import { deleteNamespaces, listNetns } from './underlay.ts'
 
 type Progress = (line: string) => void
+
+/** How long another daemon may take to its socket. */
+const ANOTHER_TIMEOUT_MS = 30_000
 
 /** True when a daemon answers for the lab. */
 export async function isRunning(lab: string): Promise<boolean> {
@@ -31,7 +35,6 @@ export async function startLab(spec: LabSpec, progress: Progress): Promise<LabSt
   const paths = labPaths(spec.name)
   mkdirSync(paths.run, { recursive: true, mode: 0o755 })
   writeSpec(spec)
-  rmSync(paths.control, { force: true })
   const log = openSync(paths.daemonLog, 'a')
   const child = spawn(
     process.execPath,
@@ -45,13 +48,15 @@ export async function startLab(spec: LabSpec, progress: Progress): Promise<LabSt
   )
   closeSync(log)
   child.unref()
-  const identity = child.pid === undefined ? undefined : identify(child.pid)
-  const alive = () => identity !== undefined && isAlive(identity)
+  const started = performance.now()
   for (;;) {
     try {
       return await askControl<LabStatus>(paths.control, { command: 'wait-ready' }, progress)
     } catch (error) {
-      if (!alive())
+      const ended = child.exitCode !== null || child.signalCode !== null
+      // Another `weft lab up` was first: its daemon is the lab's, and will answer.
+      const other = child.exitCode === ANOTHER_DAEMON && performance.now() - started < ANOTHER_TIMEOUT_MS
+      if (ended && !other)
         throw new Error(`the lab ended; the end of ${paths.daemonLog}:\n${readTail(paths.daemonLog, 4000)}`, {
           cause: error,
         })
