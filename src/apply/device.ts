@@ -14,6 +14,7 @@ export function deviceOf(object: KernelObject): string | undefined {
     case 'neighbour':
     case 'fdb':
     case 'qdisc':
+    case 'class':
     case 'filter':
     case 'offload':
       return object.device

@@ -26,6 +26,7 @@ const kindsInOrder: readonly ObjectKind[] = [
   'tunnel',
   'tunnel-peer',
   'qdisc',
+  'class',
   'filter',
   'fdb',
   'neighbour',

@@ -9,7 +9,7 @@
  *   nft objects          in table inet weft, but for what other writers of that table keep to themselves
  *   tunnel, tunnel-peer  always: only our processes answer on our control sockets
  *   sysctl, offload      never: nobody knows what they were before
- *   qdisc, filter        never: they go with their devices
+ *   qdisc, class, filter never: they go with their devices
  */
 import type { KernelObject } from '../model/kernel-object.ts'
 import { WEFT_ROUTE_PROTOCOL } from '../model/route.ts'
@@ -69,6 +69,7 @@ function bearsMark(object: KernelObject, roles: ReadonlySet<string>, isOurDevice
     case 'sysctl':
     case 'offload':
     case 'qdisc':
+    case 'class':
     case 'filter':
       return false
   }

@@ -9,7 +9,7 @@ import type { KernelOp } from './kernel-state.ts'
 import type { Address, FdbEntry, ForeignLink, Link, Neighbour } from './link.ts'
 import { formatNftOp, isNftObject } from './nft-format.ts'
 import type { NextHop, Route, Rule } from './route.ts'
-import type { Filter, Qdisc } from './traffic.ts'
+import type { Filter, Qdisc, TrafficClass } from './traffic.ts'
 
 /** Words of a command; empty and undefined ones fall out. */
 type Words = readonly (string | number | undefined | false)[]
@@ -46,6 +46,8 @@ export function formatOp(op: KernelOp): string {
       return line('ip', sixFlag(object.family), 'rule', verb === 'set' ? 'add' : verb, formatRule(object))
     case 'qdisc':
       return line('tc qdisc', verb === 'set' ? 'replace' : verb, formatQdisc(object))
+    case 'class':
+      return line('tc class', verb === 'set' ? 'replace' : verb, formatClass(object, verb === 'delete'))
     case 'filter':
       return line('tc filter', verb === 'set' ? 'replace' : verb, formatFilter(object))
     case 'sysctl':
@@ -250,6 +252,19 @@ const formatRule = (rule: Rule): string =>
 const formatParent = (parent: string): string =>
   parent === 'root' || parent === 'ingress' || parent === 'clsact' ? parent : `parent ${parent}`
 
+const formatClass = ({ device, parent, handle, htb }: TrafficClass, named: boolean): string =>
+  named
+    ? line(`dev ${device}`, `classid ${handle}`)
+    : line(
+        `dev ${device}`,
+        `parent ${parent}`,
+        `classid ${handle}`,
+        `htb rate ${htb.rateBitsPerSecond}bit ceil ${htb.ceilBitsPerSecond}bit`,
+        `burst ${htb.burstBytes} cburst ${htb.ceilBurstBytes}`,
+        option('prio', htb.priority),
+        option('quantum', htb.quantumBytes),
+      )
+
 const formatQdisc = (qdisc: Qdisc): string =>
   line(
     `dev ${qdisc.device}`,
@@ -257,6 +272,7 @@ const formatQdisc = (qdisc: Qdisc): string =>
     option('handle', qdisc.handle),
     qdisc.type,
     qdisc.tbf && `rate ${qdisc.tbf.rateBitsPerSecond}bit burst ${qdisc.tbf.burstBytes} limit ${qdisc.tbf.limitBytes}`,
+    qdisc.htb && `default ${qdisc.htb.defaultClass.toString(16)}`,
   )
 
 const formatFilter = (filter: Filter): string =>

@@ -6,7 +6,7 @@
 import type { Address, FdbEntry, ForeignLink, Link, Neighbour, Offload, Sysctl, Tunnel, TunnelPeer } from './link.ts'
 import type { NftChain, NftCounter, NftElement, NftSet, NftTable } from './nft.ts'
 import type { Route, Rule } from './route.ts'
-import type { Filter, Qdisc } from './traffic.ts'
+import type { Filter, Qdisc, TrafficClass } from './traffic.ts'
 
 export type KernelObject =
   | Link
@@ -17,6 +17,7 @@ export type KernelObject =
   | FdbEntry
   | Rule
   | Qdisc
+  | TrafficClass
   | Filter
   | Sysctl
   | Offload
@@ -50,6 +51,8 @@ export function keyOf(object: KernelObject): KernelKey {
       return `rule ${object.family} ${object.priority} ${object.from ?? ''} ${object.to ?? ''} ${object.inDevice ?? ''} ${object.outDevice ?? ''} ${object.mark ?? ''}/${object.markMask ?? ''}`
     case 'qdisc':
       return `qdisc ${object.device} ${object.parent}`
+    case 'class':
+      return `class ${object.device} ${object.handle}`
     case 'filter':
       return `filter ${object.device} ${object.parent} ${object.priority}`
     case 'sysctl':

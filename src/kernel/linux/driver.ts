@@ -3,7 +3,7 @@
  * session per network namespace, and there reads, executes and watches them. `drivers/registry.ts` lists all drivers;
  * LinuxKernel splits an op list into runs of one driver and keeps their order.
  *
- * rtnetlink's kinds (link, address, route, neighbour, fdb, rule, qdisc, filter) share one driver, so that mixed op
+ * rtnetlink's kinds (link, address, route, neighbour, fdb, rule, qdisc, class, filter) share one driver, so that mixed op
  * lists go down in one send; each of them is a row of `drivers/rtnetlink.ts` in a file of its own.
  */
 import type { KernelObject, ObjectKind } from '../../model/kernel-object.ts'

@@ -1,8 +1,8 @@
 /**
- * RTM_NEWQDISC, RTM_NEWTFILTER and their kin: struct tcmsg and the TCA_* attributes. Options depend on the kind and are
- * kept as bytes here; the tables below read and write those of tbf, u32, matchall, bpf and the mirred action.
+ * RTM_NEWQDISC, RTM_NEWTCLASS, RTM_NEWTFILTER and their kin: struct tcmsg and the TCA_* attributes. Options depend on the
+ * kind and are kept as bytes here; the tables below read and write those of tbf, htb, u32, matchall, bpf and mirred.
  *
- * Sources: include/uapi/linux/rtnetlink.h (struct tcmsg), pkt_sched.h (struct tc_tbf_qopt, tc_ratespec),
+ * Sources: include/uapi/linux/rtnetlink.h (struct tcmsg), pkt_sched.h (struct tc_tbf_qopt, tc_htb_glob, tc_htb_opt, tc_ratespec),
  * pkt_cls.h (struct tc_u32_sel), tc_act/tc_mirred.h (struct tc_mirred).
  */
 import { type Codec, rawBytes, textZ, u32le, u64le } from '../../bytes/codec.ts'
@@ -101,6 +101,79 @@ export const tbfOptions = attributeTable('tbf', {
   rate64: [t.TCA_TBF_RATE64, u64le],
   /** Burst in bytes; write only. */
   burst: [t.TCA_TBF_BURST, u32le],
+})
+
+/** struct tc_htb_glob: an htb qdisc as a whole. */
+export interface HtbDefaults {
+  /** Quantum of a class that says none: its rate in bytes by this. */
+  readonly rateToQuantum: number
+  /** Minor number of the class of what no filter sorts. */
+  readonly defaultClass: number
+}
+
+const htbDefaults: Codec<HtbDefaults> = {
+  name: 'htb defaults',
+  decode(reader) {
+    reader.skip(4)
+    const value = { rateToQuantum: reader.u32le(), defaultClass: reader.u32le() }
+    reader.skip(8)
+    return value
+  },
+  encode(writer, value) {
+    writer.u32le(t.TC_HTB_PROTOVER)
+    writer.u32le(value.rateToQuantum)
+    writer.u32le(value.defaultClass)
+    writer.zeros(8)
+  },
+  size: () => 20,
+}
+
+/** struct tc_htb_opt without rate tables: the kernel computes from the rates themselves. */
+export interface HtbParameters {
+  readonly rateBytesPerSecond: number
+  readonly ceilBytesPerSecond: number
+  /** Bursts as time at the rate and at the ceiling, in scheduler ticks of 64 ns. */
+  readonly bufferTicks: number
+  readonly ceilBufferTicks: number
+  /** 0: from the rate. */
+  readonly quantumBytes: number
+  readonly priority: number
+}
+
+const htbParameters: Codec<HtbParameters> = {
+  name: 'htb parameters',
+  decode(reader) {
+    const rateBytesPerSecond = rateOf(reader)
+    const ceilBytesPerSecond = rateOf(reader)
+    const [bufferTicks, ceilBufferTicks, quantumBytes] = [reader.u32le(), reader.u32le(), reader.u32le()]
+    reader.skip(4)
+    return {
+      rateBytesPerSecond,
+      ceilBytesPerSecond,
+      bufferTicks,
+      ceilBufferTicks,
+      quantumBytes,
+      priority: reader.u32le(),
+    }
+  },
+  encode(writer, value) {
+    putRate(writer, value.rateBytesPerSecond)
+    putRate(writer, value.ceilBytesPerSecond)
+    writer.u32le(value.bufferTicks)
+    writer.u32le(value.ceilBufferTicks)
+    writer.u32le(value.quantumBytes)
+    writer.u32le(0)
+    writer.u32le(value.priority)
+  },
+  size: () => 44,
+}
+
+/** Options of an htb qdisc (`defaults`) and of an htb class (the others). */
+export const htbOptions = attributeTable('htb', {
+  defaults: [t.TCA_HTB_INIT, htbDefaults],
+  parameters: [t.TCA_HTB_PARMS, htbParameters],
+  rate64: [t.TCA_HTB_RATE64, u64le],
+  ceil64: [t.TCA_HTB_CEIL64, u64le],
 })
 
 /** struct tc_mirred. */

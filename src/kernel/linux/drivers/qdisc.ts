@@ -1,43 +1,46 @@
 /**
  * Queueing disciplines. Those that weft does not know are read as `foreign`.
  *
- * A token bucket's burst is kept by the kernel as time (ticks of 64 ns at the rate), so that it reads back up to a few
- * bytes off; it is rounded up, which undoes the kernel's rounding down for every rate below 15 MB/s.
- *
- * Sources: net/sched/sch_api.c, sch_tbf.c, sch_ingress.c; tc-tbf(8).
+ * Sources: net/sched/sch_api.c, sch_tbf.c, sch_htb.c, sch_ingress.c; tc-tbf(8), tc-htb(8).
  */
 import { Reader } from '../../../bytes/reader.ts'
 import { Writer } from '../../../bytes/writer.ts'
 import type { Qdisc, QdiscType } from '../../../model/traffic.ts'
 import { NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE } from '../../../wire/netlink/constants.gen.ts'
 import { RTM_DELQDISC, RTM_GETQDISC, RTM_NEWQDISC, RTNLGRP_TC } from '../../../wire/rtnetlink/constants.gen.ts'
-import { tbfOptions, trafficMessage } from '../../../wire/rtnetlink/traffic.ts'
+import { htbOptions, tbfOptions, trafficMessage } from '../../../wire/rtnetlink/traffic.ts'
 import { kernelError } from '../../errno.ts'
 import type { RtnetlinkKind } from '../rtnetlink-kind.ts'
 import { formatHandle, formatQdiscParent, parseHandle, parseQdiscParent } from './traffic-parent.ts'
+import { bytesOf, bytesPerSecond, ticksOf, wideRate } from './traffic-rate.ts'
 
 const EINVAL = 22
 const EOPNOTSUPP = 95
-const NANOSECONDS_PER_TICK = 64
+/** What tc takes for a class that says no quantum. */
+const RATE_TO_QUANTUM = 10
 const FFFF = 0xffff0000
 const knownTypes: ReadonlySet<string> = new Set<QdiscType>(['tbf', 'htb', 'ingress', 'clsact', 'fq_codel', 'noqueue'])
 
 function encodeOptions(qdisc: Qdisc): Uint8Array | undefined {
+  const writer = new Writer(96)
+  if (qdisc.type === 'htb') {
+    const defaultClass = qdisc.htb?.defaultClass ?? 0
+    htbOptions.encode(writer, { defaults: { rateToQuantum: RATE_TO_QUANTUM, defaultClass } })
+    return writer.finish()
+  }
   if (qdisc.type !== 'tbf') return undefined
   const settings = qdisc.tbf
   if (!settings) throw kernelError('tc qdisc add tbf', EINVAL, { extack: 'tbf needs a rate, a burst and a limit' })
-  const rateBytesPerSecond = Math.floor(settings.rateBitsPerSecond / 8)
-  const writer = new Writer(96)
-  const bufferTicks = Math.ceil((settings.burstBytes * 1e9) / rateBytesPerSecond / NANOSECONDS_PER_TICK)
+  const rateBytesPerSecond = bytesPerSecond(settings.rateBitsPerSecond)
   tbfOptions.encode(writer, {
     parameters: {
       rateBytesPerSecond,
       limitBytes: settings.limitBytes,
-      bufferTicks: Math.min(bufferTicks, 0xffffffff),
+      bufferTicks: ticksOf(settings.burstBytes, rateBytesPerSecond),
       mtuTicks: 0,
     },
     burst: settings.burstBytes,
-    rate64: rateBytesPerSecond > 0xffffffff ? BigInt(rateBytesPerSecond) : undefined,
+    rate64: wideRate(rateBytesPerSecond),
   })
   return writer.finish()
 }
@@ -48,7 +51,7 @@ function tbfOf(options: Uint8Array | undefined): Qdisc['tbf'] {
   const rate = rate64 === undefined ? parameters.rateBytesPerSecond : Number(rate64)
   return {
     rateBitsPerSecond: rate * 8,
-    burstBytes: Math.round((parameters.bufferTicks * NANOSECONDS_PER_TICK * rate) / 1e9),
+    burstBytes: bytesOf(parameters.bufferTicks, rate),
     limitBytes: parameters.limitBytes,
   }
 }
@@ -92,6 +95,7 @@ export const qdiscKind: RtnetlinkKind<'qdisc'> = {
     const { kind, options } = attributes
     if (kind === undefined) return undefined
     const tbf = kind === 'tbf' ? tbfOf(options) : undefined
+    const htb = kind === 'htb' && options ? htbOptions.decode(new Reader(options)).defaults : undefined
     return {
       kind: 'qdisc',
       device: names.name(index),
@@ -99,6 +103,7 @@ export const qdiscKind: RtnetlinkKind<'qdisc'> = {
       parent: formatQdiscParent(parent),
       ...(handle && { handle: formatHandle(handle) }),
       ...(tbf && { tbf }),
+      ...(htb && { htb: { defaultClass: htb.defaultClass } }),
     }
   },
 }

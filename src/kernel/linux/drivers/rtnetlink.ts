@@ -1,5 +1,5 @@
 /**
- * The rtnetlink driver: links, addresses, routes, neighbours, forwarding entries, rules, qdiscs and filters over one
+ * The rtnetlink driver: links, addresses, routes, neighbours, forwarding entries, rules, qdiscs, classes and filters over one
  * socket, so that a mixed op list goes down in few sends and in order.
  *
  * Within a send every op is already encoded, so a name that an unsent message is about to create cannot be resolved:
@@ -20,6 +20,7 @@ import { OpRun } from '../op-run.ts'
 import type { AnyRtnetlinkKind, DeviceNames, KindReader } from '../rtnetlink-kind.ts'
 import { RtnetlinkWatch } from '../rtnetlink-watch.ts'
 import { addressKind } from './address.ts'
+import { classKind } from './class.ts'
 import { fdbKind } from './fdb.ts'
 import { filterKind } from './filter.ts'
 import { linkKind } from './link.ts'
@@ -39,6 +40,7 @@ const rows: readonly AnyRtnetlinkKind[] = [
   fdbKind,
   ruleKind,
   qdiscKind,
+  classKind,
   filterKind,
 ]
 const byKind = new Map<ObjectKind, AnyRtnetlinkKind>(rows.map((row) => [row.kind, row]))
