@@ -6,7 +6,8 @@
  *   <directory>/tunnel-<device>.sock   control socket: lines of words, answers end with `ok` or `error TEXT`
  *   <directory>/tunnel-<device>.log    what it had to say
  *
- * The directory is the agent's run directory once `useTunnelDirectory` was called; before, one for each namespace.
+ * The directory is the agent's run directory once `useTunnelDirectory` was called; before, one for each namespace. Every
+ * wait ends: a process that does not answer, does not end or does not start is an error that says so.
  *
  * Sources: native/README.md (the protocol).
  */
@@ -22,6 +23,7 @@ import {
   rmdirSync,
   rmSync,
   statSync,
+  utimesSync,
 } from 'node:fs'
 import { createConnection, type Socket } from 'node:net'
 import { fileURLToPath } from 'node:url'
@@ -50,6 +52,9 @@ const ANSWER_LIMIT_CHARS = 16 << 20
 const ANSWER_TIMEOUT_MS = 10_000
 const START_TIMEOUT_MS = 15_000
 const LOG_TAIL_CHARS = 500
+const NAMESPACE_DIRECTORIES = '/run/weft/tunnels'
+/** A folder that is younger may be of a tunnel that is being started. */
+const LEFT_BEHIND_AFTER_MS = 60_000
 
 let runDirectory: string | undefined
 
@@ -61,7 +66,7 @@ export function useTunnelDirectory(directory: string): void {
 /** Where the tunnels of a namespace are, by the number of its nsfs file. */
 export function tunnelDirectory(netns: number): string {
   const own = statSync('/proc/thread-self/ns/net').ino
-  return runDirectory !== undefined && own === netns ? runDirectory : `/run/weft/tunnels/${netns}`
+  return runDirectory !== undefined && own === netns ? runDirectory : `${NAMESPACE_DIRECTORIES}/${netns}`
 }
 
 /** Devices for which there is a control socket, answered or not. */
@@ -82,6 +87,23 @@ export function forgetTunnel(directory: string, device: string): void {
   }
 }
 
+/** Removes the folders of namespaces that are gone: with their last device their tunnels ended, and nobody was there to see. */
+export async function forgetLostTunnels(
+  root = NAMESPACE_DIRECTORIES,
+  olderThanMs = LEFT_BEHIND_AFTER_MS,
+): Promise<void> {
+  for (const name of existsSync(root) ? readdirSync(root) : []) {
+    const directory = `${root}/${name}`
+    const changedMs = statSync(directory, { throwIfNoEntry: false })?.mtimeMs ?? Number.POSITIVE_INFINITY
+    if (!/^\d+$/.test(name) || Date.now() - changedMs < olderThanMs) continue
+    const connections = await Promise.all(
+      listTunnelSockets(directory).map((device) => TunnelConnection.open(directory, device)),
+    )
+    for (const connection of connections) connection?.close()
+    if (connections.every((connection) => !connection)) rmSync(directory, { recursive: true, force: true })
+  }
+}
+
 interface Request {
   resolve(lines: string[]): void
   reject(error: Error): void
@@ -91,22 +113,26 @@ interface Request {
 export class TunnelConnection {
   readonly #socket: Socket
   readonly #waiting: Request[] = []
+  readonly #timeoutMs: number
   #lines: string[] = []
   #input = ''
+  #isLate = false
   /** Resolves when the connection is over, whoever ended it. */
   readonly closed: Promise<void>
 
-  private constructor(socket: Socket) {
+  private constructor(socket: Socket, timeoutMs: number) {
     this.#socket = socket
+    this.#timeoutMs = timeoutMs
     socket.setEncoding('utf8')
     socket.on('data', (text: string) => this.#receive(text))
     socket.on('error', () => {})
-    socket.setTimeout(ANSWER_TIMEOUT_MS, () => {
-      if (this.#waiting.length > 0) socket.destroy()
+    socket.setTimeout(timeoutMs, () => {
+      this.#isLate = this.#waiting.length > 0
+      if (this.#isLate) socket.destroy()
     })
     this.closed = new Promise((resolve) => {
       socket.once('close', () => {
-        for (const request of this.#waiting.splice(0)) request.reject(new Error('the tunnel process is gone'))
+        for (const request of this.#waiting.splice(0)) request.reject(this.#lossError())
         resolve()
       })
     })
@@ -115,20 +141,30 @@ export class TunnelConnection {
   }
 
   /** Undefined when nothing answers at the device's socket. */
-  static async open(directory: string, device: string): Promise<TunnelConnection | undefined> {
+  static async open(
+    directory: string,
+    device: string,
+    timeoutMs = ANSWER_TIMEOUT_MS,
+  ): Promise<TunnelConnection | undefined> {
     const socket = createConnection(socketPath(directory, device))
     try {
-      await once(socket, 'connect')
+      await once(socket, 'connect', { signal: AbortSignal.timeout(timeoutMs) })
     } catch {
+      socket.destroy()
       return undefined
     }
-    return new TunnelConnection(socket)
+    return new TunnelConnection(socket, timeoutMs)
+  }
+
+  #lossError(): Error {
+    const late = `the tunnel process has not answered for ${this.#timeoutMs / 1000} s`
+    return new Error(this.#isLate ? late : 'the tunnel process is gone')
   }
 
   /** Sends one command (with the lines that belong to it) and gives the lines of its answer. Throws TunnelRefusal. */
   request(command: string): Promise<string[]> {
     return new Promise((resolve, reject) => {
-      if (this.#socket.destroyed) return reject(new Error('the tunnel process is gone'))
+      if (this.#socket.destroyed) return reject(this.#lossError())
       this.#waiting.push({ resolve, reject })
       this.#socket.ref()
       this.#socket.write(`${command}\n`)
@@ -148,13 +184,21 @@ export class TunnelConnection {
     return new Map(lines.map((line) => [line.split(' ')[1]!, Number(line.split(' ')[2])]))
   }
 
-  /** Ends the process; resolves when it is gone. The device stays, as long as `destroyDevice` is not asked for. */
+  /**
+   * Ends the process; resolves when it is gone. The device stays, as long as `destroyDevice` is not asked for. Throws when
+   * the process does not answer, or does not end.
+   */
   async shutdown(destroyDevice = false): Promise<void> {
     await this.request(destroyDevice ? 'shutdown destroy' : 'shutdown').catch((error) => {
-      if (error instanceof TunnelRefusal) throw error
+      // That it is gone already is as well.
+      if (error instanceof TunnelRefusal || this.#isLate) throw error
     })
-    this.#socket.ref()
-    await this.closed
+    let timer: NodeJS.Timeout | undefined
+    const late = new Promise<never>((_, reject) => {
+      const error = new Error(`the tunnel process has said that it ends, but not ended for ${this.#timeoutMs / 1000} s`)
+      timer = setTimeout(() => reject(error), this.#timeoutMs)
+    })
+    await Promise.race([this.closed, late]).finally(() => clearTimeout(timer))
   }
 
   close(): void {
@@ -236,19 +280,25 @@ export function tunnelProgram(): { readonly path: string; readonly version: stri
 
 /**
  * Starts the process of a tunnel and resolves once it answers. `inside` runs a call in the namespace that the tunnel is to
- * work in. Throws an Error with the process's own last words when it ends instead.
+ * work in. With `takeOver` it takes the place, and the peers, of the one that answers there; that one goes on when this
+ * fails. Throws an Error with the process's own last words when it ends instead.
  */
 export async function startTunnel(
   inside: <T>(call: () => T) => T,
   directory: string,
   tunnel: Tunnel,
+  takeOver = false,
 ): Promise<TunnelConnection> {
   const { path } = tunnelProgram()
+  if (directory !== runDirectory) await forgetLostTunnels()
   mkdirSync(directory, { recursive: true, mode: 0o755 })
-  const log = openSync(logPath(directory, tunnel.device), 'w', 0o640)
+  // Nobody takes it for one left behind.
+  utimesSync(directory, new Date(), new Date())
+  const log = openSync(logPath(directory, tunnel.device), takeOver ? 'a' : 'w', 0o640)
   const args = [
     ...['--device', tunnel.device, '--mtu', `${tunnel.mtuBytes}`, '--local', `${tunnel.local}`],
     ...['--port', `${tunnel.port}`, '--control', socketPath(directory, tunnel.device)],
+    ...(takeOver ? ['--take-over'] : []),
     ...(tunnel.subnets ?? []).flatMap((subnet) => ['--subnet', `${subnet}`]),
   ]
   const { PATH, WEFT_LAB } = process.env
@@ -258,13 +308,22 @@ export async function startTunnel(
   closeSync(log)
   const { stdout } = child
   if (!stdout) throw new Error('the tunnel process has no output')
-  const signal = AbortSignal.timeout(START_TIMEOUT_MS)
+  const over = new AbortController()
+  const timer = setTimeout(() => over.abort(), START_TIMEOUT_MS)
+  const { signal } = over
   try {
     await Promise.race([
       once(stdout, 'data', { signal }),
       once(child, 'exit', { signal }).then(() => Promise.reject(new Error(lastWords(directory, tunnel.device)))),
     ])
+  } catch (cause) {
+    if (!signal.aborted) throw cause
+    // Half started it would keep the device from the next one.
+    child.kill('SIGKILL')
+    throw new Error(`the tunnel process was not ready within ${START_TIMEOUT_MS / 1000} s`, { cause })
   } finally {
+    clearTimeout(timer)
+    over.abort()
     stdout.destroy()
     child.unref()
   }

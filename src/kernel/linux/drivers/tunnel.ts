@@ -1,7 +1,8 @@
 /**
  * User-space tunnels and their peers as kernel objects: the kernel does not know them, their processes do. A process that
- * is already there and is what is wanted is adopted; one of another version, address or port is replaced, and its peers
- * move on to the new one. The device and the routes over it stay meanwhile: they are objects of their own.
+ * is already there and is what is wanted is adopted; one of another version, address or port is replaced by one that takes
+ * the device over from it while both run, so that no packet is lost, and its peers. The device and the routes over it stay
+ * in any case: they are objects of their own.
  *
  * Sources: native/README.md (the control protocol).
  */
@@ -104,26 +105,40 @@ class TunnelSession implements DriverSession {
       state.tunnel.local.equals(tunnel.local) &&
       state.tunnel.port === tunnel.port
     if (!isUsable) {
+      if (state.netns === this.#netns) return this.#replace(standing, tunnel)
+      // A folder that outlived its namespace, whose number another got.
       await this.#end(standing)
-      await this.#start(tunnel)
-      const { peers } = state
-      const lines = peers.map((peer) => `${peer.subnet} ${peer.remote} ${peer.port}`)
-      await (await this.#connection(tunnel.device))?.request([`replace-peers ${peers.length}`, ...lines].join('\n'))
-      return
+      return this.#start(tunnel)
     }
     if (state.tunnel.mtuBytes !== tunnel.mtuBytes) await standing.request(`set-mtu ${tunnel.mtuBytes}`)
     if (tunnel.subnets && tunnel.subnets.join() !== state.tunnel.subnets?.join())
       await standing.request(`set-subnets ${tunnel.subnets.join(' ')}`)
   }
 
-  async #start(tunnel: Tunnel): Promise<void> {
-    const connection = await startTunnel((call) => this.#context.inside(call), this.#directory, tunnel)
+  async #start(tunnel: Tunnel, takeOver = false): Promise<void> {
+    const connection = await startTunnel((call) => this.#context.inside(call), this.#directory, tunnel, takeOver)
     this.#keep(tunnel.device, connection)
+  }
+
+  /** The old process ends when the new one is ready, and goes on when that fails. */
+  async #replace(standing: TunnelConnection, tunnel: Tunnel): Promise<void> {
+    this.#ending.add(standing)
+    try {
+      await this.#start(tunnel, true)
+    } catch (error) {
+      this.#ending.delete(standing)
+      throw error
+    }
   }
 
   async #end(connection: TunnelConnection): Promise<void> {
     this.#ending.add(connection)
-    await connection.shutdown()
+    try {
+      await connection.shutdown()
+    } catch (error) {
+      this.#ending.delete(connection)
+      throw error
+    }
   }
 
   /** The connection to a device's tunnel; a new one when there was none or the old one ended. */
