@@ -212,6 +212,43 @@ test('a definition: its objects, columns, validation, status and scale', async (
   assert.match(await refused('get pools'), /doesn't have a resource type|could not find the requested resource/)
 })
 
+test('rules in CEL are not evaluated, and the server says so', async () => {
+  const definition = {
+    apiVersion: 'apiextensions.k8s.io/v1',
+    kind: 'CustomResourceDefinition',
+    metadata: { name: 'rules.weft.dev' },
+    spec: {
+      group: 'weft.dev',
+      scope: 'Cluster',
+      names: { plural: 'rules', kind: 'Rule' },
+      versions: [
+        {
+          name: 'v1',
+          served: true,
+          storage: true,
+          schema: {
+            openAPIV3Schema: {
+              type: 'object',
+              properties: {
+                spec: {
+                  type: 'object',
+                  'x-kubernetes-preserve-unknown-fields': true,
+                  'x-kubernetes-validations': [{ rule: 'self.a < self.b' }],
+                },
+              },
+            },
+          },
+        },
+      ],
+    },
+  }
+  const { code, err } = await api.run(['apply', '-f', '-'], definition)
+  assert.equal(code, 0, err)
+  assert.match(err, /^Warning: .*properties\[spec\]\.x-kubernetes-validations: .* does not evaluate them$/m)
+  assert.match(await kubectl('get crd rules.weft.dev -o yaml'), /rule: self\.a < self\.b/)
+  await kubectl('delete crd rules.weft.dev')
+})
+
 test('validation speaks in field paths', async () => {
   const bad = { ...podManifest('Bad'), spec: { containers: [{ name: 'c', ports: [{ containerPort: 99_999 }] }] } }
   const text = await refused('create --validate=false -f -', bad)

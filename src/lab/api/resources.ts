@@ -268,6 +268,7 @@ export class Resources {
     const silent: WriteContext = {
       ...(context.dryRun && { dryRun: true }),
       ...(context.guard && { guard: context.guard }),
+      ...(context.warnings && { warnings: context.warnings }),
     }
     if (!old) {
       delete next.metadata.managedFields
@@ -322,6 +323,7 @@ export class Resources {
     const { metadata } = object
     const finished = metadata.deletionTimestamp && !metadata.finalizers?.length && !holdsNamespace(kind, object)
     context.guard?.(kind, object, old)
+    context.warnings?.push(...(kind.warnings?.(object) ?? []))
     if (context.dryRun) return object
     if (finished && old && (kind.storage !== 'pods' || metadata.deletionGracePeriodSeconds === 0)) {
       this.#remove(kind, object)

@@ -107,6 +107,24 @@ function validateDefinition(definition: KubeObject, old: KubeObject | undefined)
   return problems
 }
 
+/** Where in a schema rules in CEL stand, which this server does not evaluate. */
+function celPaths(schema: Json, path: string, found: string[], depth = 0): void {
+  if (typeof schema !== 'object' || schema === null || depth > 64) return
+  if (schema['x-kubernetes-validations']?.length) found.push(`${path}.x-kubernetes-validations`)
+  for (const [name, property] of Object.entries(schema.properties ?? {}))
+    celPaths(property, `${path}.properties[${name}]`, found, depth + 1)
+  for (const key of ['items', 'additionalProperties', 'not']) celPaths(schema[key], `${path}.${key}`, found, depth + 1)
+  for (const key of ['allOf', 'anyOf', 'oneOf'])
+    for (const [n, part] of (schema[key] ?? []).entries()) celPaths(part, `${path}.${key}[${n}]`, found, depth + 1)
+}
+
+function definitionWarnings({ spec }: KubeObject): string[] {
+  const found: string[] = []
+  for (const [n, version] of (spec?.versions ?? []).entries())
+    celPaths(version.schema?.openAPIV3Schema, `spec.versions[${n}].schema.openAPIV3Schema`, found)
+  return found.map((path) => `${path}: rules in CEL are kept and shown, but this server does not evaluate them`)
+}
+
 export const definitionKinds = (model: (name: string) => Schema): Kind[] => [
   defineKind({
     group: 'apiextensions.k8s.io',
@@ -122,6 +140,7 @@ export const definitionKinds = (model: (name: string) => Schema): Kind[] => [
     prepare: defaultDefinition,
     admit: establishDefinition,
     validate: validateDefinition,
+    warnings: definitionWarnings,
   }),
 ]
 

@@ -63,6 +63,8 @@ export interface Kind {
   /** Fills what the cluster decides, in place. It belongs to nobody. */
   admit?(object: KubeObject, old: KubeObject | undefined): void
   validate?(object: KubeObject, old: KubeObject | undefined): FieldProblem[]
+  /** What the author should know of an object that is taken nevertheless: texts of the Warning header. */
+  warnings?(object: KubeObject): string[]
   /** Object of this kind ↔ object as stored, where kinds share storage. */
   toStorage?(object: KubeObject): KubeObject
   fromStorage?(object: KubeObject): KubeObject
