@@ -65,6 +65,11 @@ export class RequestBatch {
    * its last message differently (nfnetlink's batch end) sets it, and NLM_F_ACK on that request, itself.
    */
   awaitedSequence: number | undefined
+  /**
+   * A request whose failure is that of the whole batch: no other answer may come after it (nfnetlink's batch begin, which a
+   * kernel without that subsystem refuses).
+   */
+  openingSequence: number | undefined
   readonly #messagesMax: number
   #next: number
   #lastStart = 0
@@ -252,7 +257,8 @@ export class NetlinkSocket {
         if (header.type === nl.NLMSG_ERROR) {
           const answer = decodeAcknowledgement(header.flags, payload)
           if (answer.errno !== 0) failures.set(header.sequence, answer)
-          if (header.sequence === awaited) answered = true
+          const refused = answer.errno !== 0 && header.sequence === batch.openingSequence
+          if (header.sequence === awaited || refused) answered = true
         } else if (header.type >= NLMSG_DATA_MIN) onData?.(header, payload)
       })
     }

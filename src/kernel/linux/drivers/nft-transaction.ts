@@ -90,6 +90,7 @@ export class NftTransaction {
 
   /** Encodes everything. False when an op cannot be encoded: then nothing must be sent. */
   encode(): boolean {
+    this.#batch.openingSequence = this.#batch.nextSequence
     this.#mark(n.NFNL_MSG_BATCH_BEGIN)
     if (this.#renewed.size > 0) this.#removeUsersOfRenewed()
     for (const round of this.#rounds())
