@@ -9,7 +9,7 @@
  *
  * Sources: qemu(1); Documentation/admin-guide/kernel-parameters.txt.
  */
-import { type ChildProcess, spawn } from 'node:child_process'
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -88,6 +88,7 @@ export class Guests {
   static async open(): Promise<Guests | string> {
     const kernel = findKernel()
     if (!kernel) return 'there is no kernel in .cache/kernels; scripts/setup.sh --kernels fetches one'
+    if (spawnSync(qemu, ['--version']).error) return `there is no ${qemu}; scripts/setup.sh --kernels installs it`
     const workFolder = mkdtempSync(join(tmpdir(), 'weft-kernels-'))
     const guests = new Guests(kernel.release, kernel.folder, workFolder)
     try {
