@@ -35,12 +35,12 @@ export function configOfPath(id: PathId): BackendConfig | undefined {
 
 /**
  * True when two different paths cannot stand side by side on one node, so that a change between them is the one kind of
- * switch that interrupts: they need one device (VXLAN on one VNI with another port, two user-space tunnels), or one UDP
- * port in two manners (the kernel shares a VXLAN port among devices with equal flags only).
+ * switch that interrupts: they need one device (VXLAN on one VNI with another port), or one UDP port in two manners (the
+ * kernel shares a VXLAN port among devices with equal flags only, and with a user-space tunnel not at all).
  */
 export function exclude(a: PathId, b: PathId): boolean {
   const [first, second] = [configOfPath(a), configOfPath(b)]
   if (a === b || !first || !second || first.type === 'host-gw' || second.type === 'host-gw') return false
-  if (first.type === 'udp' || second.type === 'udp') return first.type === second.type || first.port === second.port
+  if (first.type === 'udp' || second.type === 'udp') return first.port === second.port
   return first.vni === second.vni || (first.port === second.port && first.gbp !== second.gbp)
 }

@@ -196,6 +196,7 @@ test('a running network moves among all modes and loses nothing', async (t: Test
   for (const [backend, path] of [
     [{ Type: 'host-gw' }, 'host-gw'],
     [{ Type: 'udp' }, 'udp/8285'],
+    [{ Type: 'udp', Port: 8286 }, 'udp/8286'],
     [{ Type: 'vxlan', DirectRouting: true }, 'vxlan/1/8472'],
     [{ Type: 'udp' }, 'udp/8285'],
     [{ Type: 'vxlan', VNI: 9 }, 'vxlan/9/8472'],

@@ -5,7 +5,8 @@
  *   10.244.2.0/24 dev flannel0        and the process sends what it finds there to 172.30.0.3:8285
  *
  * The process takes packets only from nodes that it was told of, with inner sources of their subnets. flannel routes the
- * whole pod network to the device; weft routes peer by peer, so that a switch can go peer by peer too.
+ * whole pod network to the device; weft routes peer by peer, so that a switch can go peer by peer too. Each port has a
+ * device and a process of its own, so that a switch from one to another loses nothing either.
  *
  * Sources: flannel Documentation/backends.md, pkg/backend/udp (device name, port, payload).
  */
@@ -18,7 +19,10 @@ import type { Datapath } from '../datapath.ts'
 import { pathOf } from '../path.ts'
 import { addressProblem, familiesOf, forwardingSysctls, ownIpOf, publicIpOf, subnetOf } from '../peer.ts'
 
-const DEVICE = 'flannel0'
+const USUAL_PORT = 8285
+
+/** flannel's name with its usual port; with another one a name that says which. */
+const deviceOf = ({ port }: UdpConfig): string => (port === USUAL_PORT ? 'flannel0' : `flannel0-${port}`)
 
 /** The tunnel has one socket: IPv4 where the node has such an address, both families of pods inside it. */
 const outerFamily = (node: NodeContext): Family => (node.publicIp ? 4 : 6)
@@ -36,10 +40,11 @@ export const udp: Datapath<UdpConfig> = {
     if (!local) return { source, objects: [] }
     const mtu = mtuBytes(config, node)
     const subnets = familiesOf(node).map((family) => subnetOf(node, family)!)
+    const device = deviceOf(config)
     const objects: KernelObject[] = [
       {
         kind: 'link',
-        name: DEVICE,
+        name: device,
         type: 'tun',
         settings: { mode: 'tun', vnetHeader: true, persist: true },
         mtuBytes: mtu,
@@ -47,17 +52,17 @@ export const udp: Datapath<UdpConfig> = {
         addressGeneration: 'none',
         alias: 'weft:udp',
       },
-      { kind: 'tunnel', device: DEVICE, mtuBytes: mtu, local, port: config.port, subnets },
+      { kind: 'tunnel', device, mtuBytes: mtu, local, port: config.port, subnets },
       ...familiesOf(node).map(
         (family): KernelObject => ({
           kind: 'address',
-          device: DEVICE,
+          device,
           ip: subnetOf(node, family)!.base,
           prefixLength: bitsOf(family),
           ...(family === 6 && { noDad: true }),
         }),
       ),
-      ...forwardingSysctls(node, [node.external.device, DEVICE]),
+      ...forwardingSysctls(node, [node.external.device, device]),
     ]
     return { source, objects }
   },
@@ -67,13 +72,13 @@ export const udp: Datapath<UdpConfig> = {
     const objects = remote
       ? familiesOf(node).flatMap((family): KernelObject[] => {
           const subnet = subnetOf(peer, family)
-          return subnet ? [{ kind: 'tunnel-peer', device: DEVICE, subnet, remote, port: config.port }] : []
+          return subnet ? [{ kind: 'tunnel-peer', device: deviceOf(config), subnet, remote, port: config.port }] : []
         })
       : []
     return { source: `node/${peer.name}/from/${pathOf(config)}`, objects }
   },
 
-  toward(_config, node, peer) {
+  toward(config, node, peer) {
     const objects: KernelObject[] = []
     const problems: PeerProblem[] = []
     const remote = publicIpOf(peer, outerFamily(node))
@@ -81,7 +86,12 @@ export const udp: Datapath<UdpConfig> = {
     for (const family of remote ? familiesOf(node) : []) {
       const destination = subnetOf(peer, family)
       if (destination)
-        objects.push({ kind: 'route', destination, hops: [{ device: DEVICE }], protocol: WEFT_ROUTE_PROTOCOL })
+        objects.push({
+          kind: 'route',
+          destination,
+          hops: [{ device: deviceOf(config) }],
+          protocol: WEFT_ROUTE_PROTOCOL,
+        })
     }
     return { fragment: { source: `node/${peer.name}`, objects }, problems }
   },
@@ -92,5 +102,5 @@ export const udp: Datapath<UdpConfig> = {
 
   mtuBytes,
 
-  devices: () => [DEVICE],
+  devices: (config) => [deviceOf(config)],
 }
