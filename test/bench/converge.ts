@@ -148,7 +148,7 @@ class Converge {
     return {
       ip: `${[...routes, ...neighbours].join('\n')}\n`,
       bridge: `${entries.join('\n')}\n`,
-      nft: this.namespace.run('nft list table inet weft'),
+      nft: this.namespace.run('nft list set inet weft origins4'),
     }
   }
 
@@ -258,6 +258,15 @@ function sentMessages(text: string): string[] {
   return text.split('\n').filter((line) => /^nl \S+ > /.test(line))
 }
 
+/**
+ * nfnetlink takes changes between a begin and an end message only. The two name no object and are told apart: they come
+ * with any change of a set, be it of one element or of a thousand.
+ */
+const isFrame = (line: string): boolean => /NFNL_MSG_BATCH_(BEGIN|END)/.test(line)
+
+const objectMessages = ({ joinMessages }: Reading): number => joinMessages.filter((line) => !isFrame(line)).length
+const frames = ({ joinMessages }: Reading): number => joinMessages.filter(isFrame).length
+
 function runPeer(
   batches: { readonly ip: string; readonly bridge: string; readonly nft: string },
   folder: string,
@@ -299,10 +308,11 @@ async function run(args: readonly string[]): Promise<BenchResult> {
     } finally {
       await bench.close()
     }
-    const { listToProgrammedMs, rssMib, joinMs, joinMessages } = readings.at(-1)!
+    const reading = readings.at(-1)!
+    const { listToProgrammedMs, rssMib, joinMs } = reading
     console.log(
       `round ${round + 1}: ${nodes} nodes listed, planned and programmed in ${listToProgrammedMs} ms, ${rssMib} MiB; ` +
-        `one joins in ${joinMs.toFixed(1)} ms with ${joinMessages.length} messages; tools: ${peers.at(-1)!.toFixed(0)} ms`,
+        `one joins in ${joinMs.toFixed(1)} ms with ${objectMessages(reading)} messages and ${frames(reading)} of a batch's frame; tools: ${peers.at(-1)!.toFixed(0)} ms`,
     )
   }
   const small = await Converge.open(3)
@@ -328,7 +338,8 @@ async function run(args: readonly string[]): Promise<BenchResult> {
     unit: 'ms',
     ratio: ours / peer,
     nodes,
-    joinMessages: median(readings.map(({ joinMessages }) => joinMessages.length)),
+    joinMessages: median(readings.map(objectMessages)),
+    joinBatchFrames: median(readings.map(frames)),
     joinMs: median(readings.map(({ joinMs }) => joinMs)),
     rssMib: Math.max(...readings.map(({ rssMib }) => rssMib)),
     rssThreeNodesMib: smallReading.rssMib,
