@@ -11,6 +11,7 @@ import type { Attachment, Entry } from './journal.ts'
 import { planLimits } from './limits.ts'
 import type { AttachmentRequest } from './request.ts'
 import type { CniResult } from './result.ts'
+import { missingRule } from './shared-rules.ts'
 import { openPod, readLinks } from './wiring.ts'
 
 const broken = (message: string): CniError => new CniError(CniCode.checkFailed, message)
@@ -29,7 +30,11 @@ export async function checkAttachment(
   if (alive.length === 0) throw broken(`${ifname} of container ${containerId} is not attached`)
   const links = await readLinks(kernel)
   if (bridged) await checkBridged(kernel, request, bridged, previous, links)
-  for (const attachment of alive) await checkLimits(kernel, attachment)
+  for (const attachment of alive) {
+    await checkLimits(kernel, attachment)
+    const missing = await missingRule(kernel, attachment)
+    if (missing) throw broken(missing)
+  }
 }
 
 async function checkBridged(

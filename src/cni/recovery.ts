@@ -8,7 +8,8 @@
  *   up         there              kept
  *   up         gone, netns gone   freed
  *   up         gone, netns there  kept until DEL: the container lives, and may use its address elsewhere
- *   nothing    there              taken into the journal, from its alias: its namespace lives, so its address is in use
+ *   nothing    there              taken into the journal, from its alias: its namespace lives, so its address is in use;
+ *                                 its host ports are those that lead to its addresses
  *
  * Nothing else is freed here: what the runtime knows and the kernel shows is never taken for a leak.
  */
@@ -22,6 +23,7 @@ import type { Attachment, Entry, Journal } from './journal.ts'
 import { ifbName } from './limits.ts'
 import type { Log } from './network.ts'
 import { nodePool } from './pools.ts'
+import { hostPortsOf } from './shared-rules.ts'
 import { devicesOf, isOurs, type Links, readLinks, remove } from './wiring.ts'
 
 export interface RecoveryReport {
@@ -72,7 +74,7 @@ async function settle(
   return state === 'adding' ? 'undone' : 'finished'
 }
 
-/** An attachment as its devices tell it: not which network's it is, nor its host ports. */
+/** An attachment as its devices and the node's nft table tell it: not which network's it is. */
 async function describe(
   kernel: Kernel,
   link: Link,
@@ -84,6 +86,7 @@ async function describe(
   const bucket = limited
     ? (await kernel.read('qdisc')).find(({ device, type }) => device === ifb.name && type === 'tbf')?.tbf
     : undefined
+  const portMappings = hostPortsOf(await kernel.read('nft-element'), ips)
   return {
     role: 'bridge',
     network: 'weft',
@@ -94,6 +97,7 @@ async function describe(
     ips: ips.map((ip) => ({ ip, prefixLength: ip.family === 4 ? 32 : 128 })),
     hostDevice: link.name,
     ...(link.master ? { bridge: link.master } : {}),
+    ...(portMappings.length ? { portMappings } : {}),
     ...(limited
       ? {
           bandwidth: {

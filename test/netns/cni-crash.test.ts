@@ -162,9 +162,17 @@ test('restart: what lives is kept, what died meanwhile is freed, also without a 
     assert.deepEqual(await node.start(), { kept: 2, undone: 0, finished: 0, freed: 1, adopted: 0 })
     await until('the third ifb device is gone', () => node.devices().length === 4)
     assert.equal((await node.call('DEL', { containerId: 'pod-2' })).exitCode, 0)
+    const portMappings = [{ hostPort: 8080, containerPort: 80, protocol: 'tcp' }]
+    const ported = weftConfig('1.1.0', { runtimeConfig: { portMappings } })
+    const answer = await node.call('ADD', { containerId: 'ported', netns: pods[3]!.namespace.path, config: ported })
+    assert.equal(answer.exitCode, 0, answer.stdout)
     await node.stop('SIGKILL')
     rmSync(join(node.folder, 'cni/journal'))
-    assert.equal((await node.start()).adopted, 1)
+    assert.equal((await node.start()).adopted, 2)
+    assert.deepEqual(mappedPorts(node), [8080], 'the table tells which host ports an attachment without a journal has')
+    assert.equal((await node.call('DEL', { containerId: 'ported' })).exitCode, 0)
+    assert.deepEqual(mappedPorts(node), [])
+    await until('its pair is gone', () => node.devices().filter(isVeth).length === 1)
     const given = [await add(2, 'again'), await add(3)]
     assert.ok(!given.includes('10.77.0.2/29'), 'the address of a living pod was given again')
     pods[0]!.namespace.run('ping -c1 -W5 10.77.0.1')
