@@ -29,14 +29,16 @@ export interface Comparison {
 export function planChanges(keys: Iterable<KernelKey>, comparison: Comparison): KernelOp[] {
   const pending = new Set(keys)
   const lost = new Set<string>()
+  const renewed = new Set<KernelKey>()
   for (const key of pending) {
     const have = comparison.have(key)
-    if (have?.kind !== 'link') continue
+    if (have?.kind !== 'link' && have?.kind !== 'nft-set') continue
     const want = comparison.want(key)
-    if (!want || (!covers(have, want) && mustRecreate(have, want))) lost.add(have.name)
+    if (have.kind === 'nft-set') {
+      if (want && !covers(have, want)) renewed.add(key)
+    } else if (!want || (!covers(have, want) && mustRecreate(have, want))) lost.add(have.name)
   }
   for (const device of lost) for (const key of comparison.wantedOnDevice(device)) pending.add(key)
-  const renewed = renewedSets(pending, comparison)
   const pointed = renewed.size > 0 ? usersOf(renewed, comparison, pending) : noKeys
   const changes: Change[] = []
   for (const key of pending) {
@@ -54,18 +56,6 @@ const noKeys: ReadonlySet<KernelKey> = new Set()
 
 const setKey = ({ family, table }: { readonly family: NftFamily; readonly table: string }, name: string): KernelKey =>
   keyOf({ kind: 'nft-set', family, table, name, type: [] })
-
-/** Keys of the nft sets among these whose definition changes. */
-function renewedSets(keys: Iterable<KernelKey>, comparison: Comparison): Set<KernelKey> {
-  const renewed = new Set<KernelKey>()
-  for (const key of keys) {
-    const have = comparison.have(key)
-    if (have?.kind !== 'nft-set') continue
-    const want = comparison.want(key)
-    if (want && !covers(have, want)) renewed.add(key)
-  }
-  return renewed
-}
 
 /** Adds the wanted elements of these sets and the wanted chains that use them to `pending`; returns the chains. */
 function usersOf(sets: ReadonlySet<KernelKey>, comparison: Comparison, pending: Set<KernelKey>): Set<KernelKey> {

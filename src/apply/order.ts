@@ -53,7 +53,7 @@ export function inOrder(changes: readonly Change[]): KernelOp[] {
     const sorted = byDependency(kindsInOrder[rank]!, group[rank]!)
     if (reversed) sorted.reverse()
     // What is made anew is cleared away first as a whole: two devices may hold one port between them.
-    for (const change of sorted) for (const op of change.slice(0, -1)) out.push(op)
+    for (const change of sorted) for (let i = 0; i < change.length - 1; i++) out.push(change[i]!)
     for (const change of sorted) out.push(change[change.length - 1]!)
   }
   for (let rank = 0; rank < kindsInOrder.length; rank++) put(rank, coming, false)
@@ -98,11 +98,12 @@ function spread(changes: readonly Change[]): Change[] {
   // One number per route, its place in the low bits, so that the sort needs no comparisons in JavaScript.
   const places = 2 ** 21
   if (spreadable.length > places) return [...first, ...spreadable, ...last]
-  const sorted = Float64Array.from(
-    spreadable,
-    (change, i) => reversed((objectOf(change) as Route).destination.base.w3) * places + i,
-  ).sort()
-  return [...first, ...Array.from(sorted, (rank) => spreadable[rank % places]!), ...last]
+  const ranks = new Float64Array(spreadable.length)
+  for (const [i, change] of spreadable.entries())
+    ranks[i] = reversed((objectOf(change) as Route).destination.base.w3) * places + i
+  for (const rank of ranks.sort()) first.push(spreadable[rank % places]!)
+  for (const change of last) first.push(change)
+  return first
 }
 
 /** The 32 bits of a number in the other direction. */
