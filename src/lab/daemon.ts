@@ -339,10 +339,8 @@ export class LabDaemon implements PodRuntime {
     return this.#kubeletOf(pod).exec(pod, container, argv, streams)
   }
 
-  async attach(): Promise<never> {
-    throw new Error(
-      'attach is not served: containers of the lab have no standard input; use kubectl exec or kubectl logs -f',
-    )
+  async attach(pod: KubeObject, container: string, streams: ExecStreams) {
+    return this.#kubeletOf(pod).attach(pod, container, streams)
   }
 
   async portForward(pod: KubeObject, port: number) {

@@ -1,4 +1,7 @@
-/** `kubectl exec -it` on a terminal of the pod's own: sizes, job control, the end of input, exit codes; and `kubectl cp`. */
+/**
+ * `kubectl exec -it` and `attach` on a terminal of the pod's own: sizes, job control, the end of input, exit codes;
+ * `kubectl run -i --rm`; `kubectl cp`.
+ */
 import assert from 'node:assert/strict'
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -24,6 +27,7 @@ class Window {
   readonly #child: ChildProcess
   readonly #closed: Promise<unknown>
   #shown = ''
+  #ended = false
   #wake = () => {}
 
   constructor(line: string) {
@@ -33,19 +37,30 @@ class Window {
       this.#shown += chunk
       this.#wake()
     })
-    this.#closed = once(this.#child, 'close')
+    this.#closed = once(this.#child, 'close').then(() => {
+      this.#ended = true
+      this.#wake()
+    })
   }
 
   /** Waits until the window shows something. */
   async shows(pattern: RegExp): Promise<RegExpExecArray> {
-    for (;;) {
-      const found = pattern.exec(this.#shown)
-      if (found) return found
-      if (this.#child.exitCode !== null) assert.fail(`kubectl ended without ${pattern}:\n${this.#shown}`)
-      await new Promise<void>((done) => {
-        this.#wake = done
-        this.#child.once('close', () => done())
-      })
+    let late = false
+    const timer = setTimeout(() => {
+      late = true
+      this.#wake()
+    }, 30_000)
+    try {
+      for (;;) {
+        const found = pattern.exec(this.#shown)
+        if (found) return found
+        if (late || this.#ended) assert.fail(`no ${pattern} in the window:\n${this.#shown}`)
+        await new Promise<void>((done) => {
+          this.#wake = done
+        })
+      }
+    } finally {
+      clearTimeout(timer)
     }
   }
 
@@ -56,6 +71,11 @@ class Window {
   async resize(columns: number, rows: number): Promise<void> {
     const [terminal] = await this.shows(/\/dev\/pts\/\d+/)
     execFileSync('stty', ['-F', terminal, 'cols', String(columns), 'rows', String(rows)])
+  }
+
+  /** The window is shut under its program. */
+  close(): void {
+    this.#child.kill('SIGKILL')
   }
 
   async ends(): Promise<number> {
@@ -76,10 +96,11 @@ test('the program has a terminal of the same size as the window, and follows it'
 
 test('a shell with job control: typing, interrupting, ending', async () => {
   const window = new Window('exec -it tools -- bash --norc --noprofile -i')
+  await window.shows(/bash-\S+[#$] /)
   window.type('echo $((6*7)) in $HOSTNAME\n')
   await window.shows(/42 in tools/)
-  window.type('sleep 1000\n')
-  await window.shows(/sleep 1000\s/)
+  window.type(`sh -c 'echo go""ing; exec sleep 1000'\n`)
+  await window.shows(/going\r\n/)
   window.type('\u0003')
   window.type('echo interrupted: $?\n')
   await window.shows(/interrupted: 130/)
@@ -91,6 +112,50 @@ test('a program that cannot be had says so on the terminal', async () => {
   const window = new Window('exec -it tools -- /no/such/program')
   await window.shows(/cannot execute \/no\/such\/program/)
   assert.equal(await window.ends(), 127)
+})
+
+test('attach: what goes in comes out, for every client anew; the end of one is not the end of the container', async () => {
+  lab.apply({
+    apiVersion: 'v1',
+    kind: 'Pod',
+    metadata: { name: 'upper' },
+    spec: {
+      terminationGracePeriodSeconds: 0,
+      containers: [{ name: 'main', image: 'none', stdin: true, tty: true, command: ['bash', '--norc', '-i'] }],
+    },
+  })
+  lab.kubectl('wait', '--for=condition=Ready', 'pod/upper', '--timeout=60s')
+  const first = new Window('attach -it upper')
+  // What is typed before kubectl has the terminal is lost.
+  await first.shows(/press(ing)? enter/)
+  first.type('stty size; marker=$((6*7))\n')
+  await first.shows(/30 100/)
+  await first.resize(90, 20)
+  first.type('until [ "$(stty size)" = "20 90" ]; do :; done; echo re""sized\n')
+  await first.shows(/resized\r\n/)
+  first.close()
+  await first.ends()
+  const second = new Window('attach -it upper')
+  await second.shows(/press(ing)? enter/)
+  second.type('echo kept $marker\n')
+  await second.shows(/kept 42/)
+  lab.kubectl('delete', 'pod', 'upper')
+  await second.ends()
+})
+
+test('kubectl run -i --rm: input to its end, output, the exit code, and the pod is gone', async () => {
+  const run = ['run', 'once', '-i', '--rm', '--restart=Never', '--image=none', '--command', '--']
+  const input = Array.from({ length: 20_000 }, (_, n) => `line ${n}\n`).join('')
+  const out = execFileSync(
+    'kubectl',
+    ['--kubeconfig', lab.kubeconfig, ...run, 'sh', '-c', 'read first; wc -l; sleep 0.2'],
+    {
+      input,
+      encoding: 'utf8',
+    },
+  )
+  assert.match(out, /^19999$/m)
+  lab.gone('pod/once')
 })
 
 test('kubectl cp carries files both ways', () => {

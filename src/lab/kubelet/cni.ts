@@ -25,8 +25,6 @@ export class CniError extends Error {
 
 /** "Try again later": the plugin is there, what it needs is not. */
 export const CNI_TRY_AGAIN = 11
-/** "The plugin is not available" to serve ADD (STATUS). */
-export const CNI_NOT_AVAILABLE = 50
 
 export interface CniResult {
   readonly cniVersion?: string

@@ -7,6 +7,8 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { closeSync, mkdirSync, openSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { identify, isAlive, type ProcessIdentity, signalProcess, waitUntil } from '../process.ts'
+import { closeInput, openInput } from './input.ts'
+import type { ContainerSpec } from './pod-spec.ts'
 
 export interface ExitReport {
   readonly exitCode: number
@@ -19,6 +21,7 @@ export interface StartOptions {
   readonly argv: readonly string[]
   readonly env: NodeJS.ProcessEnv
   readonly logPath: string
+  readonly container: ContainerSpec
 }
 
 const SIGNALS: Readonly<Record<string, number>> = {
@@ -49,19 +52,24 @@ export class ContainerProcess {
   static async start(options: StartOptions): Promise<ContainerProcess> {
     mkdirSync(dirname(options.logPath), { recursive: true })
     const log = openSync(options.logPath, 'a')
+    const input = openInput(options.container, options.logPath)
     let child: ChildProcess
     try {
       child = spawn(options.argv[0]!, options.argv.slice(1), {
         env: options.env,
         cwd: '/',
         detached: true,
-        stdio: ['ignore', log, log],
+        stdio: [input.stdin, log, log, ...(input.sizes === undefined ? [] : [input.sizes])],
       })
     } finally {
       closeSync(log)
+      input.close()
     }
     const exited = new Promise<ExitReport>((resolve) => {
-      child.once('exit', (code, signal) => resolve(reportOf(code, signal)))
+      child.once('exit', (code, signal) => {
+        closeInput(options.logPath)
+        resolve(reportOf(code, signal))
+      })
     })
     await new Promise<void>((resolve, reject) => {
       child.once('spawn', resolve)

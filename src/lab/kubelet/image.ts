@@ -57,6 +57,7 @@ export function argvOf(
   return [
     nativeProgram('weft-pod'),
     'run',
+    ...(container.tty ? ['--tty', '--sizes', '3'] : []),
     '--netns',
     netnsPath,
     '--hostname',

@@ -23,6 +23,7 @@ import { LAB_VARIABLE } from '../process.ts'
 import { CniRuntime } from './cni.ts'
 import { recordPodEvent } from './events.ts'
 import { execJoined, type JoinTarget } from './exec.ts'
+import { attachTo } from './input.ts'
 import { readLog } from './logs.ts'
 import type { Pod, PodCondition } from './pod-spec.ts'
 import { PodWorker, type WorkerContext } from './pod-worker.ts'
@@ -365,6 +366,12 @@ export class Kubelet {
     streams: ExecStreams,
   ): Promise<{ exitCode: number }> {
     return execJoined({ argv, ...this.#workerOf(pod).containerOf(container) }, streams)
+  }
+
+  /** As in Kubernetes, how the container ended is not told here: the pod's status says it. */
+  async attach(pod: KubeObject, container: string, streams: ExecStreams): Promise<{ exitCode: number }> {
+    await attachTo(this.#workerOf(pod).attachTarget(container), streams)
+    return { exitCode: 0 }
   }
 
   portForward(pod: KubeObject, port: number): Promise<Duplex> {

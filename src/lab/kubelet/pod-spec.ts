@@ -42,6 +42,10 @@ export interface ContainerSpec {
   readonly command?: readonly string[]
   readonly args?: readonly string[]
   readonly workingDir?: string
+  readonly stdin?: boolean
+  /** The end of the first client's input is the end of the container's. */
+  readonly stdinOnce?: boolean
+  readonly tty?: boolean
   readonly env?: readonly EnvVar[]
   readonly ports?: readonly ContainerPort[]
   readonly readinessProbe?: ProbeSpec

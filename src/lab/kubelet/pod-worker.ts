@@ -19,6 +19,7 @@ import { type Attachment, CNI_TRY_AGAIN, CniError, type CniRuntime } from './cni
 import { ContainerProcess, type ExitReport, START_FAILED_CODE } from './container.ts'
 import { type JoinTarget, runJoined } from './exec.ts'
 import { argvOf } from './image.ts'
+import type { AttachTarget } from './input.ts'
 import { loopbackUp, netnsExists } from './netns.ts'
 import { type ContainerSpec, environmentOf, type Pod } from './pod-spec.ts'
 import { Prober } from './probe.ts'
@@ -109,6 +110,15 @@ export class PodWorker {
     const spec = this.#specOf(name)
     if (!live || !spec) throw new Error(`container ${name} in pod ${this.record.name} is not running`)
     return { pid: live.process.identity.pid, env: this.#environment(spec), netnsPath: this.record.netnsPath! }
+  }
+
+  /** A running container, to be attached to. Throws when it does not run. */
+  attachTarget(name: string): AttachTarget {
+    const live = this.#live.get(name)
+    const container = this.#specOf(name)
+    const logPath = this.record.containers[name]?.logPath
+    if (!live || !container || !logPath) throw new Error(`container ${name} in pod ${this.record.name} is not running`)
+    return { container, logPath, exited: live.process.exited }
   }
 
   /** The object is gone from the API: end what is left, without grace. */
@@ -345,8 +355,9 @@ export class PodWorker {
       const env = this.#environment(container)
       const process = await ContainerProcess.start({
         argv: argvOf(container, env, this.record.netnsPath!, this.#pod),
-        env,
+        env: container.tty ? { TERM: 'xterm', ...env } : env,
         logPath: record.logPath,
+        container,
       })
       record.process = process.identity
       this.#waiting.delete(container.name)
