@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
 import { after, before, test } from 'node:test'
 import type { KubeObject } from '../../src/lab/api/interfaces.ts'
 import { AgentCluster, type TestNode, type TestPod } from './agent-cluster.ts'
@@ -175,6 +176,23 @@ test('on etcd: two agents take subnets, join, and find them again after a kill',
     await other.ready(nodes[0]!)
     assert.equal(keys(), before)
     assert.ok(pods[0]!.namespace.succeeds(`ping -c 1 -W 2 ${pods[1]!.address}`))
+    await other.until('the peer is remembered', () => {
+      const view = readFileSync(`${nodes[0]!.folder}/run/cluster-view`, 'utf8')
+      return /"e1".*"e2"|"e2".*"e1"/.test(view) ? undefined : view
+    })
+    server.cutLine()
+    await other.stopAgent(nodes[0]!, 'SIGKILL')
+    other.startAgent(nodes[0]!, ['--etcd-endpoints', line])
+    await other.ready(nodes[0]!)
+    assert.match((await other.ask(nodes[0]!, '/readyz')).body, /^working from the cache of/)
+    const pod = other.addPod(nodes[0]!)
+    assert.ok(pod.namespace.succeeds(`ping -c 1 -W 2 ${pods[1]!.address}`), 'a new pod while etcd is away')
+    await server.openLineIn(other.fabric.path, '172.30.0.1')
+    await other.until('it works from etcd again', async () => {
+      const { body } = await other.ask(nodes[0]!, '/readyz')
+      return body === 'ok\n' ? undefined : body
+    })
+    assert.equal(keys(), before)
   } finally {
     await other.close()
     await server.stop()

@@ -9,6 +9,9 @@ import type { TestNamespace } from './namespace.ts'
 
 const program = fileURLToPath(new URL('../../dist/native/weft-pod', import.meta.url))
 
+/** How long the last answers may take: on a busy machine they come late, which is not lost. Ends as soon as all are in. */
+const LATE_MS = 10_000
+
 export interface PingCounts {
   readonly sent: number
   readonly received: number
@@ -36,7 +39,9 @@ export class SteadyPing {
   /** Resolves when the first answer is in. */
   static async start(namespace: TestNamespace, to: string, ...flags: string[]): Promise<SteadyPing> {
     const child = inNetns(namespace.path, () =>
-      spawn(program, ['ping1k', '--to', to, ...flags], { stdio: ['ignore', 'pipe', 'pipe'] }),
+      spawn(program, ['ping1k', '--to', to, '--wait-ms', String(LATE_MS), ...flags], {
+        stdio: ['ignore', 'pipe', 'pipe'],
+      }),
     )
     const ping = new SteadyPing(child)
     await new Promise<void>((resolve, reject) => {
