@@ -21,10 +21,10 @@ export interface Range {
 export type RangeSet = readonly Range[]
 
 /** The first usable address of a block: the gateway when none is named. */
-export const firstUsable = (subnet: Cidr): Ip => subnet.base.plus(1)
+const firstUsable = (subnet: Cidr): Ip => subnet.base.plus(1)
 
 /** The last usable address: IPv4's broadcast address is none. */
-export const lastUsable = (subnet: Cidr): Ip => (subnet.family === 4 ? subnet.last.plus(-1) : subnet.last)
+const lastUsable = (subnet: Cidr): Ip => (subnet.family === 4 ? subnet.last.plus(-1) : subnet.last)
 
 /** Completes and checks a range. Throws ConfigError naming the key (`rangeStart`, `rangeEnd`, `gateway`, `subnet`). */
 export function rangeOf(

@@ -66,7 +66,3 @@ export interface NodeContext {
   readonly lease?: FlannelLease
   readonly weft?: WeftNodeStatus
 }
-
-export interface ClusterState {
-  readonly nodes: ReadonlyMap<string, NodeInfo>
-}

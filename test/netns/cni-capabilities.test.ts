@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict'
 import { type ChildProcess, spawn } from 'node:child_process'
 import { after, before, test } from 'node:test'
-import { type Answer, CniNode, cannotRun, weftConfig } from './cni-node.ts'
+import { CniNode, cannotRun, ok, weftConfig } from './cni-node.ts'
 import { TestNamespace } from './namespace.ts'
 
 const skip = cannotRun
@@ -18,11 +18,6 @@ before(async () => {
 after(async () => {
   if (!skip) await node.delete()
 })
-
-function ok(answer: Answer): Answer {
-  assert.equal(answer.exitCode, 0, answer.stdout)
-  return answer
-}
 
 /** A server in a pod that answers every connection or datagram with a word; `stop` ends it. */
 async function serve(pod: TestNamespace, listen: string, word: string): Promise<{ stop(): void }> {

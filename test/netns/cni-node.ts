@@ -2,6 +2,7 @@
  * A node for CNI tests: a namespace, a CNI server in a process of its own, and the real plugin binary between them and
  * the test. The server can be killed and started again; its run directory stays.
  */
+import assert from 'node:assert/strict'
 import { type ChildProcess, spawn } from 'node:child_process'
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -27,6 +28,12 @@ export interface Answer {
   /** Parsed standard output; an empty object when there is none. */
   // biome-ignore lint/suspicious/noExplicitAny: results of seven versions and errors, looked into key by key
   readonly json: any
+}
+
+/** The answer, which must be a success. */
+export function ok(answer: Answer): Answer {
+  assert.equal(answer.exitCode, 0, answer.stdout)
+  return answer
 }
 
 export interface CallOptions {

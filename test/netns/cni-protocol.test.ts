@@ -7,7 +7,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
-import { type Answer, CniNode, cannotRun, weftConfig } from './cni-node.ts'
+import { type Answer, CniNode, cannotRun, ok, weftConfig } from './cni-node.ts'
 import { TestNamespace } from './namespace.ts'
 
 const skip = cannotRun
@@ -24,11 +24,6 @@ before(async () => {
 after(async () => {
   if (!skip) await node.delete()
 })
-
-function ok(answer: Answer): Answer {
-  assert.equal(answer.exitCode, 0, answer.stdout)
-  return answer
-}
 
 function fails(answer: Answer, code: number, message: RegExp): void {
   assert.equal(answer.exitCode, 1, answer.stdout)

@@ -17,7 +17,6 @@ import { type Family, Ip } from '../../net/ip.ts'
 import type { Announcement, NodeWishes } from '../cluster.ts'
 import type { RawObject } from './informer.ts'
 
-export const DEFAULT_PREFIX = 'flannel.alpha.coreos.com'
 export const STATUS_ANNOTATION = 'weft.dev/node-status'
 
 const MAX_TEXT = 4096

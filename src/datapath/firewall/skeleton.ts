@@ -87,7 +87,7 @@ export interface FirewallOptions {
 /** kube-proxy's "masquerade me". */
 const SERVICE_MARK = 0x4000
 /** Set while a port mapping of a local client is being translated; the reference portmap plugin's bit. */
-export const HAIRPIN_MARK = 0x2000
+const HAIRPIN_MARK = 0x2000
 
 const accept: NftStatement = { verdict: 'accept' }
 const drop: NftStatement = { verdict: 'drop' }

@@ -19,7 +19,7 @@ import {
   NLMSGERR_ATTR_OFFS,
 } from './constants.gen.ts'
 
-export const HEADER_BYTES = 16
+const HEADER_BYTES = 16
 
 export interface MessageHeader {
   readonly type: number

@@ -8,14 +8,7 @@ import { type Codec, rawBytes, textZ, u32be } from '../../bytes/codec.ts'
 import type { Reader } from '../../bytes/reader.ts'
 import { decodeUtf8, encodeUtf8 } from '../../bytes/text.ts'
 import type { Writer } from '../../bytes/writer.ts'
-import {
-  attributeTable,
-  beginAttribute,
-  type Decoded,
-  endAttribute,
-  nested,
-  readAttributes,
-} from '../netlink/attribute.ts'
+import { attributeTable, beginAttribute, endAttribute, nested, readAttributes } from '../netlink/attribute.ts'
 import { NLA_F_NESTED } from '../netlink/constants.gen.ts'
 import * as n from './constants.gen.ts'
 
@@ -27,10 +20,9 @@ export const data = attributeTable('data', {
     attributeTable('verdict', { code: [n.NFTA_VERDICT_CODE, u32be], chain: [n.NFTA_VERDICT_CHAIN, textZ] }),
   ),
 })
-export type NftData = Decoded<typeof data>
 
 /** A register's content that must be bytes. */
-export const valueData: Codec<Uint8Array> = {
+const valueData: Codec<Uint8Array> = {
   name: 'value',
   decode(reader: Reader) {
     let bytes: Uint8Array | undefined
@@ -54,15 +46,14 @@ export const NF_DROP = 0
 export const NF_ACCEPT = 1
 
 /** The kernel keeps at most this many bytes for a rule or an element. */
-export const USERDATA_BYTES_MAX = 256
+const USERDATA_BYTES_MAX = 256
 /** nft prints comments up to this length, without the NUL. */
-export const COMMENT_BYTES_MAX = 127
+const COMMENT_BYTES_MAX = 127
 
 /** Where nft keeps comments: each object has its own numbering. */
 export const RULE_COMMENT = 0
 export const ELEMENT_COMMENT = 0
 export const TABLE_COMMENT = 0
-export const CHAIN_COMMENT = 0
 export const OBJECT_COMMENT = 0
 export const SET_COMMENT = 7
 /** nft's notes on how to print a set: byte order of its keys (2 = big-endian, 1 = host) and of its data. */

@@ -31,7 +31,7 @@ const u8Row = (type: number) =>
   ] as const
 
 /** Kernel name of an expression → its attributes. */
-export const expressionTables = {
+const expressionTables = {
   payload: attributeTable('payload', {
     dreg: [n.NFTA_PAYLOAD_DREG, u32be],
     base: [n.NFTA_PAYLOAD_BASE, u32be],

@@ -32,8 +32,6 @@ export const familyNumbers = { inet: 1, ip: 2, netdev: 5, bridge: 7, ip6: 10 } a
 /** netfilter hook numbers; netdev's only hook is 0. */
 export const hookNumbers = { prerouting: 0, input: 1, forward: 2, output: 3, postrouting: 4, ingress: 5 } as const
 
-export const NFGENMSG_BYTES = 4
-
 export function writeNfgenmsg(writer: Writer, family: number, resourceId = 0): void {
   writer.u8(family)
   writer.u8(0)
@@ -63,7 +61,6 @@ export const tableMessage = attributeTable('nft table', {
   handle: [n.NFTA_TABLE_HANDLE, u64be],
   userdata: [n.NFTA_TABLE_USERDATA, rawBytes],
 })
-export type TableMessage = Decoded<typeof tableMessage>
 
 export const chainMessage = attributeTable('nft chain', {
   table: [n.NFTA_CHAIN_TABLE, textZ],
@@ -125,7 +122,7 @@ export const setMessage = attributeTable('nft set', {
 })
 export type SetMessage = Decoded<typeof setMessage>
 
-export const elementMessage = attributeTable('element', {
+const elementMessage = attributeTable('element', {
   key: valueRow(n.NFTA_SET_ELEM_KEY),
   /** Last key of a range in a set of concatenations. */
   keyEnd: valueRow(n.NFTA_SET_ELEM_KEY_END),
@@ -143,7 +140,6 @@ export const elementListMessage = attributeTable('nft elements', {
   setId: [n.NFTA_SET_ELEM_LIST_SET_ID, u32be],
   elements: nested(n.NFTA_SET_ELEM_LIST_ELEMENTS, attributeList(elementMessage, n.NFTA_LIST_ELEM | NLA_F_NESTED)),
 })
-export type ElementListMessage = Decoded<typeof elementListMessage>
 
 export const objectMessage = attributeTable('nft object', {
   table: [n.NFTA_OBJ_TABLE, textZ],
@@ -155,7 +151,6 @@ export const objectMessage = attributeTable('nft object', {
   ),
   userdata: [n.NFTA_OBJ_USERDATA, rawBytes],
 })
-export type ObjectMessage = Decoded<typeof objectMessage>
 
 /** Writes one element by hand: sets have many. Plain bytes for key, end of range, value; user data as encoded. */
 export function writeElement(

@@ -91,7 +91,7 @@ export interface TunnelPorts {
   readonly udp: readonly number[]
 }
 /** IANA's and flannel's VXLAN ports, and flannel's UDP port. */
-export const usualTunnelPorts: TunnelPorts = { vxlan: [8472, 4789], udp: [8285] }
+const usualTunnelPorts: TunnelPorts = { vxlan: [8472, 4789], udp: [8285] }
 
 /** Nested tunnels deeper than this are shown as bytes. */
 const maxLayers = 16

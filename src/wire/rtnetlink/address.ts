@@ -9,7 +9,7 @@ import { attributeTable, type Decoded } from '../netlink/attribute.ts'
 import { ip } from '../netlink/values.ts'
 import * as k from './constants.gen.ts'
 
-export const addressAttributes = attributeTable('address', {
+const addressAttributes = attributeTable('address', {
   local: [k.IFA_LOCAL, ip],
   address: [k.IFA_ADDRESS, ip],
   broadcast: [k.IFA_BROADCAST, ip],

@@ -73,7 +73,7 @@ const inet6Specifics = attributeTable('inet6', { addressGenerationMode: [k.IFLA_
 /** IFLA_AF_SPEC: attributes numbered by address family. */
 const familySpecifics = attributeTable('familySpecifics', { inet6: nested(10, inet6Specifics) })
 
-export const linkAttributes = attributeTable('link', {
+const linkAttributes = attributeTable('link', {
   name: [k.IFLA_IFNAME, textZ],
   mtu: [k.IFLA_MTU, u32le],
   address: [k.IFLA_ADDRESS, rawBytes],

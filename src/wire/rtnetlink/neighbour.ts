@@ -9,7 +9,7 @@ import { attributeTable, type Decoded } from '../netlink/attribute.ts'
 import { ip } from '../netlink/values.ts'
 import * as k from './constants.gen.ts'
 
-export const neighbourAttributes = attributeTable('neighbour', {
+const neighbourAttributes = attributeTable('neighbour', {
   destination: [k.NDA_DST, ip],
   /** Six bytes on Ethernet; a tunnel without link-layer addresses has another length. */
   linkAddress: [k.NDA_LLADDR, rawBytes],

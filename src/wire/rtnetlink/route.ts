@@ -25,7 +25,7 @@ const via: Codec<Ip> = {
   },
 }
 
-export const metricAttributes = attributeTable('metrics', {
+const metricAttributes = attributeTable('metrics', {
   lock: [k.RTAX_LOCK, u32le],
   mtu: [k.RTAX_MTU, u32le],
   advertisedMss: [k.RTAX_ADVMSS, u32le],

@@ -8,7 +8,7 @@ import { attributeTable, type Decoded } from '../netlink/attribute.ts'
 import { ip } from '../netlink/values.ts'
 import * as k from './constants.gen.ts'
 
-export const ruleAttributes = attributeTable('rule', {
+const ruleAttributes = attributeTable('rule', {
   destination: [k.FRA_DST, ip],
   source: [k.FRA_SRC, ip],
   inDevice: [k.FRA_IIFNAME, textZ],

@@ -12,7 +12,7 @@ import { attributeTable, type Decoded, nested } from '../netlink/attribute.ts'
 import * as k from './constants.gen.ts'
 import * as t from './traffic-constants.gen.ts'
 
-export const trafficAttributes = attributeTable('traffic', {
+const trafficAttributes = attributeTable('traffic', {
   kind: [k.TCA_KIND, textZ],
   options: [k.TCA_OPTIONS, rawBytes],
 })
