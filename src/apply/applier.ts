@@ -23,9 +23,9 @@ import { errorCodeMeans } from './failure.ts'
 import { Mirror } from './mirror.ts'
 import { weftOwnership } from './ownership.ts'
 
-export type { ApplierCounts, ApplierOptions, ApplyFailure, ApplyReport } from './applier-options.ts'
-
 import { type BackoffLimits, type Clock, Schedule, systemClock } from './schedule.ts'
+
+export type { ApplierCounts, ApplierOptions, ApplyFailure, ApplyReport } from './applier-options.ts'
 
 const KINDS: readonly (readonly ObjectKind[])[] = [
   ['link'],
