@@ -344,7 +344,6 @@ fn describe(tunnel: &Tunnel) -> String {
 
 /// The number of the namespace's nsfs file: what tells one namespace from another.
 fn own_network_namespace() -> u64 {
-    use std::os::unix::fs::MetadataExt;
     std::fs::metadata("/proc/self/ns/net").map_or(0, |file| file.ino())
 }
 
