@@ -231,6 +231,38 @@ mod tests {
     }
 
     #[test]
+    fn no_bytes_bring_it_down() {
+        let mut state = 0x2545_f491_4f6c_dd1du64;
+        let mut random = move || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state as usize
+        };
+        let mut parsed = 0;
+        for round in 0..200_000 {
+            let mut packet: Vec<u8> = (0..random() % 90).map(|_| random() as u8).collect();
+            if let Some(first) = packet.first_mut() {
+                *first = [0x45, 0x46, 0x4f, 0x60][round % 4];
+            }
+            if packet.len() > 5 {
+                // A length that may be right.
+                packet[2..6].copy_from_slice(&[0, random() as u8 % 96, 0, random() as u8 % 64]);
+            }
+            let header = match parse(&packet) {
+                Some(header) => header,
+                None => continue,
+            };
+            parsed += 1;
+            assert!(header.header_bytes <= header.total_bytes && header.total_bytes <= packet.len(), "round {round}");
+            if header.hop_limit > 0 {
+                decrement_hop_limit(&mut packet[..header.total_bytes], header.family);
+            }
+        }
+        assert!(parsed > 10_000, "only {parsed} looked like packets");
+    }
+
+    #[test]
     fn decrements_with_the_checksum() {
         let mut packet = udp(false, 9, b"x");
         for expected in (1..64).rev() {
