@@ -175,7 +175,10 @@ function registerPods(lab: Command): void {
       await (await actions()).runPod(options.name, pod, argv, options, print)
     })
 
-  const node = lab.command('node').description('work on a node')
+  const node = lab
+    .command('node')
+    .description('work on a node')
+    .addHelpText('after', examples('weft lab node exec n1 -- ip route'))
   named(
     node.command('exec').argument('<node>', 'n1, …, router, outside or fabric').argument('<command...>', 'after --'),
   )
