@@ -1,6 +1,7 @@
 /**
  * The user-space tunnel against a one-packet-a-call loop with flannel's wire format and order of calls (native/udp-loop):
- * TCP and UDP throughput and round trips between two namespaces over an underlay of MTU 1500, rounds interleaved.
+ * TCP and UDP throughput and round trips between two namespaces over an underlay of MTU 1500, rounds interleaved. Round
+ * trips are taken in short slices, turn by turn: what the machine does beside changes from one moment to the next.
  *
  *   npm run bench -- udp-tunnel [rounds] [seconds]
  */
@@ -8,6 +9,10 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { native, ping1k, type TunnelEnd, type TunnelKind, TunnelPair } from '../netns/tunnel-pair.ts'
 import type { BenchResult } from './bench.ts'
+
+/** Slices of round trips in a round, and how long each is. */
+const SLICES = 4
+const SLICE_MS = 120
 
 const measures = ['tcpGbps', 'udpGbps', 'tcpRoundTripUs', 'udpRoundTripUs'] as const
 type Measure = (typeof measures)[number]
@@ -41,8 +46,18 @@ async function run(args: readonly string[]): Promise<BenchResult> {
     }
     for (let round = 0; round < rounds; round++) {
       const order = round % 2 === 0 ? (['weft', 'plain'] as const) : (['plain', 'weft'] as const)
+      const slices: Record<TunnelKind, RoundTrips[]> = { weft: [], plain: [] }
+      for (let slice = 0; slice < SLICES; slice++)
+        for (const kind of slice % 2 === 0 ? order : [...order].reverse())
+          slices[kind].push(measureRoundTrips(pairs.get(kind)!))
       for (const kind of order) {
-        const result = await measure(pairs.get(kind)!, seconds)
+        const throughput = await measureThroughput(pairs.get(kind)!, seconds)
+        const middle = (of: keyof RoundTrips) => median(slices[kind].map((slice) => slice[of]))
+        const result = {
+          ...throughput,
+          tcpRoundTripUs: middle('tcpRoundTripUs'),
+          udpRoundTripUs: middle('udpRoundTripUs'),
+        }
         results[kind].push(result)
         console.log(`round ${round + 1} ${kind.padEnd(5)} ${describe(result)}`)
       }
@@ -54,16 +69,23 @@ async function run(args: readonly string[]): Promise<BenchResult> {
   return summarize(results)
 }
 
-async function measure(pair: TunnelPair, seconds: number): Promise<Round> {
+type RoundTrips = Pick<Round, 'tcpRoundTripUs' | 'udpRoundTripUs'>
+
+function measureRoundTrips(pair: TunnelPair): RoundTrips {
+  const target = `--to ${pair.right.innerIp(4)} --ping-pong --duration-ms ${SLICE_MS}`
+  return {
+    tcpRoundTripUs: ping1k(pair.left, `${target} --tcp 9000`).rttUs.p50,
+    udpRoundTripUs: ping1k(pair.left, `${target} --udp 9001`).rttUs.p50,
+  }
+}
+
+async function measureThroughput(pair: TunnelPair, seconds: number): Promise<Pick<Round, 'tcpGbps' | 'udpGbps'>> {
   const tcp = await iperf(pair, ['-t', `${seconds}`])
   const udp = await iperf(pair, ['-t', `${seconds}`, '-u', '-b', '0', '-l', '1400'])
-  const target = `--to ${pair.right.innerIp(4)} --ping-pong --duration-ms ${seconds * 500}`
   return {
     tcpGbps: tcp.end.sum_received.bits_per_second / 1e9,
     // What was received: the sender's figure less what was lost.
     udpGbps: (udp.end.sum.bits_per_second * (1 - udp.end.sum.lost_percent / 100)) / 1e9,
-    tcpRoundTripUs: ping1k(pair.left, `${target} --tcp 9000`).rttUs.p50,
-    udpRoundTripUs: ping1k(pair.left, `${target} --udp 9001`).rttUs.p50,
   }
 }
 
@@ -110,10 +132,11 @@ function summarize(results: Record<TunnelKind, readonly Round[]>): BenchResult {
     const ratios = ours.map((value, round) => value / peer[round]!)
     const spread = `${Math.min(...ratios).toFixed(2)}-${Math.max(...ratios).toFixed(2)}`
     const ratio = median(ours) / median(peer)
-    details[measure] = { ours: median(ours), peer: median(peer), ratio, roundRatios: spread }
+    const paired = median(ratios)
+    details[measure] = { ours: median(ours), peer: median(peer), ratio, pairedRatio: paired, roundRatios: spread }
     console.log(
       `${measure.padEnd(15)} ours ${median(ours).toFixed(2)}  peer ${median(peer).toFixed(2)}  ` +
-        `ratio ${ratio.toFixed(2)} (rounds ${spread})`,
+        `ratio ${ratio.toFixed(2)}  round by round ${paired.toFixed(2)} (${spread})`,
     )
   }
   const [ours, peer] = [median(of('weft', 'tcpGbps')), median(of('plain', 'tcpGbps'))]
