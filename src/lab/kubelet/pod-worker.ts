@@ -15,14 +15,16 @@ import { createNetns, deleteNetns } from '../../kernel/linux/netns.ts'
 import type { LocalClient } from '../api/interfaces.ts'
 import { isNotFound, nameOf } from '../informer.ts'
 import { netnsPath as netnsPathOf } from '../layout.ts'
-import { type Attachment, CNI_TRY_AGAIN, CniError, type CniRuntime } from './cni.ts'
-import { ContainerProcess, type ExitReport, START_FAILED_CODE } from './container.ts'
+import { attachmentOf } from './attachment.ts'
+import { markEnded, nowText } from './back-off.ts'
+import { CNI_TRY_AGAIN, CniError, type CniRuntime } from './cni.ts'
+import { ContainerProcess, START_FAILED_CODE } from './container.ts'
+import { ContainerProbes } from './container-probes.ts'
 import { type JoinTarget, runJoined } from './exec.ts'
 import { argvOf } from './image.ts'
 import type { AttachTarget } from './input.ts'
 import { loopbackUp, netnsExists } from './netns.ts'
 import { type ContainerSpec, environmentOf, type Pod } from './pod-spec.ts'
-import { Prober } from './probe.ts'
 import type { ContainerRecord, PodRecord, PodRecords } from './record.ts'
 import { isRunning, phaseOf, podStatus } from './status.ts'
 
@@ -44,22 +46,14 @@ export interface WorkerContext {
   recordEvent(pod: Pod, type: 'Normal' | 'Warning', reason: string, message: string): void
 }
 
-const BACK_OFF_FIRST_MS = 10_000
-const BACK_OFF_LAST_MS = 300_000
-/** A run longer than this clears the back-off. */
-const BACK_OFF_RESET_MS = 600_000
 const SANDBOX_RETRY_LAST_MS = 5_000
 
 interface Live {
   process: ContainerProcess
-  readiness?: Prober
-  liveness?: Prober
-  startup?: Prober
+  probes?: ContainerProbes
   ready: boolean
   started: boolean
 }
-
-const nowText = (): string => `${new Date().toISOString().slice(0, 19)}Z`
 
 export class PodWorker {
   readonly record: PodRecord
@@ -197,7 +191,7 @@ export class PodWorker {
       .update(`${this.#context.lab}/${record.uid}/${record.attempt}`)
       .digest('hex')
     record.netnsPath = netnsPathOf(this.#context.lab, `pod-${containerId.slice(0, 12)}`)
-    record.attachment = this.#attachmentFor(containerId, record.netnsPath)
+    record.attachment = attachmentOf(this.#pod, record, containerId, record.netnsPath)
     record.sandbox = 'creating'
     this.#save()
     try {
@@ -252,36 +246,6 @@ export class PodWorker {
     this.#save()
   }
 
-  #attachmentFor(containerId: string, netnsPath: string): Attachment {
-    const { record } = this
-    const ports = this.#pod.spec.containers
-      .flatMap((container) => container.ports ?? [])
-      .filter((port) => port.hostPort)
-      .map(({ hostPort, containerPort, protocol, hostIP }) => ({
-        hostPort,
-        containerPort,
-        protocol: (protocol ?? 'TCP').toLowerCase(),
-        ...(hostIP ? { hostIP } : {}),
-      }))
-    const bandwidth = bandwidthOf(this.#pod.metadata.annotations ?? {})
-    return {
-      containerId,
-      netnsPath,
-      ifName: 'eth0',
-      args: [
-        ['IgnoreUnknown', '1'],
-        ['K8S_POD_NAMESPACE', record.namespace],
-        ['K8S_POD_NAME', record.name],
-        ['K8S_POD_INFRA_CONTAINER_ID', containerId],
-        ['K8S_POD_UID', record.uid],
-      ],
-      runtimeConfig: {
-        ...(ports.length > 0 ? { portMappings: ports } : {}),
-        ...(bandwidth ? { bandwidth } : {}),
-      },
-    }
-  }
-
   // ── containers ─────────────────────────────────────────────────────────────────────────────────────────
 
   #adopt(): void {
@@ -291,7 +255,7 @@ export class PodWorker {
       const process = ContainerProcess.adopt(record.process)
       if (process && spec) this.#follow(spec, record, process)
       else
-        this.#markEnded(record, {
+        markEnded(record, {
           exitCode: 137,
           reason: 'ContainerStatusUnknown',
           message: 'The container ended while no one waited for it',
@@ -366,7 +330,7 @@ export class PodWorker {
     } catch (error) {
       const message = error instanceof Error ? error.message : String(error)
       record.process = { pid: 0, startTicks: 0 }
-      this.#markEnded(record, { exitCode: START_FAILED_CODE, reason: 'StartError', message })
+      markEnded(record, { exitCode: START_FAILED_CODE, reason: 'StartError', message })
       this.#context.recordEvent(this.#pod, 'Warning', 'Failed', `Error: ${message}`)
     }
     this.#save()
@@ -387,87 +351,42 @@ export class PodWorker {
   #follow(container: ContainerSpec, record: ContainerRecord, process: ContainerProcess): void {
     const { name } = container
     const isMain = this.#pod.spec.containers.some((c) => c.name === name)
-    const live: Live = { process, ready: false, started: !container.startupProbe }
+    const live: Live = { process, ready: false, started: false }
     this.#live.set(name, live)
-    const probe = (
-      spec: NonNullable<ContainerSpec['readinessProbe']>,
-      eager: boolean,
-      tell: (good: boolean, why: string) => void,
-    ) =>
-      new Prober(
-        spec,
-        {
-          fromNetns: this.#context.nodeNetns,
-          podIp: this.record.ips[0] ?? '127.0.0.1',
-          container,
-          exec: (command, timeoutMs) => runJoined({ argv: command, ...this.containerOf(name) }, timeoutMs),
-        },
-        eager,
-        tell,
-      )
-    const failed = (kind: string) => (good: boolean, why: string) => {
-      if (good) return
-      this.#context.recordEvent(this.#pod, 'Warning', 'Unhealthy', `${kind} probe failed: ${why}`)
-      this.#context.recordEvent(
-        this.#pod,
-        'Normal',
-        'Killing',
-        `Container ${name} failed ${kind.toLowerCase()} probe, will be restarted`,
-      )
-      void process.terminate((this.#pod.spec.terminationGracePeriodSeconds ?? 30) * 1000)
-    }
-    const begin = () => {
-      live.started = true
-      if (isMain && container.readinessProbe)
-        live.readiness = probe(container.readinessProbe, true, (good, why) => {
-          live.ready = good
-          if (!good) this.#context.recordEvent(this.#pod, 'Warning', 'Unhealthy', `Readiness probe failed: ${why}`)
+    live.probes = new ContainerProbes(
+      container,
+      {
+        fromNetns: this.#context.nodeNetns,
+        podIp: this.record.ips[0] ?? '127.0.0.1',
+        container,
+        exec: (command, timeoutMs) => runJoined({ argv: command, ...this.containerOf(name) }, timeoutMs),
+      },
+      isMain,
+      {
+        started: () => {
+          live.started = true
           this.wake()
-        })
-      else live.ready = isMain
-      if (container.livenessProbe) live.liveness = probe(container.livenessProbe, false, failed('Liveness'))
-      this.wake()
-    }
-    if (container.startupProbe) {
-      live.startup = probe(container.startupProbe, true, (good, why) => {
-        live.startup?.close()
-        if (good) begin()
-        else failed('Startup')(false, why)
-      })
-    } else begin()
+        },
+        ready: (ready) => {
+          live.ready = ready
+          this.wake()
+        },
+        event: (type, reason, message) => this.#context.recordEvent(this.#pod, type, reason, message),
+        restart: () => void process.terminate((this.#pod.spec.terminationGracePeriodSeconds ?? 30) * 1000),
+      },
+    )
     void process.exited.then((report) => {
       if (this.#removed || this.#live.get(name) !== live) return
       this.#closeProbes(name)
       this.#live.delete(name)
-      this.#markEnded(record, report)
+      markEnded(record, report)
       this.#save()
       this.wake()
     })
   }
 
-  #markEnded(record: ContainerRecord, report: ExitReport): void {
-    const ran = record.startedAt ? Date.now() - Date.parse(record.startedAt) : 0
-    if (ran > BACK_OFF_RESET_MS) delete record.backOffMs
-    record.ended = {
-      ...report,
-      containerId: record.containerId ?? '',
-      startedAt: record.startedAt ?? nowText(),
-      finishedAt: nowText(),
-    }
-    // The first restart is at once; from the second on the wait doubles.
-    record.notBeforeMs =
-      record.restartCount === 0 && report.reason !== 'StartError'
-        ? 0
-        : Date.now() + (record.backOffMs ?? BACK_OFF_FIRST_MS)
-    if (record.notBeforeMs > 0)
-      record.backOffMs = Math.min((record.backOffMs ?? BACK_OFF_FIRST_MS / 2) * 2, BACK_OFF_LAST_MS)
-  }
-
   #closeProbes(name: string): void {
-    const live = this.#live.get(name)
-    live?.readiness?.close()
-    live?.liveness?.close()
-    live?.startup?.close()
+    this.#live.get(name)?.probes?.close()
   }
 
   // ── end and status ─────────────────────────────────────────────────────────────────────────────────────
@@ -531,33 +450,4 @@ export class PodWorker {
       if (!isNotFound(error)) throw error
     }
   }
-}
-
-/** Bits per second of the two well-known annotations, with bursts as kubelets give them. */
-function bandwidthOf(annotations: Readonly<Record<string, string>>): Record<string, number> | undefined {
-  const ingressRate = quantityBits(annotations['kubernetes.io/ingress-bandwidth'])
-  const egressRate = quantityBits(annotations['kubernetes.io/egress-bandwidth'])
-  if (ingressRate === undefined && egressRate === undefined) return undefined
-  const burst = 2 ** 31 - 1
-  return {
-    ...(ingressRate === undefined ? {} : { ingressRate, ingressBurst: burst }),
-    ...(egressRate === undefined ? {} : { egressRate, egressBurst: burst }),
-  }
-}
-
-const SUFFIXES: Readonly<Record<string, number>> = {
-  '': 1,
-  k: 1e3,
-  M: 1e6,
-  G: 1e9,
-  T: 1e12,
-  Ki: 2 ** 10,
-  Mi: 2 ** 20,
-  Gi: 2 ** 30,
-  Ti: 2 ** 40,
-}
-
-function quantityBits(text: string | undefined): number | undefined {
-  const match = /^(\d+(?:\.\d+)?)(k|M|G|T|Ki|Mi|Gi|Ti)?$/.exec(text ?? '')
-  return match ? Math.round(Number(match[1]) * SUFFIXES[match[2] ?? '']!) : undefined
 }
