@@ -121,7 +121,7 @@ export class Guests {
     const quote = (text: string) => `'${text.replaceAll("'", "'\\''")}'`
     const words = [join(root, 'scripts/kernels/session.sh'), root, this.#kernelFolder, await bundle(suite.file)]
     writeFileSync(join(folder, 'start'), `exec bash ${[...words, ...(suite.without ?? [])].map(quote).join(' ')}\n`)
-    const seconds = suite.capSeconds ?? 240
+    const seconds = suite.capSeconds ?? 300
     const { console, ending } = await this.#boot(folder, suite.cpus ?? 1, seconds)
     const report = readReport(folder)
     report.output = console

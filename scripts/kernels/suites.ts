@@ -9,7 +9,7 @@ export interface Suite {
   readonly cpus?: number
   /** Modules kept from loading: the kernel is without them. */
   readonly without?: readonly string[]
-  /** How long the guest may run, 240 s when it is not said. */
+  /** How long the guest may run, 300 s when it is not said. */
   readonly capSeconds?: number
 }
 
@@ -21,12 +21,15 @@ export const suites: readonly Suite[] = [
   { file: 'test/netns/nftables.test.ts' },
   { file: 'test/netns/cni-capabilities.test.ts' },
   { file: 'test/kernels/sctp-host-port.test.ts' },
+  { file: 'test/kernels/lab-underlay.test.ts' },
   { file: 'test/netns/kernel-compliance.test.ts' },
   { file: 'test/netns/datapath.test.ts' },
   { file: 'test/netns/probe.test.ts' },
   { file: 'test/kernels/features.test.ts' },
   { file: 'test/netns/conntrack.test.ts' },
   { file: 'test/netns/apply.test.ts' },
+  { file: 'test/netns/rtnetlink-conversation.test.ts' },
+  { file: 'test/netns/rtnetlink-class.test.ts' },
   { file: 'test/kernels/missing-features.test.ts', without: ['vxlan', 'nf_tables', 'bridge', 'tun'] },
   { file: 'test/netns/nft-compliance.test.ts' },
 ]
