@@ -6,7 +6,8 @@
  *   tsx scripts/test.ts [--tier T] PATTERN    only files whose path contains PATTERN
  *
  * Tiers: `unit` (x.test.ts beside x.ts, anywhere), `netns` (test/netns: root and network namespaces), and, only when
- * asked for, `kernels` (the list of scripts/kernels/suites.ts, each file in a guest that boots another kernel).
+ * asked for, `kernels` (the list of scripts/kernels/suites.ts, each file in a guest that boots another kernel) and
+ * `peers` (test/peers: beside other projects' real programs, built from source at the first run).
  *
  * `--results FILE` adds a line of JSON per passed or skipped test to a file; scripts/kernels/where-ran.ts joins them.
  */
@@ -36,8 +37,9 @@ const { values, positionals } = parseArgs({
 const allTiers: Readonly<Record<string, readonly string[]>> = {
   unit: ['src', 'bin', 'scripts'],
   netns: ['test/netns'],
+  peers: ['test/peers'],
 }
-const tiers = values.tier ?? Object.keys(allTiers)
+const tiers = values.tier ?? ['unit', 'netns']
 
 function testFiles(tier: string): string[] {
   if (tier === 'kernels')
@@ -74,7 +76,7 @@ interface Totals {
 async function runFile(file: string): Promise<FileReport> {
   const report = emptyReport()
   const isFile = (name: string) => name === file || name === join(root, file)
-  const stream = run({ files: [file], concurrency: 1, timeout: 300_000 })
+  const stream = run({ files: [file], concurrency: 1, timeout: file.startsWith('test/peers/') ? 1_800_000 : 300_000 })
   stream.on('test:pass', (event) => {
     if (isFile(event.name) || event.details.type === 'suite') return
     if (event.skip === undefined || event.skip === false) {

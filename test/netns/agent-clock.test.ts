@@ -148,7 +148,7 @@ test('etcd: a lease is renewed by the monotonic clock, whatever the wall clock s
     },
   }
   const source = new EtcdSource({
-    client: new EtcdClient({ endpoints: [etcd.url], prefix: '/weft', renewMarginMinutes: 60 }),
+    client: new EtcdClient({ endpoints: [etcd.url] }),
     prefix: '/weft',
     nodeName: 'n1',
     renewMarginMinutes: 60,
