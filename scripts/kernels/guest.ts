@@ -122,7 +122,7 @@ export class Guests {
     const words = [join(root, 'scripts/kernels/session.sh'), root, this.#kernelFolder, await bundle(suite.file)]
     writeFileSync(join(folder, 'start'), `exec bash ${[...words, ...(suite.without ?? [])].map(quote).join(' ')}\n`)
     const seconds = suite.capSeconds ?? 300
-    const { console, ending } = await this.#boot(folder, suite.cpus ?? 1, seconds)
+    const { console, ending } = await this.#boot(folder, suite, seconds)
     const report = readReport(folder)
     report.output = console
     if (!existsSync(join(folder, 'status'))) {
@@ -144,7 +144,7 @@ export class Guests {
   }
 
   /** Boots a kernel over a report folder and waits for its end. */
-  #boot(folder: string, cpus: number, seconds: number): Promise<{ console: string; ending: string }> {
+  #boot(folder: string, suite: Suite, seconds: number): Promise<{ console: string; ending: string }> {
     const share = (tag: string, path: string, more: string) =>
       [
         '-virtfs',
@@ -152,12 +152,23 @@ export class Guests {
       ] as const
     const child = spawn('setpriv', [
       ...['--pdeathsig', 'KILL', qemu, '-machine', 'q35', '-accel', 'tcg,thread=multi', '-cpu', 'max'],
-      ...['-smp', `${cpus}`, '-m', `${memoryMiB}`, '-nodefaults', '-no-reboot', '-display', 'none', '-serial', 'stdio'],
+      ...[
+        '-smp',
+        `${suite.cpus ?? 1}`,
+        '-m',
+        `${memoryMiB}`,
+        '-nodefaults',
+        '-no-reboot',
+        '-display',
+        'none',
+        '-serial',
+        'stdio',
+      ],
       ...['-kernel', join(this.#kernelFolder, 'boot', `vmlinuz-${this.release}`)],
       ...['-initrd', join(this.#workFolder, 'initramfs')],
       ...share('machine', '/', ',readonly=on'),
       ...share('report', folder, ''),
-      ...['-append', 'console=ttyS0 quiet panic=-1 oops=panic edd=off mitigations=off'],
+      ...['-append', `console=ttyS0 quiet panic=-1 oops=panic edd=off mitigations=off ${suite.bootOptions ?? ''}`],
     ])
     this.#running.add(child)
     return new Promise((resolve) => {

@@ -9,6 +9,8 @@ export interface Suite {
   readonly cpus?: number
   /** Modules kept from loading: the kernel is without them. */
   readonly without?: readonly string[]
+  /** Further words of the kernel's command line. */
+  readonly bootOptions?: string
   /** How long the guest may run, 300 s when it is not said. */
   readonly capSeconds?: number
 }
@@ -32,4 +34,5 @@ export const suites: readonly Suite[] = [
   { file: 'test/netns/rtnetlink-class.test.ts' },
   { file: 'test/kernels/missing-features.test.ts', without: ['vxlan', 'nf_tables', 'bridge', 'tun'] },
   { file: 'test/netns/nft-compliance.test.ts' },
+  { file: 'test/kernels/no-ipv6.test.ts', bootOptions: 'ipv6.disable=1' },
 ]

@@ -31,6 +31,11 @@ export interface DeviceNames {
 /** One dump request: its type and its payload. */
 export interface DumpRequest {
   readonly type: number
+  /**
+   * The address family that it asks for, where it asks for one. A kernel without that family answers with every family's
+   * objects, or with EAFNOSUPPORT: what is not of the family does not count, and none is none.
+   */
+  readonly family?: number
   encode(writer: Writer): void
 }
 

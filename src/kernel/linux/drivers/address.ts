@@ -12,6 +12,7 @@ import { addressFamily, scopeNames, scopeNumbers } from './route.ts'
 
 const dumpOf = (family: number): DumpRequest => ({
   type: k.RTM_GETADDR,
+  family,
   encode: (writer) =>
     addressMessage.encode(writer, { family, prefixLength: 0, flags: 0, scope: 0, index: 0, attributes: {} }),
 })

@@ -29,6 +29,7 @@ const stateNames = new Map(states.map(([name, number]) => [number, name]))
 
 const dumpOf = (family: number, flags: number): DumpRequest => ({
   type: k.RTM_GETNEIGH,
+  family,
   encode: (writer) => neighbourMessage.encode(writer, { family, index: 0, state: 0, flags, type: 0, attributes: {} }),
 })
 

@@ -90,6 +90,7 @@ function multipathHop(route: Route, hop: NextHop, sink: RequestSink): RouteHop {
 
 const dumpOf = (family: number): DumpRequest => ({
   type: k.RTM_GETROUTE,
+  family,
   encode: (writer) =>
     encodeRouteHeader(writer, {
       family,

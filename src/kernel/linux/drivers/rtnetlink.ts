@@ -7,17 +7,21 @@
  * can share the socket. A long list without links has a socket of its own and two threads: see OpRun.
  */
 
+import type { Reader } from '../../../bytes/reader.ts'
+import { KernelError } from '../../../model/errors.ts'
 import { formatOp } from '../../../model/format.ts'
 import type { KernelObject, ObjectKind } from '../../../model/kernel-object.ts'
 import type { KernelOp } from '../../../model/kernel-state.ts'
 import { NETLINK_ROUTE } from '../../../wire/netlink/constants.gen.ts'
+import type { MessageHeader } from '../../../wire/netlink/message.ts'
 import { describeRtnetlink } from '../../../wire/rtnetlink/describe.ts'
 import type { KernelEvent, OpResult, Watch } from '../../kernel.ts'
 import type { Driver, DriverContext, DriverSession } from '../driver.ts'
 import { LinkRemoval } from '../link-removal.ts'
 import { type NetlinkSocket, nextTurn, sliceIsOver } from '../netlink-socket.ts'
-import { OpRun } from '../op-run.ts'
-import type { AnyRtnetlinkKind, DeviceNames, KindReader } from '../rtnetlink-kind.ts'
+import { OpGroup } from '../op-group.ts'
+import { type EncodeOp, OpRun } from '../op-run.ts'
+import type { AnyRtnetlinkKind, DeviceNames, DumpRequest, KindReader } from '../rtnetlink-kind.ts'
 import { RtnetlinkWatch } from '../rtnetlink-watch.ts'
 import { addressKind } from './address.ts'
 import { classKind } from './class.ts'
@@ -32,6 +36,9 @@ import { ruleKind } from './rule.ts'
 /** From how many ops on another socket and a worker thread pay. */
 const AHEAD_FROM = 1024
 
+/** Longer lists would hold up those that share their sends. */
+const GROUPED_MOST = 64
+
 const rows: readonly AnyRtnetlinkKind[] = [
   linkKind,
   addressKind,
@@ -44,6 +51,12 @@ const rows: readonly AnyRtnetlinkKind[] = [
   filterKind,
 ]
 const byKind = new Map<ObjectKind, AnyRtnetlinkKind>(rows.map((row) => [row.kind, row]))
+
+const encodeOp: EncodeOp = (op, sink) => {
+  const row = byKind.get(op.object.kind)!
+  // The row was chosen by the object's kind, so it takes this op.
+  return (row.encode as EncodeOp)(op, sink)
+}
 
 export const rtnetlinkDriver: Driver = {
   name: 'rtnetlink',
@@ -65,7 +78,10 @@ interface SharedWatch {
 
 class RtnetlinkSession implements DriverSession, GroupRemoval {
   readonly #context: DriverContext
-  readonly #socket: NetlinkSocket
+  readonly #openSocket: () => NetlinkSocket
+  /** For what is answered before the event loop goes on. */
+  #socket: NetlinkSocket | undefined
+  readonly #group: OpGroup
   readonly #removal: LinkRemoval
   #dumpSocket: NetlinkSocket | undefined
   #dumpQueue: Promise<unknown> = Promise.resolve()
@@ -73,12 +89,13 @@ class RtnetlinkSession implements DriverSession, GroupRemoval {
 
   constructor(context: DriverContext) {
     this.#context = context
-    const open = () => context.openNetlink(NETLINK_ROUTE, { describe: describeRtnetlink })
-    this.#socket = open()
-    this.#removal = new LinkRemoval(open)
+    this.#openSocket = () => context.openNetlink(NETLINK_ROUTE, { describe: describeRtnetlink })
+    this.#group = new OpGroup(context, this.#openSocket, encodeOp)
+    this.#removal = new LinkRemoval(this.#openSocket)
   }
 
   async execute(ops: readonly KernelOp[]): Promise<readonly OpResult[]> {
+    if (keepsKernelBusy(ops)) return this.#group.execute(ops)
     const links = ops.findLastIndex((op) => op.object.kind === 'link') + 1
     if (ops.length - links < AHEAD_FROM) return this.#executeInTurn(ops)
     const first = links === 0 ? [] : await this.#executeInTurn(ops.slice(0, links))
@@ -88,7 +105,8 @@ class RtnetlinkSession implements DriverSession, GroupRemoval {
 
   /** Batch by batch, each answered before the next is written. */
   async #executeInTurn(ops: readonly KernelOp[]): Promise<readonly OpResult[]> {
-    const run = new OpRun(this.#context, this.#socket, byKind, ops)
+    this.#socket ??= this.#openSocket()
+    const run = new OpRun(this.#context, this.#socket, encodeOp, ops)
     let sliceStart = performance.now()
     for (let i = 0; i < ops.length; ) {
       if (isLinkDeletion(ops[i]!)) {
@@ -112,8 +130,8 @@ class RtnetlinkSession implements DriverSession, GroupRemoval {
 
   /** Many ops, none about a link: the kernel works on one batch on a worker thread while the next is written. */
   async #executeAhead(ops: readonly KernelOp[]): Promise<readonly OpResult[]> {
-    const socket = this.#context.openNetlink(NETLINK_ROUTE, { describe: describeRtnetlink })
-    const run = new OpRun(this.#context, socket, byKind, ops, true)
+    const socket = this.#openSocket()
+    const run = new OpRun(this.#context, socket, encodeOp, ops, true)
     try {
       for (let i = 0; i < ops.length; i++) {
         run.perform(i)
@@ -151,7 +169,7 @@ class RtnetlinkSession implements DriverSession, GroupRemoval {
   }
 
   async #readNow(kinds: readonly ObjectKind[]): Promise<KernelObject[]> {
-    this.#dumpSocket ??= this.#context.openNetlink(NETLINK_ROUTE, { describe: describeRtnetlink })
+    this.#dumpSocket ??= this.#openSocket()
     const socket = this.#dumpSocket
     const names = new CachedNames(this.#context)
     const out: KernelObject[] = []
@@ -159,7 +177,7 @@ class RtnetlinkSession implements DriverSession, GroupRemoval {
       const row = byKind.get(kind)!
       const reader: KindReader = {
         names,
-        dump: (request, visit, restart) => socket.dump(`read ${kind}`, request.type, request.encode, visit, restart),
+        dump: (request, visit, restart) => dumpFamily(socket, `read ${kind}`, request, visit, restart),
       }
       if (row.read) {
         for (const object of await row.read(reader)) out.push(object)
@@ -211,13 +229,38 @@ class RtnetlinkSession implements DriverSession, GroupRemoval {
   }
 
   close(): void {
-    this.#socket.close()
+    this.#socket?.close()
+    this.#group.close()
     this.#dumpSocket?.close()
     this.#removal.close()
   }
 }
 
+/** Runs a dump and keeps to the family that it asks for; see DumpRequest. */
+async function dumpFamily(
+  socket: NetlinkSocket,
+  op: string,
+  { type, family, encode }: DumpRequest,
+  visit: (header: MessageHeader, payload: Reader) => void,
+  restart: () => void,
+): Promise<void> {
+  const visitFamily: typeof visit = (header, payload) => {
+    if (family === undefined || payload.buffer[payload.offset] === family) visit(header, payload)
+  }
+  try {
+    await socket.dump(op, type, encode, visitFamily, restart)
+  } catch (error) {
+    if (family === undefined || !(error instanceof KernelError) || error.code !== 'EAFNOSUPPORT') throw error
+  }
+}
+
 const isLinkDeletion = (op: KernelOp): boolean => op.verb === 'delete' && op.object.kind === 'link'
+
+/** A list, not long, that makes or changes devices; those of the tun kind are made by other means than messages. */
+const keepsKernelBusy = (ops: readonly KernelOp[]): boolean =>
+  ops.length <= GROUPED_MOST &&
+  ops.some(({ object }) => object.kind === 'link') &&
+  ops.every(({ verb, object }) => object.kind !== 'link' || (verb !== 'delete' && object.type !== 'tun'))
 
 /** Names resolved once per reading. */
 class CachedNames implements DeviceNames {

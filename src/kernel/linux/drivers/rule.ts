@@ -27,6 +27,7 @@ const actionNames = new Map(actions.map(([name, number]) => [number, name]))
 
 const dumpOf = (family: number): DumpRequest => ({
   type: k.RTM_GETRULE,
+  family,
   encode: (writer) =>
     ruleMessage.encode(writer, {
       family,
