@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { X509Certificate } from 'node:crypto'
+import { createPrivateKey, X509Certificate } from 'node:crypto'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { createServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { connect } from 'node:tls'
-import { ensureCertificate } from './certificates.ts'
+import { Authority, ensureCertificate } from './certificates.ts'
 
 test('a TLS client that trusts the root accepts the server by each of its names, and by no other', async () => {
   const folder = mkdtempSync(join(tmpdir(), 'weft-test-'))
@@ -32,6 +32,27 @@ test('a TLS client that trusts the root accepts the server by each of its names,
     assert.equal(leaf.checkIP('fd00:172:30::2') !== undefined, true)
     server.closeAllConnections()
     await new Promise((resolve) => server.close(resolve))
+  } finally {
+    rmSync(folder, { recursive: true, force: true })
+  }
+})
+
+test('an authority that was kept gives out certificates with groups, that its first certificate vouches for', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'weft-test-'))
+  try {
+    const first = Authority.ensure(folder)
+    const { cert, key } = Authority.ensure(folder).issue({
+      commonName: 'system:node:n1',
+      organizations: ['system:nodes'],
+      usages: ['client'],
+      validMs: 60_000,
+    })
+    const leaf = new X509Certificate(cert)
+    assert.ok(leaf.verify(new X509Certificate(first.cert).publicKey))
+    assert.ok(leaf.checkPrivateKey(createPrivateKey(key)))
+    assert.equal(leaf.subject, 'O=system:nodes\nCN=system:node:n1')
+    assert.deepEqual(leaf.keyUsage, ['1.3.6.1.5.5.7.3.2'])
+    assert.ok(Date.parse(leaf.validTo) < Date.now() + 61_000)
   } finally {
     rmSync(folder, { recursive: true, force: true })
   }

@@ -1,5 +1,6 @@
 /**
- * The lab's own certificate authority: a root and one server certificate, made once per lab and kept beside its store.
+ * The lab's own certificate authority: a root and what it gives out. The lab's API server has one server certificate, made
+ * once per lab and kept beside its store; a lab of real Kubernetes programs gives each of them one of its own.
  * X.509 needs a handful of DER shapes only, so they are written here by hand.
  *
  * Sources: RFC 5280 sections 4.1 and 4.2 (certificate, extensions), ITU-T X.690 (DER), RFC 5480 and 5758 (ECDSA P-256, SHA-256).
@@ -7,6 +8,7 @@
 import {
   createHash,
   createPrivateKey,
+  createPublicKey,
   generateKeyPairSync,
   type KeyObject,
   randomBytes,
@@ -54,8 +56,16 @@ function objectId(dotted: string): Buffer {
 
 const ECDSA_SHA256 = sequence(objectId('1.2.840.10045.4.3.2'))
 
-const commonName = (name: string): Buffer =>
-  sequence(der(0x31, sequence(objectId('2.5.4.3'), der(0x0c, Buffer.from(name)))))
+/** What a certificate says of its holder; Kubernetes reads the common name as user and organizations as groups. */
+interface Subject {
+  readonly commonName: string
+  readonly organizations?: readonly string[]
+}
+
+const nameOf = ({ commonName, organizations = [] }: Subject): Buffer => {
+  const part = (id: string, text: string) => der(0x31, sequence(objectId(id), der(0x0c, Buffer.from(text))))
+  return sequence(...organizations.map((each) => part('2.5.4.10', each)), part('2.5.4.3', commonName))
+}
 
 /** GeneralizedTime, whole seconds. */
 const time = (ms: number): Buffer =>
@@ -68,8 +78,9 @@ const alternativeName = (name: string): Buffer =>
   isIP(name) ? der(0x87, Ip.parse(name).toBytes()) : der(0x82, Buffer.from(name))
 
 interface CertificateRequest {
-  readonly subject: string
-  readonly issuer: string
+  readonly subject: Subject
+  readonly issuer: Subject
+  readonly validMs: number
   readonly subjectKey: KeyObject
   readonly issuerKey: KeyObject
   readonly issuerPublic: KeyObject
@@ -87,9 +98,9 @@ function certificate(request: CertificateRequest): string {
     der(0xa0, der(0x02, Buffer.of(2))),
     der(0x02, serial),
     ECDSA_SHA256,
-    commonName(request.issuer),
-    sequence(time(now - DAY_MS), time(now + VALID_DAYS * DAY_MS)),
-    commonName(request.subject),
+    nameOf(request.issuer),
+    sequence(time(now - DAY_MS), time(now + request.validMs)),
+    nameOf(request.subject),
     publicBytes(request.subjectKey),
     der(
       0xa3,
@@ -105,29 +116,81 @@ function certificate(request: CertificateRequest): string {
   return `-----BEGIN CERTIFICATE-----\n${text}\n-----END CERTIFICATE-----\n`
 }
 
-function make(names: readonly string[]): ServerCertificate {
-  const root = generateKeyPairSync('ec', { namedCurve: 'P-256' })
-  const server = generateKeyPairSync('ec', { namedCurve: 'P-256' })
-  const issuer = { issuer: 'weft-lab-ca', issuerKey: root.privateKey, issuerPublic: root.publicKey }
-  const ca = certificate({
-    ...issuer,
-    subject: issuer.issuer,
-    subjectKey: root.publicKey,
-    extensions: [extension('2.5.29.19', true, sequence(truth)), extension('2.5.29.15', true, bits(Buffer.of(0x06), 1))],
-  })
-  const cert = certificate({
-    ...issuer,
-    subject: 'weft-lab-apiserver',
-    subjectKey: server.publicKey,
-    extensions: [
-      extension('2.5.29.19', true, sequence()),
-      extension('2.5.29.15', true, bits(Buffer.of(0x80), 7)),
-      extension('2.5.29.37', false, sequence(objectId('1.3.6.1.5.5.7.3.1'))),
-      extension('2.5.29.17', false, sequence(...names.map(alternativeName))),
-    ],
-  })
-  return { ca, cert, key: server.privateKey.export({ type: 'pkcs8', format: 'pem' }).toString() }
+/** A certificate that an authority gives out. */
+export interface Issue extends Subject {
+  /** Host names and addresses that a server answers by. */
+  readonly names?: readonly string[]
+  readonly usages: readonly ('server' | 'client')[]
+  readonly validMs?: number
 }
+
+const USAGES = { server: '1.3.6.1.5.5.7.3.1', client: '1.3.6.1.5.5.7.3.2' } as const
+const issuer: Subject = { commonName: 'weft-lab-ca' }
+const VALID_MS = VALID_DAYS * DAY_MS
+
+/** A certificate authority with its key. */
+export class Authority {
+  /** PEM. */
+  readonly cert: string
+  readonly #key: KeyObject
+
+  private constructor(cert: string, key: KeyObject) {
+    this.cert = cert
+    this.#key = key
+  }
+
+  static make(): Authority {
+    const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
+    const cert = certificate({
+      subject: issuer,
+      issuer,
+      validMs: VALID_MS,
+      subjectKey: publicKey,
+      issuerKey: privateKey,
+      issuerPublic: publicKey,
+      extensions: [
+        extension('2.5.29.19', true, sequence(truth)),
+        extension('2.5.29.15', true, bits(Buffer.of(0x06), 1)),
+      ],
+    })
+    return new Authority(cert, privateKey)
+  }
+
+  /** The authority of a folder (`ca.crt`, `ca.key`), made at the first asking. */
+  static ensure(folder: string): Authority {
+    mkdirSync(folder, { recursive: true, mode: 0o700 })
+    const [certPath, keyPath] = [join(folder, 'ca.crt'), join(folder, 'ca.key')]
+    if (existsSync(certPath) && existsSync(keyPath))
+      return new Authority(readFileSync(certPath, 'utf8'), createPrivateKey(readFileSync(keyPath)))
+    const made = Authority.make()
+    writeFileSync(keyPath, pemOf(made.#key), { mode: 0o600 })
+    writeFileSync(certPath, made.cert)
+    return made
+  }
+
+  /** A new key and a certificate for it. PEM. */
+  issue(wish: Issue): { readonly cert: string; readonly key: string } {
+    const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
+    const { names = [] } = wish
+    const cert = certificate({
+      subject: wish,
+      issuer,
+      validMs: wish.validMs ?? VALID_MS,
+      subjectKey: publicKey,
+      issuerKey: this.#key,
+      issuerPublic: createPublicKey(this.#key),
+      extensions: [
+        extension('2.5.29.19', true, sequence()),
+        extension('2.5.29.15', true, bits(Buffer.of(0x80), 7)),
+        extension('2.5.29.37', false, sequence(...wish.usages.map((usage) => objectId(USAGES[usage])))),
+        ...(names.length > 0 ? [extension('2.5.29.17', false, sequence(...names.map(alternativeName)))] : []),
+      ],
+    })
+    return { cert, key: pemOf(privateKey) }
+  }
+}
+
+const pemOf = (key: KeyObject): string => key.export({ type: 'pkcs8', format: 'pem' }).toString()
 
 /** The lab's certificate for the names; made when there is none yet or when it lacks one of them. */
 export function ensureCertificate(folder: string, names: readonly string[]): ServerCertificate {
@@ -139,7 +202,11 @@ export function ensureCertificate(folder: string, names: readonly string[]): Ser
     const covers = (name: string) => (isIP(name) ? known.checkIP(name) : known.checkHost(name)) !== undefined
     if (names.every(covers) && known.checkPrivateKey(createPrivateKey(key!))) return { ca: ca!, cert: cert!, key: key! }
   }
-  const made = make(names)
+  const authority = Authority.make()
+  const made = {
+    ca: authority.cert,
+    ...authority.issue({ commonName: 'weft-lab-apiserver', names, usages: ['server'] }),
+  }
   writeFileSync(path('ca.crt'), made.ca)
   writeFileSync(path('server.crt'), made.cert)
   writeFileSync(path('server.key'), made.key)
