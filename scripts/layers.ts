@@ -22,6 +22,7 @@ const layerOf: Readonly<Record<string, number>> = {
   bgp: 2,
   kernel: 3,
   cluster: 3,
+  status: 3,
   'ipam/stores': 3,
   'bgp/session': 3,
   apply: 4,

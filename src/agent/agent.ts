@@ -6,38 +6,54 @@
  * Stopping undoes nothing: what the kernel has stays, and the next agent goes on from it.
  */
 import { existsSync } from 'node:fs'
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { Logger } from 'pino'
 import { Applier, type ApplyReport } from '../apply/applier.ts'
 import type { ClusterSource } from '../cluster/cluster.ts'
 import { applierSink } from '../cni/applier-sink.ts'
-import { installShim, writeConflist } from '../cni/install.ts'
+import { conflistName, installShim, writeConflist } from '../cni/install.ts'
 import { CniServer } from '../cni/server.ts'
 import type { Kernel } from '../kernel/kernel.ts'
-import { readNftCounters } from '../kernel/linux/drivers/nft.ts'
 import { openLinuxKernel } from '../kernel/linux/linux-kernel.ts'
-import { listTunnelSockets, TunnelConnection, useTunnelDirectory } from '../kernel/linux/tunnel-client.ts'
-import { levelToggle, openLog, setLogLevel } from './log.ts'
+import { useTunnelDirectory } from '../kernel/linux/tunnel-client.ts'
+import type { Check } from '../status/checks.ts'
+import { EventLoopWatch } from '../status/event-loop.ts'
+import { levelToggle, openLog, setLogLevel, stepLogLevel } from '../status/log.ts'
+import { StatusServer } from '../status/status-server.ts'
+import { readMetrics } from './metric-readings.ts'
 import { AgentMetrics } from './metrics.ts'
 import { NetworkLoop, type PodNetwork } from './network-loop.ts'
 import { NodeWatch } from './node-watch.ts'
 import type { AgentOptions } from './options.ts'
 import { RunLock } from './run-lock.ts'
 import { openCachedSource } from './source.ts'
-import { StatusServer } from './status-server.ts'
 import { readPreviousSubnets, writeSubnetEnv } from './subnet-env.ts'
 
-/** Runs until a signal; resolves with the exit code. Throws ConfigError for what the user must change. */
-export async function runAgent(options: AgentOptions): Promise<number> {
+/**
+ * Runs until a signal; resolves with the exit code. `version` is weft's own, for whoever asks. Throws ConfigError for what the
+ * user must change.
+ */
+export async function runAgent(options: AgentOptions, version: string): Promise<number> {
   if (options.dryRun) {
     const { runDry } = await import('./dry-run.ts')
     return runDry(options, (line) => process.stdout.write(`${line}\n`))
   }
-  const log = openLog(options.logLevel, options.nodeName)
+  const metrics = new AgentMetrics(version)
+  const log = openLog({
+    level: options.logLevel,
+    format: options.logFormat,
+    base: { node: options.nodeName },
+    onMessage: (level) => metrics.process.countMessage(level),
+  })
   const lock = await RunLock.take(options.runDir)
-  const agent = new Agent(options, log, await openCachedSource(options, log))
-  const toggle = levelToggle(log)
-  process.on('SIGHUP', toggle)
+  const source = await openCachedSource(options, log, {
+    request: (...seen) => metrics.process.observeRequest(...seen),
+    list: (...seen) => metrics.countList(...seen),
+    watchEnd: (...seen) => metrics.countWatchEnd(...seen),
+  })
+  const agent = new Agent(options, log, metrics, source)
+  const stopListening = listenToSignals(log)
   process.on('uncaughtException', (error) => {
     log.fatal({ err: error }, 'the agent fails; what is programmed stays')
     process.exit(70)
@@ -50,16 +66,29 @@ export async function runAgent(options: AgentOptions): Promise<number> {
     log.info({ signal }, 'stopping; what is programmed stays')
     return 0
   } finally {
-    process.off('SIGHUP', toggle)
+    stopListening()
     await agent.close()
     lock.release()
+  }
+}
+
+/** Signals that change the log level; returns what ends that. (Without a listener SIGUSR1 would start Node's debugger.) */
+function listenToSignals(log: Logger): () => void {
+  const signals = [
+    ['SIGHUP', levelToggle(log)],
+    ['SIGUSR1', () => stepLogLevel(log, 1)],
+    ['SIGUSR2', () => stepLogLevel(log, -1)],
+  ] as const
+  for (const [signal, change] of signals) process.on(signal, change)
+  return () => {
+    for (const [signal, change] of signals) process.off(signal, change)
   }
 }
 
 class Agent {
   readonly #options: AgentOptions
   readonly #log: Logger
-  readonly #metrics = new AgentMetrics()
+  readonly #metrics: AgentMetrics
   readonly #kernel: Kernel
   readonly #applier: Applier
   readonly #source: ClusterSource
@@ -67,18 +96,25 @@ class Agent {
   readonly #loop: NetworkLoop
   readonly #cni: CniServer
   readonly #status: StatusServer
+  readonly #eventLoop: EventLoopWatch
   #driftSeen = 0
   #conflistWritten = false
   #available = false
+  #isSynced = false
 
-  constructor(options: AgentOptions, log: Logger, source: ClusterSource) {
+  constructor(options: AgentOptions, log: Logger, metrics: AgentMetrics, source: ClusterSource) {
     this.#options = options
     this.#log = log
+    this.#metrics = metrics
+    this.#eventLoop = new EventLoopWatch((seconds) => metrics.process.observeLag(seconds))
     useTunnelDirectory(options.runDir)
     this.#kernel = openLinuxKernel()
     this.#applier = new Applier(this.#kernel, {
       onReport: (report) => this.#onReport(report),
-      onReadError: (error) => log.warn({ err: (error as Error).message }, 'the kernel could not be read; trying again'),
+      onReadError: (error) => {
+        metrics.readErrors.inc()
+        log.warn({ err: (error as Error).message }, 'the kernel could not be read; trying again')
+      },
     })
     this.#source = source
     this.#loop = new NetworkLoop({
@@ -94,8 +130,8 @@ class Agent {
       },
       onOwnNode: ({ node, wishes }) => this.#node.setNode(node.addresses, wishes),
       onPodNetwork: (network) => this.#servePods(network),
-      onConfigError: () => this.#metrics.configErrors.inc(),
-      onPeerProblem: () => this.#metrics.reports.inc(),
+      onConfigError: () => metrics.configErrors.inc(),
+      onPeerProblem: () => metrics.peerProblems.inc(),
     })
     this.#node = new NodeWatch({
       kernel: this.#kernel,
@@ -111,22 +147,32 @@ class Agent {
       sink: applierSink(this.#applier),
       log,
       metrics: {
-        observe: (command, code, milliseconds) =>
-          this.#metrics.cniSeconds.observe({ command: knownCommand(command), code: String(code) }, milliseconds / 1000),
+        observe: (command, code, milliseconds) => metrics.observeCni(command, code, milliseconds),
         gauge: (attachments, draining) => {
-          this.#metrics.attachments.set(attachments)
-          this.#metrics.draining.set(draining)
+          metrics.cniAttachments.set(attachments)
+          metrics.felixEndpoints.set(attachments)
+          metrics.cniDraining.set(draining)
         },
       },
     })
+    const parts = {
+      kernel: this.#kernel,
+      applier: this.#applier,
+      loop: this.#loop,
+      cni: this.#cni,
+      runDir: options.runDir,
+      live: () => this.#live(),
+      ready: () => this.#ready(),
+    }
     this.#status = new StatusServer({
       socketPath: `${options.runDir}/agent.sock`,
       tcp: options.healthz,
-      notReady: () => this.#loop.notReady(),
+      live: () => this.#live(),
+      ready: () => this.#ready(),
       remark: () => (this.#loop.remembered ? `working from the cache of ${this.#loop.remembered}` : undefined),
-      metrics: () => this.#readMetrics(),
+      metrics: () => readMetrics(metrics, parts),
       state: () => ({ ...this.#loop.state(), failures: this.#failures(), applied: this.#applier.counts }),
-      setLogLevel: (level) => setLogLevel(log, level),
+      logLevel: { get: () => log.level, set: (level) => setLogLevel(log, level) },
     })
   }
 
@@ -139,10 +185,13 @@ class Agent {
     await this.#node.start()
     this.#source.start((event) => {
       if (event.type === 'connection') this.#metrics.connected.set(event.up ? 1 : 0)
+      if (event.type === 'node' && !this.#isSynced) this.#metrics.felixState.set(2)
       if (event.type === 'remembered') this.#metrics.remembered.set(1)
       if (event.type === 'synced') {
         this.#metrics.connected.set(1)
         this.#metrics.synced.set(1)
+        this.#metrics.felixState.set(3)
+        this.#isSynced = true
         this.#metrics.remembered.set(0)
       }
       this.#loop.onCluster(event)
@@ -150,6 +199,7 @@ class Agent {
   }
 
   async close(): Promise<void> {
+    this.#eventLoop.close()
     this.#loop.close()
     this.#node.close()
     this.#status.close()
@@ -190,54 +240,35 @@ class Agent {
   }
 
   #onReport(report: ApplyReport): void {
-    const failed = new Set(report.failures.map(({ key }) => key))
-    this.#metrics.ops.inc(report.ops.length - failed.size)
-    this.#metrics.failedOps.inc(failed.size)
+    this.#metrics.observeApply(report)
     const { driftSeen } = this.#applier.counts
     if (driftSeen > this.#driftSeen) {
-      this.#metrics.drift.inc(driftSeen - this.#driftSeen)
       this.#log.info({ ops: report.ops.length }, 'put right what was changed by another hand')
       this.#driftSeen = driftSeen
     }
-    this.#log.debug({ ops: report.ops.length, failed: failed.size }, 'programmed')
+    this.#log.debug({ ops: report.ops.length, failed: report.failures.length }, 'programmed')
     this.#loop.onReport(report)
+  }
+
+  #live(): Check[] {
+    return [{ name: 'event-loop', problem: this.#eventLoop.problem }]
+  }
+
+  /** What the loop waits for, then what the container runtime needs: somebody at the socket, and a configuration. */
+  #ready(): Check[] {
+    const { runDir, cniConfDir } = this.#options
+    const conflist = cniConfDir && join(cniConfDir, conflistName)
+    return [
+      ...this.#loop.checks(),
+      { name: 'cni-socket', problem: this.#cni.isListening ? undefined : `nobody serves ${runDir}/cni.sock` },
+      { name: 'conflist', problem: conflist && !existsSync(conflist) ? `there is no ${conflist}` : undefined },
+    ]
   }
 
   #failures(): object[] {
     return this.#applier.failures().map(({ key, error, sources }) => ({ key, error: error.message, sources }))
   }
-
-  async #readRuleCounters(): Promise<void> {
-    for (const { table, name, packets } of await readNftCounters(this.#kernel))
-      if (table === 'weft') this.#metrics.ruleCounters.set({ counter: name }, Number(packets))
-  }
-
-  async #readTunnelCounters(): Promise<void> {
-    for (const device of listTunnelSockets(this.#options.runDir)) {
-      const tunnel = await TunnelConnection.open(this.#options.runDir, device)
-      if (!tunnel) continue
-      try {
-        for (const [counter, value] of await tunnel.readCounters())
-          this.#metrics.tunnelCounters.set({ device, counter }, value)
-      } finally {
-        tunnel.close()
-      }
-    }
-  }
-
-  async #readMetrics(): Promise<string> {
-    const { believed, refused } = this.#loop.peerCounts
-    this.#metrics.peers.set({ state: 'believed' }, believed)
-    this.#metrics.peers.set({ state: 'refused' }, refused)
-    this.#metrics.wanted.set(this.#applier.desired.size)
-    this.#metrics.failing.set(this.#applier.failures().length)
-    await Promise.allSettled([this.#readRuleCounters(), this.#readTunnelCounters()])
-    return this.#metrics.registry.metrics()
-  }
 }
-
-const knownCommand = (command: string): string =>
-  ['ADD', 'DEL', 'CHECK', 'GC', 'STATUS', 'VERSION'].includes(command) ? command : 'other'
 
 /** `native/weft-cni` beside the bundle, or under dist/ of the checkout. */
 function pluginBesideProgram(): string | undefined {

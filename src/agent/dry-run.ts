@@ -6,7 +6,7 @@
 import { Applier } from '../apply/applier.ts'
 import type { Announcement, ClusterEvent, ClusterListener, ClusterSource, NodeReport } from '../cluster/cluster.ts'
 import { openLinuxKernel } from '../kernel/linux/linux-kernel.ts'
-import { openLog } from './log.ts'
+import { openLog } from '../status/log.ts'
 import { NetworkLoop } from './network-loop.ts'
 import { NodeWatch } from './node-watch.ts'
 import type { AgentOptions } from './options.ts'
@@ -16,7 +16,8 @@ const PATIENCE_MS = 30_000
 
 /** Resolves with the exit code: 1 when there is not enough to plan by, which is then said on standard error. */
 export async function runDry(options: AgentOptions, print: (line: string) => void): Promise<number> {
-  const log = openLog(options.logLevel === 'info' ? 'error' : options.logLevel, options.nodeName)
+  const { logLevel, logFormat: format, nodeName: node } = options
+  const log = openLog({ level: logLevel === 'info' ? 'error' : logLevel, format, base: { node } })
   const kernel = openLinuxKernel()
   const applier = new Applier(kernel, { dryRun: print, onReport: (report) => loop.onReport(report) })
   const source = new EchoSource(await openSource(options, log), options.nodeName, (report) => {
@@ -50,7 +51,7 @@ export async function runDry(options: AgentOptions, print: (line: string) => voi
     onProblem: (error) => log.error({ err: error.message }, 'the external interface is not known'),
   })
   const timer = setTimeout(() => {
-    for (const reason of loop.notReady()) console.error(`weft: ${reason}`)
+    for (const { problem } of loop.checks()) if (problem) console.error(`weft: ${problem}`)
     finish(1)
   }, PATIENCE_MS)
   try {

@@ -127,14 +127,20 @@ export const flagRows: readonly FlagRow[] = [
     group: WEFT,
     flags: '--log-level <level>',
     default: 'info',
-    description: 'trace, debug, info, warn or error; SIGHUP turns debug on and off',
+    description: 'error, warn, info, debug or trace; SIGHUP turns debug on and off, SIGUSR1 says more, SIGUSR2 less',
+  },
+  {
+    group: WEFT,
+    flags: '--log-format <format>',
+    default: 'json',
+    description: 'json, or text for people',
   },
   {
     group: WEFT,
     flags: '--healthz-ip <address>',
     flannel: true,
     default: '0.0.0.0',
-    description: 'address of /healthz, /readyz and /metrics',
+    description: 'address of /healthz, /livez, /readyz and /metrics',
   },
   {
     group: WEFT,

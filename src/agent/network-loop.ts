@@ -18,6 +18,7 @@ import type { NetworkConfig } from '../config/config.ts'
 import type { NodeContext, NodeInfo } from '../model/cluster.ts'
 import type { Fragment } from '../model/kernel-state.ts'
 import type { Cidr } from '../net/cidr.ts'
+import type { Check } from '../status/checks.ts'
 import { Announcer } from './announcer.ts'
 import { Drain } from './drain.ts'
 import type { Detected } from './external-interface.ts'
@@ -103,16 +104,22 @@ export class NetworkLoop {
     this.#acquisition = new SubnetAcquisition({ source, previous, log, onChange: () => this.#schedule() })
   }
 
-  /** Why pods cannot be served now; empty when they can. */
-  notReady(): string[] {
-    const reasons: string[] = []
-    if (!this.#knowsPeers) reasons.push('the cluster has not been listed yet')
-    if (!this.#config) reasons.push(this.#lastGood.problem ?? 'there is no network configuration yet')
-    if (!this.#own) reasons.push(`the cluster has no node ${this.#options.nodeName}`)
-    else if (this.#own.podCidrs.length === 0) reasons.push('this node has no pod subnet yet')
-    if (!this.#detected) reasons.push('the external interface is not known')
-    if (reasons.length === 0 && !this.#serving) reasons.push('the kernel is not programmed yet')
-    return reasons
+  /** What has to be there before pods can be served, in the order in which it comes. */
+  checks(): Check[] {
+    const check = (name: string, ok: boolean, problem: string): Check => ({ name, problem: ok ? undefined : problem })
+    const [own, config] = [this.#own, this.#config]
+    const held = own && config ? partSubnets(own, config).inside : (own?.podCidrs ?? [])
+    const noLease = own?.podCidrs.length
+      ? `${own.podCidrs.join(', ')} is outside the network of net-conf.json`
+      : 'this node has no pod subnet yet'
+    return [
+      check('cluster', this.#knowsPeers, 'the cluster has not been listed yet'),
+      check('net-conf', config !== undefined, this.#lastGood.problem ?? 'there is no network configuration yet'),
+      check('node', own !== undefined, `the cluster has no node ${this.#options.nodeName}`),
+      check('lease', held.length > 0, noLease),
+      check('interface', this.#detected !== undefined, 'the external interface is not known'),
+      check('kernel', this.#serving, 'the kernel is not programmed yet'),
+    ]
   }
 
   /** When the view of the cluster was saved that this node works from, ISO 8601; undefined once the store has listed. */
@@ -142,6 +149,16 @@ export class NetworkLoop {
       settled: this.#planner.transition?.settled ?? false,
       mtuBytes: this.#planner.transition?.mtuBytes,
     }
+  }
+
+  /** How many peers are sent to by each path. */
+  peersByPath(): ReadonlyMap<string, number> {
+    const counts = new Map<string, number>()
+    for (const { path, direct } of this.#planner.modes.values()) {
+      const name = direct ? `${path} direct` : path
+      counts.set(name, (counts.get(name) ?? 0) + 1)
+    }
+    return counts
   }
 
   /** Other nodes: believed ones, and those that were refused. */

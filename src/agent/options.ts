@@ -5,6 +5,7 @@
 import { hostname } from 'node:os'
 import { ConfigError } from '../model/errors.ts'
 import { Ip } from '../net/ip.ts'
+import { type LogFormat, type LogLevel, logFormats, logLevels } from '../status/log-level.ts'
 import { envNames, flagName, flagRows } from './flags.ts'
 
 export interface AgentOptions {
@@ -22,7 +23,8 @@ export interface AgentOptions {
   readonly cniPlugin?: string
   readonly hostLocalDir?: string
   readonly dryRun: boolean
-  readonly logLevel: string
+  readonly logLevel: LogLevel
+  readonly logFormat: LogFormat
   readonly healthz: { readonly ip: string; readonly port: number }
   readonly interface: InterfaceOptions
   readonly masquerade: { readonly enabled: boolean; readonly fullyRandom: boolean }
@@ -78,17 +80,15 @@ export function parseOptions(given: FlagValues, env: Readonly<Record<string, str
       throw new ConfigError(`--${name}`, 'value', `${JSON.stringify(text(name))} is not a number in ${from}..${to}`)
     return number
   }
+  const oneOf = <T extends string>(name: string, values: readonly T[]): T => {
+    const found = values.find((each) => each === text(name))
+    if (found) return found
+    throw new ConfigError(`--${name}`, 'value', `${JSON.stringify(text(name))} is none of ${values.join(', ')}`)
+  }
   const runDir = text('run-dir')!
   const standard = runDir === '/run/weft'
   const etcdGiven = text('etcd-endpoints') !== undefined
   const netConfigFile = text('net-config') || text('net-config-path')
-  const logLevel = text('log-level')!
-  if (!['trace', 'debug', 'info', 'warn', 'error'].includes(logLevel))
-    throw new ConfigError(
-      '--log-level',
-      'value',
-      `${JSON.stringify(logLevel)} is none of trace, debug, info, warn, error`,
-    )
   return {
     nodeName: checkNodeName(text('node-name') || env.NODE_NAME || hostname().toLowerCase()),
     store: flag('kube-subnet-mgr', !etcdGiven) ? 'kubernetes' : 'etcd',
@@ -104,7 +104,8 @@ export function parseOptions(given: FlagValues, env: Readonly<Record<string, str
     ...present('cniPlugin', text('cni-plugin')),
     ...present('hostLocalDir', text('host-local-dir')),
     dryRun: flag('dry-run'),
-    logLevel,
+    logLevel: oneOf('log-level', logLevels),
+    logFormat: oneOf('log-format', logFormats),
     healthz: { ip: text('healthz-ip')!, port: integer('healthz-port', 0, 65535) },
     interface: {
       names: list('iface'),

@@ -2,12 +2,21 @@
  * The cluster source that the options ask for. etcd's is loaded only when it is.
  */
 import { CachedSource } from '../cluster/cache/cached-source.ts'
-import type { ClusterLog, ClusterSource } from '../cluster/cluster.ts'
-import { HttpClient } from '../cluster/http-client.ts'
+import type { ClusterLog, ClusterObserver, ClusterSource } from '../cluster/cluster.ts'
+import { HttpClient, type RequestObserver } from '../cluster/http-client.ts'
 import type { AgentOptions } from './options.ts'
 
+/** Counts what following the store costs. */
+export interface SourceObserver extends ClusterObserver {
+  readonly request: RequestObserver
+}
+
 /** Throws ConfigError for a kubeconfig or certificate that cannot be read. */
-export async function openSource(options: AgentOptions, log: ClusterLog): Promise<ClusterSource> {
+export async function openSource(
+  options: AgentOptions,
+  log: ClusterLog,
+  observer?: SourceObserver,
+): Promise<ClusterSource> {
   const { kubeconfig, kubeApiUrl, nodeName, annotationPrefix, netConfig, etcd } = options
   if (options.store === 'etcd') {
     const [{ EtcdClient }, { EtcdSource }] = await Promise.all([
@@ -15,20 +24,33 @@ export async function openSource(options: AgentOptions, log: ClusterLog): Promis
       import('../cluster/etcd/source.ts'),
     ])
     const { prefix, renewMarginMinutes } = etcd
-    return new EtcdSource({ client: new EtcdClient(etcd), prefix, nodeName, renewMarginMinutes, log })
+    const client = new EtcdClient({ ...etcd, ...(observer ? { observe: observer.request } : {}) })
+    return new EtcdSource({ client, prefix, nodeName, renewMarginMinutes, log, ...(observer ? { observer } : {}) })
   }
   const [{ inClusterConnection, readKubeconfig }, { KubernetesSource }] = await Promise.all([
     import('../cluster/kubernetes/kubeconfig.ts'),
     import('../cluster/kubernetes/source.ts'),
   ])
   const connection = kubeconfig ? readKubeconfig(kubeconfig, kubeApiUrl) : inClusterConnection()
-  return new KubernetesSource({ client: new HttpClient(connection), nodeName, annotationPrefix, netConfig, log })
+  const client = new HttpClient(connection, observer?.request)
+  return new KubernetesSource({
+    client,
+    nodeName,
+    annotationPrefix,
+    netConfig,
+    log,
+    ...(observer ? { observer } : {}),
+  })
 }
 
 /** The same with a memory: an agent that starts while the store is away works from what it knew of it before. */
-export async function openCachedSource(options: AgentOptions, log: ClusterLog): Promise<ClusterSource> {
+export async function openCachedSource(
+  options: AgentOptions,
+  log: ClusterLog,
+  observer: SourceObserver,
+): Promise<ClusterSource> {
   const { nodeName: node, stateDir } = options
-  const source = await openSource(options, log)
+  const source = await openSource(options, log, observer)
   return new CachedSource({
     source,
     file: `${stateDir}/cluster-view`,

@@ -19,6 +19,7 @@ export interface ApplyFailure {
 export interface ApplyReport {
   readonly ops: readonly KernelOp[]
   readonly failures: readonly ApplyFailure[]
+  readonly durationMs: number
 }
 
 export interface ApplierOptions {

@@ -85,6 +85,11 @@ export class Applier {
     })
   }
 
+  /** Objects that a pass has still to look at; those that failed wait elsewhere, see `failures`. */
+  get queued(): number {
+    return this.#dirty.size
+  }
+
   get counts(): ApplierCounts {
     return { ...this.#counts }
   }
@@ -216,6 +221,7 @@ export class Applier {
   }
 
   async #executeAll(ops: readonly KernelOp[]): Promise<void> {
+    const startedAt = performance.now()
     const failures: ApplyFailure[] = []
     const again: KernelOp[] = []
     for (let at = 0; at < ops.length; ) {
@@ -232,7 +238,7 @@ export class Applier {
     }
     this.#counts.opsDone += ops.length - failures.length
     this.#counts.opsFailed += failures.length
-    this.#options.onReport?.({ ops, failures })
+    this.#options.onReport?.({ ops, failures, durationMs: performance.now() - startedAt })
   }
 
   /** As Kernel.execute; a refused nft transaction is tried in halves, so that one bad rule does not keep the others out. */

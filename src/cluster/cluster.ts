@@ -86,6 +86,18 @@ export interface NodeReport {
   readonly message: string
 }
 
+/** Why every object was listed: for the first time, or because the store had forgotten the history since. */
+export type ListReason = 'first' | 'expired'
+
+/** Why a watch ended: the server's doing, silence for too long, history that is gone, or an error. */
+export type WatchEnd = 'ended' | 'silent' | 'expired' | 'failed'
+
+/** Counts what following a store costs; asked for nothing, and never a reason to act. */
+export interface ClusterObserver {
+  list(resource: string, reason: ListReason): void
+  watchEnd(resource: string, reason: WatchEnd): void
+}
+
 /** A structured log: the shape of pino's methods. */
 export interface ClusterLog {
   debug(fields: object, message: string): void

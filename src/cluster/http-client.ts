@@ -63,14 +63,19 @@ export interface HttpRequest {
   readonly signal?: AbortSignal
 }
 
+/** Told of every request: status undefined when no answer came. `seconds` is the time to the answer's head. */
+export type RequestObserver = (method: string, host: string, status: number | undefined, seconds: number) => void
+
 export class HttpClient {
   readonly #endpoint: Endpoint
+  readonly #observe: RequestObserver
   readonly #base: URL
   #agent: HttpAgent | HttpsAgent | undefined
   #agentFor: Credentials | undefined
 
-  constructor(endpoint: Endpoint) {
+  constructor(endpoint: Endpoint, observe: RequestObserver = () => {}) {
     this.#endpoint = endpoint
+    this.#observe = observe
     this.#base = new URL(endpoint.server)
   }
 
@@ -130,7 +135,11 @@ export class HttpClient {
     const body = request.body === undefined ? undefined : JSON.stringify(request.body)
     const signals = [request.signal, timeout].filter((signal) => signal !== undefined)
     const open = url.protocol === 'https:' ? httpsRequest : httpRequest
+    const startedAt = performance.now()
+    const seen = (status: number | undefined) =>
+      this.#observe(request.method, url.host, status, (performance.now() - startedAt) / 1000)
     return new Promise((resolve, reject) => {
+      let answered = false
       const outgoing = open(
         url,
         {
@@ -149,10 +158,17 @@ export class HttpClient {
                 }),
           },
         },
-        resolve,
+        (response) => {
+          answered = true
+          seen(response.statusCode)
+          resolve(response)
+        },
       )
       outgoing.on('socket', (socket) => socket.setKeepAlive(true, KEEPALIVE_MS))
-      outgoing.on('error', reject)
+      outgoing.on('error', (error) => {
+        if (!answered && !request.signal?.aborted) seen(undefined)
+        reject(error)
+      })
       outgoing.end(body)
     })
   }

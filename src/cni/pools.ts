@@ -4,7 +4,7 @@
  */
 import { existsSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
-import { RangeFullError, RangeSetAllocator } from '../ipam/allocator.ts'
+import { RangeFullError, RangeSetAllocator, type RangeUsage } from '../ipam/allocator.ts'
 import { type RangeSet, rangeOf } from '../ipam/range.ts'
 import type { Ip } from '../net/ip.ts'
 import { CniCode, CniError } from './error.ts'
@@ -98,6 +98,13 @@ export class Pools {
       if (!(cause instanceof RangeFullError)) throw cause
       throw new CniError(CniCode.noAddress, cause.message, '', { cause })
     }
+  }
+
+  /** How full every range is, the node's own first. */
+  usage(): RangeUsage[] {
+    const own = this.#pools.get(nodePool)
+    const others = [...this.#pools.values()].filter((pool) => pool !== own)
+    return [...(own ? [own] : []), ...others].flatMap(({ allocators }) => allocators.flatMap((each) => each.usage()))
   }
 
   release(name: string, addresses: readonly HeldAddress[]): void {

@@ -11,6 +11,7 @@
  */
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
+import type { RangeUsage } from '../ipam/allocator.ts'
 import { Attacher } from './attacher.ts'
 import { attachmentFragment } from './attachment-fragment.ts'
 import { BridgeWatch } from './bridge-watch.ts'
@@ -30,6 +31,7 @@ export class CniServer {
   readonly #options: CniServerOptions
   readonly #journal: Journal
   readonly #attacher: Attacher
+  readonly #pools: Pools
   readonly #socket: CniSocket
   /** The last request of each container under way. */
   readonly #turns = new Map<string, Promise<unknown>>()
@@ -45,8 +47,8 @@ export class CniServer {
     this.#options = options
     const stateDir = options.stateDir ?? join(options.runDir, 'cni')
     this.#journal = Journal.open(join(stateDir, 'journal'), readBootId())
-    const pools = new Pools(this.#journal, options.hostLocalDir)
-    this.#attacher = new Attacher({ ...options, journal: this.#journal, pools })
+    this.#pools = new Pools(this.#journal, options.hostLocalDir)
+    this.#attacher = new Attacher({ ...options, journal: this.#journal, pools: this.#pools })
     this.#socket = new CniSocket(join(options.runDir, 'cni.sock'), (body) => this.#answer(body))
   }
 
@@ -67,6 +69,16 @@ export class CniServer {
     )
     await this.#socket.listen()
     return report
+  }
+
+  /** How full each range of addresses is, the node's own first. */
+  usage(): RangeUsage[] {
+    return this.#pools.usage()
+  }
+
+  /** True while the plugin finds somebody to ask. */
+  get isListening(): boolean {
+    return this.#socket.isListening
   }
 
   /** The node's network is known, or has changed. Attachments keep what they have; the bridge is made ready. */

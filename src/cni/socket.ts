@@ -6,7 +6,7 @@
  *
  * Sources: native/cni (the other end).
  */
-import { chmodSync, mkdirSync, renameSync, rmSync } from 'node:fs'
+import { chmodSync, existsSync, mkdirSync, renameSync, rmSync } from 'node:fs'
 import { createConnection, createServer, type Server, type Socket } from 'node:net'
 import { dirname, join } from 'node:path'
 
@@ -96,6 +96,11 @@ export class CniSocket {
     } finally {
       rmSync(room, { recursive: true, force: true })
     }
+  }
+
+  /** False as well when somebody has removed the socket's file. */
+  get isListening(): boolean {
+    return this.#server.listening && existsSync(this.path)
   }
 
   /** Takes no more requests; settles when those under way are answered. */

@@ -19,6 +19,8 @@ const maxBitmapAddresses = 1 << 20
 /** Addresses of one range by their distance from its first. */
 interface Taken {
   readonly size: bigint
+  /** How many are taken. */
+  readonly count: number
   add(offset: bigint): void
   remove(offset: bigint): void
   has(offset: bigint): boolean
@@ -28,6 +30,7 @@ interface Taken {
 
 class Bitmap implements Taken {
   readonly size: bigint
+  count = 0
   readonly #words: Uint32Array
 
   constructor(size: number) {
@@ -36,10 +39,12 @@ class Bitmap implements Taken {
   }
 
   add(offset: bigint): void {
+    if (!this.has(offset)) this.count++
     this.#words[Number(offset) >>> 5]! |= 1 << (Number(offset) & 31)
   }
 
   remove(offset: bigint): void {
+    if (this.has(offset)) this.count--
     this.#words[Number(offset) >>> 5]! &= ~(1 << (Number(offset) & 31))
   }
 
@@ -67,6 +72,10 @@ class Sparse implements Taken {
     this.size = size
   }
 
+  get count(): number {
+    return this.#taken.size
+  }
+
   add(offset: bigint): void {
     this.#taken.add(offset)
   }
@@ -84,6 +93,13 @@ class Sparse implements Taken {
     while (at < to && this.#taken.has(at)) at++
     return at < to ? at : undefined
   }
+}
+
+/** Addresses of one range, its gateway left out. */
+export interface RangeUsage {
+  readonly range: Range
+  readonly taken: number
+  readonly free: bigint
 }
 
 export class RangeSetAllocator {
@@ -116,6 +132,16 @@ export class RangeSetAllocator {
   /** The range that holds an address. */
   rangeOf(ip: Ip): Range | undefined {
     return this.ranges.find((range) => rangeHolds(range, ip))
+  }
+
+  /** How full each range is. A gateway inside the range is nobody's and counted as neither. */
+  usage(): RangeUsage[] {
+    return this.ranges.map((range, index) => {
+      const { size, count } = this.#taken[index]!
+      const gateways = this.ranges.filter(({ gateway }) => rangeHolds(range, gateway))
+      const distinct = new Set(gateways.map(({ gateway }) => `${gateway}`)).size
+      return { range, taken: count - distinct, free: size - BigInt(count) }
+    })
   }
 
   isTaken(ip: Ip): boolean {

@@ -49,8 +49,8 @@ for (const [name, backend, path] of [
 
 test('the metrics show what the rules and the tunnel count', async () => {
   const { body } = await cluster.ask(n1, '/metrics')
-  assert.match(body, /^weft_rule_packets\{counter="forged-tunnel-source"\} 0$/m)
-  assert.match(body, /^weft_tunnel_counter\{device="flannel0",counter="/m)
+  assert.match(body, /^weft_forged_packets_total\{check="tunnel-source"\} 0$/m)
+  assert.match(body, /^weft_tunnel_packets_total\{device="flannel0",direction="sent"\} [1-9]/m)
   assert.match(body, /^weft_peers\{state="believed"\} 1$/m)
 })
 

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { existsSync, readFileSync } from 'node:fs'
+import { existsSync, readFileSync, renameSync } from 'node:fs'
 import { after, before, test } from 'node:test'
 import { AgentCluster, type TestNode, type TestPod } from './agent-cluster.ts'
 
@@ -85,24 +85,69 @@ test('a bad configuration changes nothing and is said on the Node', async () => 
   await cluster.putNetConfig(netConfig({ Type: 'vxlan' }))
 })
 
-test('health and metrics by TCP; the state only by the socket; the log level by PUT and SIGHUP', async () => {
+test('health and metrics by TCP; the state and the log level only by the socket', async () => {
   const get = (path: string) =>
-    n1.namespace.run(`curl -s --noproxy '*' -w ' %{http_code}' http://127.0.0.1:9099${path}`)
+    n1.namespace.run(`curl -s --noproxy '*' -w ' %{http_code}' 'http://127.0.0.1:9099${path}'`)
   assert.match(get('/healthz'), /^ok\s+200$/)
+  assert.match(get('/livez/event-loop'), /^ok\s+200$/)
   assert.match(get('/readyz'), /^ok\s+200$/)
-  assert.match(get('/metrics'), /^weft_kernel_ops_total \d+$/m)
-  assert.match(get('/state'), / 404$/)
-  const put = (level: string) =>
-    n1.namespace.run(
-      `curl -s --noproxy '*' --unix-socket ${n1.folder}/run/agent.sock -X PUT -d ${level} http://agent/loglevel`,
-    )
-  assert.equal(put('debug'), 'debug\n')
-  assert.equal(put('loud'), 'trace, debug, info, warn or error\n')
-  assert.equal(put('info'), 'info\n')
-  cluster.signal(n1, 'SIGHUP')
-  await cluster.until('SIGHUP is heard', () =>
-    /"msg":"log level changed"/.test(cluster.log(n1)) ? undefined : 'not yet',
-  )
+  const names = ['cluster', 'net-conf', 'node', 'lease', 'interface', 'kernel', 'cni-socket', 'conflist']
+  assert.equal(get('/readyz?verbose'), `${names.map((name) => `[+]${name} ok\n`).join('')}readyz check passed\n 200`)
+  const metrics = get('/metrics')
+  assert.match(metrics, /^weft_apply_operations_total\{kind="route",verb="add"\} [1-9]/m)
+  assert.match(metrics, /^weft_peers_by_path\{path="vxlan\/1\/8472"\} 1$/m)
+  assert.match(metrics, /^weft_ipam_addresses_in_use\{range="10.244.1.0\/24"\} 1$/m)
+  assert.match(metrics, /^weft_ipam_addresses_free\{range="10.244.1.0\/24"\} 252$/m)
+  assert.match(metrics, /^weft_cni_operations_total\{operation="ADD",code="0"\} 1$/m)
+  assert.match(metrics, /^weft_cni_operation_duration_seconds_count\{operation="ADD",result="success"\} 1$/m)
+  assert.match(metrics, /^rest_client_requests_total\{code="200",method="GET",host="172.30.0.1:6443"\} [1-9]/m)
+  assert.match(metrics, /^weft_cluster_lists_total\{resource="nodes",reason="first"\} 1$/m)
+  assert.match(metrics, /^weft_config_errors_total 1$/m)
+  assert.match(metrics, /^weft_drift_healed_total [1-9]/m)
+  assert.match(metrics, /^kubernetes_healthcheck\{name="conflist",type="readyz"\} 1$/m)
+  assert.match(metrics, /^felix_resync_state 3$/m)
+  for (const path of ['/state', '/loglevel', '/debug/flags/v']) assert.match(get(path), / 404$/)
+})
+
+test('a readiness check fails by name when what it looks at is gone', async () => {
+  const conflist = `${n1.folder}/cni-conf/10-weft.conflist`
+  renameSync(conflist, `${conflist}.away`)
+  const failed = await cluster.ask(n1, '/readyz')
+  assert.equal(failed.status, 503)
+  assert.match(failed.body, /^\[-\]conflist failed: there is no .*10-weft\.conflist$/m)
+  assert.match(failed.body, /^\[\+\]lease ok$/m)
+  assert.equal((await cluster.ask(n1, '/readyz?exclude=conflist')).status, 200)
+  assert.equal((await cluster.ask(n1, '/readyz/conflist')).status, 503)
+  assert.equal((await cluster.ask(n1, '/readyz/nothing')).status, 404)
+  renameSync(`${conflist}.away`, conflist)
+  assert.equal((await cluster.ask(n1, '/readyz')).body, 'ok\n')
+})
+
+test('the log level by command, socket and signal', async () => {
+  const socket = `${n1.folder}/run/agent.sock`
+  const put = (path: string, text: string) =>
+    n1.namespace.run(`curl -s --noproxy '*' --unix-socket ${socket} -X PUT -d '${text}' http://agent${path}`)
+  assert.equal(put('/loglevel', 'debug'), 'debug\n')
+  assert.equal(put('/loglevel', 'loud'), 'the levels are error, warn, info, debug, trace\n')
+  assert.equal((await cluster.ask(n1, '/debug/flags/v')).body, '4\n')
+  assert.equal(put('/debug/flags/v', '6'), 'verbosity 6: the log level is trace\n')
+  assert.equal(put('/debug/flags/v', 'many'), 'a verbosity is a number from 0 to 999\n')
+  const command = (level: string) =>
+    n1.namespace.run(`${process.execPath} --import tsx bin/weft.ts agent log-level --run-dir ${n1.folder}/run ${level}`)
+  assert.equal(command('info'), 'info\n')
+  assert.equal(command(''), 'info\n')
+  const becomes = async (signal: NodeJS.Signals, level: string) => {
+    cluster.signal(n1, signal)
+    await cluster.until(`${signal} is heard`, async () => {
+      const { body } = await cluster.ask(n1, '/loglevel')
+      return body === `${level}\n` ? undefined : body
+    })
+  }
+  await becomes('SIGHUP', 'debug')
+  await becomes('SIGUSR1', 'trace')
+  await becomes('SIGUSR2', 'debug')
+  await becomes('SIGHUP', 'info')
+  assert.match(cluster.log(n1), /"now":"trace","msg":"log level changed"/)
 })
 
 test('a second agent in the same place is refused, naming the first', async () => {

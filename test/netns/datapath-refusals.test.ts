@@ -77,11 +77,11 @@ async function forge(series: string): Promise<void> {
 
 test('udp: inner sources that are not the sender’s are dropped and counted, in both families', async () => {
   await settledOn('udp/8285')
-  await forge('weft_tunnel_counter{device="flannel0",counter="dropped-forged-source"}')
+  await forge('weft_tunnel_dropped_packets_total{device="flannel0",reason="forged-source"}')
 })
 
 test('udp: datagrams from no node are dropped and counted before the tunnel sees them', async () => {
-  const series = 'weft_rule_packets{counter="forged-tunnel-source"}'
+  const series = 'weft_forged_packets_total{check="tunnel-source"}'
   const start = await metric(series)
   cluster.fabric.run('echo x | socat -u - UDP4:172.30.0.11:8285; echo x | socat -u - UDP6:[fd00:172:30::11]:8285')
   await cluster.until('both are counted', async () => {
@@ -93,7 +93,7 @@ test('udp: datagrams from no node are dropped and counted before the tunnel sees
 test('vxlan: inner sources that are not the sender’s are dropped and counted, in both families', async () => {
   await cluster.putNetConfig(netConfig({ Type: 'vxlan' }))
   await settledOn('vxlan/1/8472')
-  await forge('weft_rule_packets{counter="forged-inner-source"}')
+  await forge('weft_forged_packets_total{check="inner-source"}')
 })
 
 test('host-gw: a peer behind a router gets no route, and an Event on its Node says why', async () => {

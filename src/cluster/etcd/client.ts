@@ -6,7 +6,7 @@
  */
 import { readFileSync } from 'node:fs'
 import { ConfigError } from '../../model/errors.ts'
-import { HttpClient, HttpError } from '../http-client.ts'
+import { HttpClient, HttpError, type RequestObserver } from '../http-client.ts'
 
 export interface EtcdClientOptions {
   readonly endpoints: readonly string[]
@@ -15,6 +15,7 @@ export interface EtcdClientOptions {
   readonly keyFile?: string
   readonly username?: string
   readonly password?: string
+  readonly observe?: RequestObserver
 }
 
 export interface KeyValue {
@@ -61,16 +62,19 @@ export class EtcdClient {
     const key = readPem('--etcd-keyfile', options.keyFile)
     this.#clients = options.endpoints.map(
       (server) =>
-        new HttpClient({
-          server: server.replace(/\/+$/, ''),
-          ...(ca === undefined ? {} : { ca }),
-          insecure: false,
-          credentials: async () => ({
-            ...(certificate === undefined ? {} : { certificate }),
-            ...(key === undefined ? {} : { key }),
-            ...(this.#token === undefined ? {} : { authorization: this.#token }),
-          }),
-        }),
+        new HttpClient(
+          {
+            server: server.replace(/\/+$/, ''),
+            ...(ca === undefined ? {} : { ca }),
+            insecure: false,
+            credentials: async () => ({
+              ...(certificate === undefined ? {} : { certificate }),
+              ...(key === undefined ? {} : { key }),
+              ...(this.#token === undefined ? {} : { authorization: this.#token }),
+            }),
+          },
+          options.observe,
+        ),
     )
   }
 

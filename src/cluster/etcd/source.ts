@@ -17,6 +17,7 @@ import type {
   ClusterEvent,
   ClusterListener,
   ClusterLog,
+  ClusterObserver,
   ClusterSource,
   NodeReport,
   SubnetRange,
@@ -34,6 +35,7 @@ export interface EtcdSourceOptions {
   /** Renewed when less than this is left of a lease. */
   readonly renewMarginMinutes: number
   readonly log: ClusterLog
+  readonly observer?: ClusterObserver
   readonly backoff?: BackoffOptions
   /** Seconds that a lease lives; flannel's day when left out. */
   readonly leaseSeconds?: number
@@ -41,6 +43,8 @@ export interface EtcdSourceOptions {
   readonly renewCheckMs?: number
 }
 
+/** How the store's one watch is called where watches are counted. */
+const RESOURCE = 'keys'
 const LEASE_SECONDS = 24 * 3600
 const RENEW_CHECK_MS = 60_000
 /** Free subnets to choose from by chance, so that nodes that start together seldom want the same. */
@@ -222,8 +226,11 @@ export class EtcdSource implements ClusterSource {
       try {
         if (this.#revision === undefined) await this.#list()
         await this.#watch()
+        this.#options.observer?.watchEnd(RESOURCE, 'ended')
       } catch (error) {
         if (signal.aborted) return
+        const watched = this.#revision !== undefined
+        if (watched) this.#options.observer?.watchEnd(RESOURCE, error instanceof CompactedError ? 'expired' : 'failed')
         if (error instanceof CompactedError) {
           this.#revision = undefined
           continue
@@ -242,6 +249,7 @@ export class EtcdSource implements ClusterSource {
     for (const pair of pairs) this.#onPut(pair)
     for (const key of [...this.#held.keys()]) if (!seen.has(key)) this.#onDelete(key)
     this.#revision = revision
+    this.#options.observer?.list(RESOURCE, this.#synced ? 'expired' : 'first')
     if (this.#synced) return
     this.#synced = true
     this.#tell({ type: 'synced' })

@@ -12,6 +12,7 @@
  * Sources: Kubernetes API Concepts: "Retrieving large results sets in chunks", "Watch bookmarks", "410 Gone responses".
  */
 import { Backoff, type BackoffOptions, sleep } from '../backoff.ts'
+import type { ClusterObserver } from '../cluster.ts'
 import { type HttpClient, HttpError } from '../http-client.ts'
 
 /** The part of an object that every projector may rely on. Strangers wrote the rest. */
@@ -34,6 +35,8 @@ export interface InformerOptions<T> {
   onListed(first: boolean): void
   /** Called on changes of state: with the error when requests begin to fail, without when they work again. */
   onConnection(problem: Error | undefined): void
+  /** Counts lists and watches under this informer's resource: the last part of its path. */
+  readonly observer?: ClusterObserver
   readonly pageSize?: number
   /** How long one watch may last, in seconds; the server ends it, and if it does not, we do, a little later. */
   readonly watchSeconds?: number
@@ -56,6 +59,7 @@ export class Informer<T> {
   readonly #held = new Map<string, Held<T>>()
   readonly #abort = new AbortController()
   readonly #backoff: Backoff
+  readonly #resource: string
   #version: string | undefined
   #listedOnce = false
   #failing = false
@@ -64,6 +68,7 @@ export class Informer<T> {
   constructor(options: InformerOptions<T>) {
     this.#options = options
     this.#backoff = new Backoff(options.backoff)
+    this.#resource = options.path.split('/').at(-1)!
   }
 
   /** Begins; once. */
@@ -144,11 +149,12 @@ export class Informer<T> {
     this.#version = version ?? ''
     const first = !this.#listedOnce
     this.#listedOnce = true
+    this.#options.observer?.list(this.#resource, first ? 'first' : 'expired')
     this.#options.onListed(first)
   }
 
   async #watch(): Promise<void> {
-    const { client, watchSeconds = WATCH_SECONDS, watchGraceMilliseconds = WATCH_GRACE_MS } = this.#options
+    const { client, observer, watchSeconds = WATCH_SECONDS, watchGraceMilliseconds = WATCH_GRACE_MS } = this.#options
     const timeoutSeconds = Math.ceil(watchSeconds * (1 + Math.random()) * 0.5)
     const ownEnd = AbortSignal.timeout(timeoutSeconds * 1000 + watchGraceMilliseconds)
     const signal = AbortSignal.any([this.#abort.signal, ownEnd])
@@ -165,7 +171,10 @@ export class Informer<T> {
         (line) => this.#take(JSON.parse(line) as { type?: string; object?: RawObject }),
         () => this.#succeed(),
       )
+      observer?.watchEnd(this.#resource, 'ended')
     } catch (error) {
+      if (!this.#abort.signal.aborted)
+        observer?.watchEnd(this.#resource, ownEnd.aborted ? 'silent' : isExpired(error) ? 'expired' : 'failed')
       if (!ownEnd.aborted) throw error
     }
     // A server that ends each watch at once must not be asked in a tight loop.

@@ -8,7 +8,15 @@
  */
 import { hostname } from 'node:os'
 import { Backoff, sleep } from '../backoff.ts'
-import type { Announcement, ClusterEvent, ClusterListener, ClusterLog, ClusterSource, NodeReport } from '../cluster.ts'
+import type {
+  Announcement,
+  ClusterEvent,
+  ClusterListener,
+  ClusterLog,
+  ClusterObserver,
+  ClusterSource,
+  NodeReport,
+} from '../cluster.ts'
 import { type HttpClient, HttpError } from '../http-client.ts'
 import { NetConfigFile } from '../net-config-file.ts'
 import { ReportLimiter } from '../report-limiter.ts'
@@ -22,6 +30,7 @@ export interface KubernetesSourceOptions {
   /** Where net-conf.json is: a file, or the key `net-conf.json` of a ConfigMap. */
   readonly netConfig: { readonly file: string } | { readonly namespace: string; readonly name: string }
   readonly log: ClusterLog
+  readonly observer?: ClusterObserver
   /** For tests: shorter pages, watches and waits. */
   readonly tuning?: Pick<InformerOptions<unknown>, 'pageSize' | 'watchSeconds' | 'backoff'>
 }
@@ -156,9 +165,10 @@ export class KubernetesSource implements ClusterSource {
   }
 
   #watchNodes(): void {
-    const { client, annotationPrefix, nodeName, tuning } = this.#options
+    const { client, annotationPrefix, nodeName, tuning, observer } = this.#options
     this.#nodes = new Informer<ProjectedNode>({
       client,
+      ...(observer ? { observer } : {}),
       path: '/api/v1/nodes',
       ...tuning,
       project: (object) => projectNode(object, annotationPrefix),
@@ -177,7 +187,7 @@ export class KubernetesSource implements ClusterSource {
   }
 
   #watchNetwork(): void {
-    const { client, netConfig, tuning } = this.#options
+    const { client, netConfig, tuning, observer } = this.#options
     if ('file' in netConfig) {
       this.#file = new NetConfigFile(netConfig.file, (text) => {
         this.#tell({ type: 'network', text, object: netConfig.file })
@@ -190,6 +200,7 @@ export class KubernetesSource implements ClusterSource {
     const tell = (text: string | undefined) => this.#tell({ type: 'network', text, object })
     this.#network = new Informer<{ text: string | undefined }>({
       client,
+      ...(observer ? { observer } : {}),
       path: `/api/v1/namespaces/${encodeURIComponent(netConfig.namespace)}/configmaps`,
       fieldSelector: `metadata.name=${netConfig.name}`,
       ...tuning,
