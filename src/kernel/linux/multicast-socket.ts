@@ -8,6 +8,7 @@
 import { createSocket, type Socket } from 'node:dgram'
 import * as nl from '../../wire/netlink/constants.gen.ts'
 import { kernelError } from '../errno.ts'
+import { countOverrun } from './netlink-counts.ts'
 import { type DescribeMessage, nlDebug } from './netlink-debug.ts'
 import { setReceiveBuffer } from './netlink-socket.ts'
 import * as syscalls from './syscalls.ts'
@@ -52,6 +53,7 @@ export class MulticastSocket {
   }
 
   #lost(): void {
+    countOverrun()
     if (!this.#closed) this.#listener.lost()
   }
 
