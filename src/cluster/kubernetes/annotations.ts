@@ -36,6 +36,7 @@ const leaseKeys = [
   'public-ipv6-overwrite',
 ] as const
 type LeaseKey = (typeof leaseKeys)[number]
+const announced: readonly LeaseKey[] = leaseKeys.slice(0, leaseKeys.indexOf('node-public-ip'))
 
 /** All that is kept of a Node object. */
 export interface ProjectedNode {
@@ -203,6 +204,12 @@ export function formatAnnouncement(announcement: Announcement): Record<string, s
     [STATUS_ANNOTATION]: JSON.stringify(weft),
   }
 }
+
+/** Every key that an agent may have announced by; an administrator's wishes are not among them. */
+export const announcedKeys = (prefix: string): readonly string[] => [
+  ...announced.map((key) => annotationKey(prefix, key)),
+  STATUS_ANNOTATION,
+]
 
 /** The same under the names that the Node object has them by. */
 export const annotationsByKey = (short: Record<string, string | null>, prefix: string): Record<string, string | null> =>

@@ -27,6 +27,8 @@ export interface InformerOptions<T> {
   readonly path: string
   /** `metadata.name=…` when not everything is wanted. */
   readonly fieldSelector?: string
+  /** `app=weft,tier!=edge`; as `fieldSelector`, told by the server. */
+  readonly labelSelector?: string
   /** Keeps what is needed; must be plain data (compared as JSON). */
   project(object: RawObject): T
   onSet(name: string, value: T): void
@@ -119,8 +121,9 @@ export class Informer<T> {
   }
 
   #query(extra: Record<string, string>): string {
-    const { path, fieldSelector } = this.#options
-    return `${path}?${new URLSearchParams({ ...(fieldSelector ? { fieldSelector } : {}), ...extra })}`
+    const { path, fieldSelector, labelSelector } = this.#options
+    const selectors = { ...(fieldSelector ? { fieldSelector } : {}), ...(labelSelector ? { labelSelector } : {}) }
+    return `${path}?${new URLSearchParams({ ...selectors, ...extra })}`
   }
 
   async #list(): Promise<void> {

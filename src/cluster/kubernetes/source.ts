@@ -6,7 +6,6 @@
  * Sources: flannel Documentation/kubernetes.md and kube-flannel.yml (names and the role); Kubernetes API reference: Node,
  * NodeCondition, core/v1 Event.
  */
-import { hostname } from 'node:os'
 import { Backoff, sleep } from '../backoff.ts'
 import type {
   Announcement,
@@ -19,9 +18,9 @@ import type {
 } from '../cluster.ts'
 import { type HttpClient, HttpError } from '../http-client.ts'
 import { NetConfigFile } from '../net-config-file.ts'
-import { ReportLimiter } from '../report-limiter.ts'
 import { annotationsByKey, formatAnnouncement, type ProjectedNode, parseNode, projectNode } from './annotations.ts'
 import { Informer, type InformerOptions, type RawObject } from './informer.ts'
+import { NodeEvents } from './node-events.ts'
 
 export interface KubernetesSourceOptions {
   readonly client: HttpClient
@@ -41,7 +40,7 @@ const MAX_NET_CONFIG = 1 << 20
 export class KubernetesSource implements ClusterSource {
   readonly #options: KubernetesSourceOptions
   readonly #abort = new AbortController()
-  readonly #limiter = new ReportLimiter()
+  readonly #events: NodeEvents
   #listener: ClusterListener = () => {}
   #nodes: Informer<ProjectedNode> | undefined
   #network: Informer<{ text: string | undefined }> | undefined
@@ -50,10 +49,11 @@ export class KubernetesSource implements ClusterSource {
   readonly #failing = new Set<string>()
   /** Annotations of this node as last seen, to write only what differs. */
   #own: ProjectedNode | undefined
-  #eventsRefused = false
 
   constructor(options: KubernetesSourceOptions) {
     this.#options = options
+    const { client, log, nodeName: host } = options
+    this.#events = new NodeEvents({ client, log, component: 'weft', host, signal: this.#abort.signal })
   }
 
   start(listener: ClusterListener): void {
@@ -89,39 +89,7 @@ export class KubernetesSource implements ClusterSource {
   }
 
   report(report: NodeReport): void {
-    if (this.#eventsRefused || !this.#limiter.admit(report)) return
-    const now = `${new Date().toISOString().slice(0, 19)}Z`
-    const involvedObject = {
-      kind: 'Node',
-      apiVersion: 'v1',
-      name: report.node,
-      ...(report.uid ? { uid: report.uid } : {}),
-    }
-    const event = {
-      apiVersion: 'v1',
-      kind: 'Event',
-      metadata: { generateName: `${report.node.slice(0, 200)}.`, namespace: 'default' },
-      involvedObject,
-      type: report.severity,
-      reason: report.reason,
-      message: report.message.slice(0, 1024),
-      source: { component: 'weft', host: this.#options.nodeName },
-      reportingComponent: 'weft',
-      reportingInstance: hostname(),
-      firstTimestamp: now,
-      lastTimestamp: now,
-      count: 1,
-    }
-    const { client, log } = this.#options
-    client
-      .request({ method: 'POST', path: '/api/v1/namespaces/default/events', body: event, signal: this.#abort.signal })
-      .catch((error: Error) => {
-        if (this.#abort.signal.aborted) return
-        if (error instanceof HttpError && error.status === 403) {
-          this.#eventsRefused = true
-          log.warn({ err: error.message }, 'may not create Events: reports about nodes stay in this log')
-        } else log.debug({ err: error.message, node: report.node }, 'an Event could not be written')
-      })
+    this.#events.report(report)
   }
 
   reconnect(): void {
