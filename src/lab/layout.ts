@@ -24,6 +24,10 @@ export interface LabSpec {
   readonly nodes: readonly NodeSpec[]
   /** Loopback port of the API server, chosen once, so that a kubeconfig stays right over restarts. */
   readonly apiPort?: number
+  /** Kubernetes' own programs instead of the lab's lite ones. */
+  readonly kubernetes?: boolean
+  /** False when kube-controller-manager is to leave pod CIDRs to somebody else. */
+  readonly allocateNodeCidrs?: boolean
 }
 
 export interface NodeSpec {

@@ -8,6 +8,7 @@ import { dirname, resolve } from 'node:path'
 import { askControl, NotRunning } from './control.ts'
 import type { LabStatus } from './daemon-commands.ts'
 import { ANOTHER_DAEMON } from './daemon-main.ts'
+import { removeCgroups } from './kubernetes/machine.ts'
 import { type LabSpec, labPaths, labRoots, projectRoot } from './layout.ts'
 import { endProcesses, findLabProcesses, LAB_VARIABLE, readTail } from './process.ts'
 import { writeSpec } from './spec.ts'
@@ -84,6 +85,7 @@ export async function removeLab(lab: string): Promise<Removal> {
   }
   const namespaces = listNetns(lab).length
   deleteNamespaces(lab)
+  await removeCgroups(lab)
   for (const folder of [paths.run, paths.store]) rmSync(folder, { recursive: true, force: true })
   for (const folder of [labRoots.run, dirname(labRoots.run), labRoots.store, dirname(labRoots.store)])
     removeEmpty(folder)
