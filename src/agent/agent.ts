@@ -19,7 +19,8 @@ import { openLinuxKernel } from '../kernel/linux/linux-kernel.ts'
 import { useTunnelDirectory } from '../kernel/linux/tunnel-client.ts'
 import type { Check } from '../status/checks.ts'
 import { EventLoopWatch } from '../status/event-loop.ts'
-import { levelToggle, openLog, setLogLevel, stepLogLevel } from '../status/log.ts'
+import { openLog, setLogLevel } from '../status/log.ts'
+import { listenToLogSignals } from '../status/log-signals.ts'
 import { StatusServer } from '../status/status-server.ts'
 import { readMetrics } from './metric-readings.ts'
 import { AgentMetrics } from './metrics.ts'
@@ -53,7 +54,7 @@ export async function runAgent(options: AgentOptions, version: string): Promise<
     watchEnd: (...seen) => metrics.countWatchEnd(...seen),
   })
   const agent = new Agent(options, log, metrics, source)
-  const stopListening = listenToSignals(log)
+  const stopListening = listenToLogSignals(log)
   process.on('uncaughtException', (error) => {
     log.fatal({ err: error }, 'the agent fails; what is programmed stays')
     process.exit(70)
@@ -69,19 +70,6 @@ export async function runAgent(options: AgentOptions, version: string): Promise<
     stopListening()
     await agent.close()
     lock.release()
-  }
-}
-
-/** Signals that change the log level; returns what ends that. (Without a listener SIGUSR1 would start Node's debugger.) */
-function listenToSignals(log: Logger): () => void {
-  const signals = [
-    ['SIGHUP', levelToggle(log)],
-    ['SIGUSR1', () => stepLogLevel(log, 1)],
-    ['SIGUSR2', () => stepLogLevel(log, -1)],
-  ] as const
-  for (const [signal, change] of signals) process.on(signal, change)
-  return () => {
-    for (const [signal, change] of signals) process.off(signal, change)
   }
 }
 

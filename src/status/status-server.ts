@@ -1,6 +1,6 @@
 /**
- * The HTTP face of a long-running program: liveness, readiness, metrics, its state and its log level. Always on a socket
- * that root alone may open; on TCP only what may be seen by anybody.
+ * The HTTP face of a long-running program: liveness, readiness, metrics, its state and its log level. On a socket that
+ * root alone may open; on TCP only what may be seen by anybody.
  *
  *   GET /healthz, /livez   200 while the event loop turns        ?verbose, ?exclude=NAME, and /readyz/NAME for one check:
  *   GET /readyz            200 when it can do its work, else 503       as Kubernetes' components have them
@@ -15,7 +15,8 @@ import { answerChecks, type Check } from './checks.ts'
 import { isLogLevel, levelOfVerbosity, logLevels, verbosityOf } from './log-level.ts'
 
 export interface StatusOptions {
-  readonly socketPath: string
+  /** Left out: there is none, and what is asked by it alone cannot be asked. */
+  readonly socketPath?: string
   /** No TCP when the port is 0. */
   readonly tcp: { readonly ip: string; readonly port: number }
   live(): readonly Check[]
@@ -51,9 +52,11 @@ export class StatusServer {
   /** Rejects when an address cannot be listened on. */
   async listen(): Promise<void> {
     const { socketPath, tcp } = this.#options
-    rmSync(socketPath, { force: true })
-    await this.#listen(true, { path: socketPath })
-    chmodSync(socketPath, 0o600)
+    if (socketPath !== undefined) {
+      rmSync(socketPath, { force: true })
+      await this.#listen(true, { path: socketPath })
+      chmodSync(socketPath, 0o600)
+    }
     if (tcp.port > 0) await this.#listen(false, { host: tcp.ip, port: tcp.port })
   }
 
@@ -62,7 +65,7 @@ export class StatusServer {
       server.close()
       server.closeAllConnections()
     }
-    rmSync(this.#options.socketPath, { force: true })
+    if (this.#options.socketPath !== undefined) rmSync(this.#options.socketPath, { force: true })
   }
 
   #listen(trusted: boolean, address: { path: string } | { host: string; port: number }): Promise<void> {
