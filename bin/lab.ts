@@ -71,15 +71,22 @@ export function register(program: Command): void {
 
 function registerLife(lab: Command): void {
   withUpOptions(lab.command('up').description('bring a lab up, or take over one whose daemon died'))
+    .option(
+      '--kubernetes',
+      "Kubernetes' own control plane, kubelets and containerd (built at the first use); weft is for you to deploy (default: the lab's own)",
+    )
+    .option('--agents', 'with --kubernetes: run weft on the nodes as plain processes (default: not)')
     .addHelpText(
       'after',
       examples(
         'weft lab up',
         'weft lab up --nodes 5 --subnets 2 --backend vxlan-direct --name big',
         'weft lab up --net-config my-net-conf.json --mtu 9000',
+        'weft lab up --kubernetes --agents',
       ),
     )
     .action(async (options, command: Command) => {
+      if (options.agents && !options.kubernetes) command.error('--agents goes with --kubernetes; other labs have them')
       const status = await (await actions()).up({ ...options, given: givenShape(command) }, print)
       print(`next: export KUBECONFIG=${status.kubeconfig}; kubectl get nodes -o wide`)
     })
@@ -112,6 +119,13 @@ function registerLife(lab: Command): void {
     .addHelpText('after', examples('weft lab list'))
     .action(async () => {
       for (const name of (await actions()).labNames()) print(name)
+    })
+
+  named(lab.command('load').argument('<archive>', 'of docker or OCI, as npm run image writes it'))
+    .description('give every node of a lab with --kubernetes the images of an archive')
+    .addHelpText('after', examples('weft lab load dist/weft-image.tar'))
+    .action(async (archive: string, options) => {
+      await (await actions()).loadImage(options.name, archive, print)
     })
 
   named(lab.command('kubeconfig').description("print the path of the lab's kubeconfig"))

@@ -3,6 +3,7 @@
  */
 import { spawn } from 'node:child_process'
 import { closeSync, createReadStream, existsSync, openSync, readSync, watch } from 'node:fs'
+import { resolve } from 'node:path'
 import { ConfigError } from '../model/errors.ts'
 import type { KubeObject } from './api/interfaces.ts'
 import { askControl, NotRunning } from './control.ts'
@@ -25,6 +26,9 @@ export interface UpOptions {
   readonly netConfig?: string
   readonly mtu?: number
   readonly ipv6: boolean
+  /** Kubernetes' own programs; `agents` runs weft on them as plain processes. */
+  readonly kubernetes?: boolean
+  readonly agents?: boolean
   /** Options that say what the lab is made like, as the user gave them: `--nodes`. */
   readonly given?: readonly string[]
 }
@@ -105,6 +109,7 @@ export async function up(options: UpOptions, print: Print): Promise<LabStatus> {
       ipv6: options.ipv6,
       ...(options.mtu === undefined ? {} : { mtuBytes: options.mtu }),
       netConfig,
+      ...(options.kubernetes ? { kubernetes: true, agents: options.agents === true } : {}),
     })
   print(
     existing
@@ -137,6 +142,12 @@ export async function down(names: readonly string[], print: Print): Promise<void
 }
 
 export { labNames }
+
+/** Gives every node of a lab with real kubelets the images of an archive. */
+export async function loadImage(lab: string, archive: string, print: Print): Promise<void> {
+  await ask(lab, { command: 'load', archive: resolve(archive) }, (line) => print(`  ${line}`))
+  print(`${archive}: on all nodes of lab ${lab}`)
+}
 
 /** Path of a lab's kubeconfig; it is there while the lab is up, with or without its daemon. */
 export function kubeconfigPath(lab: string): string {
@@ -195,16 +206,17 @@ export async function execute(
     place.pid === undefined
       ? ['--netns', place.netnsPath, '--mount-ns', '--hostname', target]
       : ['--join', String(place.pid), '--mount-ns']
-  const child = spawn(nativeProgram('weft-pod'), ['run', ...enter, '--', ...argv], {
+  const entry = place.entry ?? [nativeProgram('weft-pod'), 'run', ...enter, '--']
+  const child = spawn(entry[0]!, [...entry.slice(1), ...argv], {
     stdio: 'inherit',
     env: { ...process.env, ...place.env, [LAB_VARIABLE]: lab },
   })
   const ignore = () => {}
   process.on('SIGINT', ignore)
   try {
-    return await new Promise((resolve, reject) => {
+    return await new Promise((done, reject) => {
       child.once('error', reject)
-      child.once('exit', (code, signal) => resolve(code ?? (signal ? 128 : 1)))
+      child.once('exit', (code, signal) => done(code ?? (signal ? 128 : 1)))
     })
   } finally {
     process.off('SIGINT', ignore)

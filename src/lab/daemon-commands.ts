@@ -3,13 +3,14 @@
  * fault-commands.ts.
  */
 import type { KubeObject } from './api/interfaces.ts'
+import { arrived, backendOf } from './arrival.ts'
 import type { ControlRequest } from './control.ts'
 import { type LabDaemon, NET_CONFIG_MAP } from './daemon.ts'
 import { fault } from './fault-commands.ts'
 import { keyOfObject } from './informer.ts'
 import { labPaths, netnsPath, nodePaths } from './layout.ts'
 import { readTail } from './process.ts'
-import { type WantedPaths, wantedPaths } from './spec.ts'
+import { wantedPaths } from './spec.ts'
 
 type Progress = (line: string) => void
 
@@ -48,6 +49,8 @@ export interface Place {
   /** The process whose namespaces to join; none for a node. */
   readonly pid?: number
   readonly env?: NodeJS.ProcessEnv
+  /** The words before a command, where a node is a machine of its own. */
+  readonly entry?: readonly string[]
 }
 
 export async function handleControl(daemon: LabDaemon, request: ControlRequest, progress: Progress): Promise<unknown> {
@@ -151,8 +154,6 @@ async function waitReady(daemon: LabDaemon, progress: Progress): Promise<LabStat
   return statusOf(daemon)
 }
 
-const annotation = (node: KubeObject, key: string): string => node.metadata.annotations?.[key] ?? ''
-
 async function statusOf(daemon: LabDaemon): Promise<LabStatus> {
   await daemon.started
   const { spec, client } = daemon
@@ -180,7 +181,7 @@ async function statusOf(daemon: LabDaemon): Promise<LabStatus> {
           .filter(({ type }) => type === 'InternalIP')
           .map(({ address }) => address),
         podCidrs: node?.spec?.podCIDRs ?? [],
-        backend: node ? annotation(node, 'flannel.alpha.coreos.com/backend-type') : '',
+        backend: node ? backendOf(node) : '',
         ...(agent?.pid === undefined ? {} : { agentPid: agent.pid }),
         agentRestarts: agent?.restarts ?? 0,
         pods: pods.items.filter((pod) => pod.spec?.nodeName === each.name).length,
@@ -190,20 +191,6 @@ async function statusOf(daemon: LabDaemon): Promise<LabStatus> {
 }
 
 // ── switching ────────────────────────────────────────────────────────────────────────────────────────────
-
-/** True when a node says of itself that it announces the backend, and takes in and sends by its paths and no other. */
-function arrived(node: KubeObject, wanted: WantedPaths): boolean {
-  if (annotation(node, 'flannel.alpha.coreos.com/backend-type') !== wanted.type) return false
-  const text = annotation(node, 'weft.dev/node-status')
-  if (!text) return true
-  const paths = [...wanted.paths].sort().join()
-  try {
-    const { accepts, sends } = JSON.parse(text) as { accepts: string[]; sends: string[] }
-    return [...accepts].sort().join() === paths && [...sends].sort().join() === paths
-  } catch {
-    return false
-  }
-}
 
 async function switchBackend(daemon: LabDaemon, netConfig: string, progress: Progress) {
   await daemon.started

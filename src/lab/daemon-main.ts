@@ -4,6 +4,7 @@
 import { createServer } from 'node:net'
 import { pino } from 'pino'
 import { LabDaemon } from './daemon.ts'
+import { KubernetesDaemon } from './kubernetes/daemon.ts'
 import { labPaths } from './layout.ts'
 import { readSpec } from './spec.ts'
 
@@ -17,7 +18,7 @@ export async function runDaemon(lab: string): Promise<void> {
   if (!(await holdLab(lab))) process.exit(ANOTHER_DAEMON)
   const log = pino({ level: process.env.WEFT_LAB_LOG ?? 'info', base: { lab } })
   process.on('unhandledRejection', (error) => log.error({ err: error }, 'unhandled rejection'))
-  const daemon = await LabDaemon.start(spec, log, (line) => log.info(line))
+  const daemon = await (spec.kubernetes ? KubernetesDaemon : LabDaemon).start(spec, log, (line) => log.info(line))
   await new Promise<void>((resolve) => {
     for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => resolve())
   })

@@ -26,6 +26,8 @@ export interface LabSpec {
   readonly apiPort?: number
   /** Kubernetes' own programs instead of the lab's lite ones. */
   readonly kubernetes?: boolean
+  /** With `kubernetes`: agents as plain processes; without them somebody else brings the nodes' network. */
+  readonly agents?: boolean
   /** False when kube-controller-manager is to leave pod CIDRs to somebody else. */
   readonly allocateNodeCidrs?: boolean
 }

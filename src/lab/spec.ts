@@ -68,6 +68,8 @@ export interface LabWish {
   readonly ipv6: boolean
   readonly mtuBytes?: number
   readonly netConfig: string
+  readonly kubernetes?: boolean
+  readonly agents?: boolean
 }
 
 const within = (flag: string, value: number, low: number, high: number): void => {
@@ -93,6 +95,8 @@ export function makeSpec(wish: LabWish): LabSpec {
     ipv6: wish.ipv6,
     ...(wish.mtuBytes === undefined ? {} : { mtuBytes: wish.mtuBytes }),
     netConfig: wish.netConfig,
+    ...(wish.kubernetes === undefined ? {} : { kubernetes: wish.kubernetes }),
+    ...(wish.agents === undefined ? {} : { agents: wish.agents }),
     nodes: Array.from({ length: wish.nodes }, (_, i) => ({
       name: `n${i + 1}`,
       index: i + 1,

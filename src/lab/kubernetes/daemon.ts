@@ -1,0 +1,233 @@
+/**
+ * The process behind a lab of real Kubernetes programs: keeps them up, answers `weft lab …`, and carries connections from a
+ * port of this machine's loopback to the API server in the fabric. Killed and started again, it takes over what runs.
+ */
+import { writeFileSync } from 'node:fs'
+import { createServer, type Server } from 'node:net'
+import type { Logger } from 'pino'
+import type { KubeObject } from '../api/interfaces.ts'
+import { arrived, backendOf } from '../arrival.ts'
+import { connectIn } from '../connect.ts'
+import { type ControlRequest, serveControl } from '../control.ts'
+import type { LabStatus, NodeStatus, Place } from '../daemon-commands.ts'
+import { apiAddress, FABRIC_API_PORT, type LabSpec, labPaths, netnsPath } from '../layout.ts'
+import { wantedPaths, writeSpec } from '../spec.ts'
+import { KubernetesCluster } from './cluster.ts'
+
+type Progress = (line: string) => void
+
+const SWITCH_TIMEOUT_MS = 60_000
+
+interface NodeList {
+  readonly items: readonly KubeObject[]
+}
+
+export class KubernetesDaemon {
+  readonly #log: Logger
+  readonly #tellers = new Set<Progress>()
+  #cluster: KubernetesCluster | undefined
+  #started: Promise<void> = Promise.resolve()
+  #control: Server | undefined
+  #proxy: Server | undefined
+  #port = 0
+
+  private constructor(log: Logger) {
+    this.#log = log
+  }
+
+  static async start(spec: LabSpec, log: Logger, progress: Progress): Promise<KubernetesDaemon> {
+    const paths = labPaths(spec.name)
+    const daemon = new KubernetesDaemon(log)
+    const tell = (line: string) => {
+      progress(line)
+      for (const each of daemon.#tellers) each(line)
+    }
+    daemon.#control = await serveControl(paths.control, (request, answer) => daemon.#handle(request, answer))
+    writeFileSync(paths.daemonPid, `${process.pid}\n`)
+    daemon.#started = daemon.#begin(spec, tell)
+    await daemon.#started
+    return daemon
+  }
+
+  async #begin(spec: LabSpec, progress: Progress): Promise<void> {
+    const cluster = await KubernetesCluster.start(spec, progress)
+    this.#cluster = cluster
+    await this.#serveLoopback(spec)
+    const paths = labPaths(spec.name)
+    cluster.spec = { ...cluster.spec, apiPort: this.#port }
+    writeSpec(cluster.spec)
+    const admin = { commonName: 'kubernetes-admin', organizations: ['system:masters'], usages: ['client'] } as const
+    writeFileSync(paths.kubeconfig, cluster.plane.issueKubeconfig(admin, `https://127.0.0.1:${this.#port}`), {
+      mode: 0o600,
+    })
+    progress(`api server: https://127.0.0.1:${this.#port}, kubeconfig ${paths.kubeconfig}`)
+    if (!spec.agents) return
+    await cluster.prepareAgents()
+    await cluster.startAgents()
+    await cluster.waitReady()
+    progress('agents: as plain processes; every node is ready')
+  }
+
+  /** Carries connections of a loopback port; that of last time when it is free. */
+  async #serveLoopback(spec: LabSpec): Promise<void> {
+    const fabric = netnsPath(spec.name, 'fabric')
+    const server = createServer((near) => {
+      const far = connectIn(fabric, String(apiAddress(4)), FABRIC_API_PORT)
+      for (const socket of [near, far]) socket.setNoDelay(true)
+      near.pipe(far).pipe(near)
+      near.on('error', () => far.destroy()).on('close', () => far.destroy())
+      far.on('error', () => near.destroy()).on('close', () => near.destroy())
+    })
+    const listen = (port: number) =>
+      new Promise<void>((resolve, reject) => {
+        server.once('error', reject)
+        server.listen(port, '127.0.0.1', () => {
+          server.off('error', reject)
+          resolve()
+        })
+      })
+    await listen(spec.apiPort ?? 0).catch((error: NodeJS.ErrnoException) => {
+      if (error.code !== 'EADDRINUSE') throw error
+      return listen(0)
+    })
+    this.#proxy = server
+    this.#port = (server.address() as { port: number }).port
+  }
+
+  async #handle(request: ControlRequest, progress: Progress): Promise<unknown> {
+    this.#tellers.add(progress)
+    try {
+      await this.#started
+    } finally {
+      this.#tellers.delete(progress)
+    }
+    const cluster = this.#cluster!
+    const text = (key: string): string => {
+      const value = request[key]
+      if (typeof value !== 'string' || value === '') throw new Error(`${request.command}: ${key} is missing`)
+      return value
+    }
+    switch (request.command) {
+      case 'wait-ready':
+      case 'status':
+        return this.#status(cluster)
+      case 'load':
+        for (const node of cluster.nodes) {
+          node.loadImage(text('archive'))
+          progress(`node ${node.name} has it`)
+        }
+        return null
+      case 'switch':
+        return this.#switch(cluster, text('netConfig'), progress)
+      case 'locate':
+        return locate(cluster, request.kind, text('target'))
+      case 'log-path':
+        return cluster.node(text('target')).agent.plan.log
+      case 'fault':
+        return fault(cluster, request)
+      default:
+        throw new Error(`lab ${cluster.name} has real kubelets: use kubectl for ${JSON.stringify(request.command)}`)
+    }
+  }
+
+  async #status(cluster: KubernetesCluster): Promise<LabStatus> {
+    const [{ items }, pods] = await Promise.all([
+      cluster.get<NodeList>('nodes'),
+      cluster.get<NodeList>('pods', '--all-namespaces'),
+    ])
+    const nodes = cluster.nodes.map((node): NodeStatus => {
+      const object = items.find(({ metadata }) => metadata.name === node.name)
+      const ready = (
+        object?.status?.conditions as { type: string; status: string; message: string }[] | undefined
+      )?.find(({ type }) => type === 'Ready')
+      return {
+        name: node.name,
+        subnet: node.spec.subnet,
+        ready: ready?.status === 'True',
+        ...(ready?.status === 'True' ? {} : { reason: ready?.message ?? 'not registered' }),
+        addresses: ((object?.status?.addresses ?? []) as { type: string; address: string }[])
+          .filter(({ type }) => type === 'InternalIP')
+          .map(({ address }) => address),
+        podCidrs: object?.spec?.podCIDRs ?? [],
+        backend: object ? backendOf(object) : '',
+        ...(node.agent.pid === undefined ? {} : { agentPid: node.agent.pid }),
+        agentRestarts: node.agent.restarts,
+        pods: pods.items.filter((pod) => pod.spec?.nodeName === node.name).length,
+      }
+    })
+    return {
+      name: cluster.name,
+      pid: process.pid,
+      api: `https://127.0.0.1:${this.#port}`,
+      kubeconfig: labPaths(cluster.name).kubeconfig,
+      backend: nodes.find(({ backend }) => backend)?.backend ?? 'none yet',
+      ipv6: cluster.spec.ipv6,
+      subnets: cluster.spec.subnets,
+      nodes,
+      faults: [],
+      memoryBytes: process.memoryUsage.rss(),
+    }
+  }
+
+  async #switch(cluster: KubernetesCluster, netConfig: string, progress: Progress) {
+    const wanted = wantedPaths(netConfig)
+    const startedAt = performance.now()
+    const elapsed = () => Math.round(performance.now() - startedAt)
+    const from = (await this.#status(cluster)).backend
+    await cluster.writeNetConfig(netConfig)
+    const told = new Set<string>()
+    while (told.size < cluster.nodes.length) {
+      for (const node of (await cluster.get<NodeList>('nodes')).items) {
+        const name = node.metadata.name!
+        if (!arrived(node, wanted) || told.has(name)) continue
+        told.add(name)
+        progress(`node ${name} sends by ${wanted.backend} after ${elapsed()} ms`)
+      }
+      if (elapsed() > SWITCH_TIMEOUT_MS)
+        throw new Error(`only ${[...told].join(', ') || 'no node'} reported ${wanted.backend} in time`)
+    }
+    return { from, to: wanted.backend, milliseconds: elapsed() }
+  }
+
+  /** Stops serving; the programs run on. */
+  async close(): Promise<void> {
+    this.#log.info('the daemon ends; the cluster runs on')
+    this.#control?.close()
+    this.#proxy?.close()
+    this.#cluster?.close()
+  }
+}
+
+function locate(cluster: KubernetesCluster, kind: unknown, target: string): Place {
+  if (['router', 'outside', 'fabric'].includes(target)) return { netnsPath: netnsPath(cluster.name, target) }
+  if (kind !== 'node') throw new Error(`lab ${cluster.name} has real kubelets: use kubectl exec`)
+  return { netnsPath: netnsPath(cluster.name, target), entry: cluster.node(target).machine.entry }
+}
+
+/** The faults that a machine's power makes; the others are the lite lab's. */
+async function fault(cluster: KubernetesCluster, request: ControlRequest): Promise<string> {
+  const node = typeof request.node === 'string' ? request.node : undefined
+  switch (request.kind) {
+    case 'reboot-node':
+      await cluster.rebootNode(node ?? '')
+      if (cluster.spec.agents) await cluster.startAgents([node ?? ''])
+      return `node ${node} was off and is on again`
+    case 'drop-node':
+      await cluster.dropNode(node ?? '')
+      await cluster.kubectl('delete', 'node', node ?? '', '--wait=false')
+      return `node ${node} is off for good, and its object deleted`
+    case 'add-node': {
+      const added = await cluster.addNode({
+        ...(node ? { name: node } : {}),
+        ...(typeof request.subnet === 'number' ? { subnet: request.subnet } : {}),
+      })
+      if (cluster.spec.agents) await cluster.startAgents([added.name])
+      return `node ${added.name} joined`
+    }
+    case 'kill-agent':
+      cluster.node(node ?? '').agent.signal('SIGKILL')
+      return `the agent of ${node} is killed`
+    default:
+      throw new Error(`a lab with real kubelets knows reboot-node, drop-node, add-node and kill-agent`)
+  }
+}
