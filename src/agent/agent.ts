@@ -16,6 +16,8 @@ import { conflistName, installShim, writeConflist } from '../cni/install.ts'
 import { CniServer } from '../cni/server.ts'
 import type { Kernel } from '../kernel/kernel.ts'
 import { openLinuxKernel } from '../kernel/linux/linux-kernel.ts'
+import { makeSysctlsWritable } from '../kernel/linux/proc-sys.ts'
+import { rememberSysctls } from '../kernel/linux/sysctl-memory.ts'
 import { useTunnelDirectory } from '../kernel/linux/tunnel-client.ts'
 import type { Check } from '../status/checks.ts'
 import { EventLoopWatch } from '../status/event-loop.ts'
@@ -27,6 +29,7 @@ import { AgentMetrics } from './metrics.ts'
 import { NetworkLoop, type PodNetwork } from './network-loop.ts'
 import { NodeWatch } from './node-watch.ts'
 import type { AgentOptions } from './options.ts'
+import { sysctlFile } from './own-files.ts'
 import { RunLock } from './run-lock.ts'
 import { openCachedSource } from './source.ts'
 import { readPreviousSubnets, writeSubnetEnv } from './subnet-env.ts'
@@ -96,6 +99,8 @@ class Agent {
     this.#metrics = metrics
     this.#eventLoop = new EventLoopWatch((seconds) => metrics.process.observeLag(seconds))
     useTunnelDirectory(options.runDir)
+    makeSysctlsWritable()
+    rememberSysctls(sysctlFile(options.stateDir))
     this.#kernel = openLinuxKernel()
     this.#applier = new Applier(this.#kernel, {
       onReport: (report) => this.#onReport(report),

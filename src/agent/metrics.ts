@@ -14,7 +14,7 @@ import { CniCode } from '../cni/error.ts'
 import { keyOf } from '../model/kernel-object.ts'
 import { ProcessMetrics } from '../status/process-metrics.ts'
 
-const OPERATIONS: ReadonlySet<string> = new Set(['ADD', 'DEL', 'CHECK', 'GC', 'STATUS', 'VERSION'])
+const COMMANDS: ReadonlySet<string> = new Set(['ADD', 'DEL', 'CHECK', 'GC', 'STATUS', 'VERSION'])
 const CODES: ReadonlySet<number> = new Set([0, ...Object.values(CniCode)])
 const APPLY_BUCKETS = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5]
 const CNI_BUCKETS = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 5, 30]
@@ -109,12 +109,12 @@ export class AgentMetrics {
   readonly #cniOperations = this.#counter(
     'weft_cni_operations_total',
     'CNI requests answered, by error code (0: none)',
-    ['operation', 'code'],
+    ['command', 'code'],
   )
   readonly #cniSeconds = new Histogram({
     name: 'weft_cni_operation_duration_seconds',
     help: 'Time from a CNI request to its answer',
-    labelNames: ['operation', 'result'],
+    labelNames: ['command', 'result'],
     buckets: CNI_BUCKETS,
     ...this.#registers,
   })
@@ -140,9 +140,9 @@ export class AgentMetrics {
 
   /** A CNI request was answered. Command and code may be whatever a caller made up. */
   observeCni(command: string, code: number, milliseconds: number): void {
-    const operation = OPERATIONS.has(command) ? command : 'other'
-    this.#cniOperations.inc({ operation, code: CODES.has(code) ? String(code) : 'other' })
-    this.#cniSeconds.observe({ operation, result: code === 0 ? 'success' : 'error' }, milliseconds / 1000)
+    const known = COMMANDS.has(command) ? command : 'other'
+    this.#cniOperations.inc({ command: known, code: CODES.has(code) ? String(code) : 'other' })
+    this.#cniSeconds.observe({ command: known, result: code === 0 ? 'success' : 'error' }, milliseconds / 1000)
   }
 
   observeApply({ ops, failures, durationMs }: ApplyReport): void {

@@ -9,10 +9,12 @@ const STALL_MS = 5000
 
 export class EventLoopWatch {
   readonly #timer: NodeJS.Timeout
+  readonly #stallMs: number
   #lastLagMs = 0
 
   /** `onSample` gets every lag in seconds. Keeps no process alive. */
-  constructor(onSample: (seconds: number) => void) {
+  constructor(onSample: (seconds: number) => void, stallMs = STALL_MS) {
+    this.#stallMs = stallMs
     let due = performance.now() + SAMPLE_MS
     this.#timer = setInterval(() => {
       const now = performance.now()
@@ -24,7 +26,7 @@ export class EventLoopWatch {
 
   /** What is wrong with the loop; undefined when it turns in time. */
   get problem(): string | undefined {
-    if (this.#lastLagMs < STALL_MS) return undefined
+    if (this.#lastLagMs < this.#stallMs) return undefined
     return `the event loop stood still for ${(this.#lastLagMs / 1000).toFixed(1)} s`
   }
 
