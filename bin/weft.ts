@@ -6,6 +6,7 @@ import { readFileSync } from 'node:fs'
 import { Command, CommanderError } from 'commander'
 import { ConfigError, KernelError } from '../src/model/errors.ts'
 import { register as agent } from './agent.ts'
+import { register as controller } from './controller.ts'
 import { register as lab } from './lab.ts'
 
 const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string }
@@ -23,11 +24,12 @@ Examples:
   weft lab demo               the same, with demo pods and a packet followed hop by hop
   weft lab switch host-gw     move the running cluster to another data path
   weft agent --help           what runs on every node
+  weft controller --help      what runs once for a cluster
 
 Exit codes: 0 done, 1 failed, 2 wrong use or wrong configuration.`,
   )
 
-for (const register of [agent, lab]) register(program)
+for (const register of [agent, controller, lab]) register(program)
 
 try {
   await program.parseAsync()

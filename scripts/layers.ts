@@ -28,8 +28,10 @@ const layerOf: Readonly<Record<string, number>> = {
   apply: 4,
   cni: 5,
   agent: 5,
+  controller: 5,
   lab: 5,
   inspect: 5,
+  install: 5,
 }
 
 /** Edges beyond "a lower layer, or the same room": each with its reason. */

@@ -1,0 +1,42 @@
+/**
+ * `weft controller`: its options, and the hand-over to src/controller.
+ */
+import { type Command, Option } from 'commander'
+import { type ControllerFlag, controllerFlags, envName } from '../src/controller/flags.ts'
+import { type FlagTexts, parseControllerOptions } from '../src/controller/options.ts'
+
+export function register(program: Command): void {
+  const command = program
+    .command('controller')
+    .description(
+      'Run once for a cluster, in one or more replicas: gives nodes their pod CIDRs, and tells of nodes whose agent is gone.',
+    )
+    .addHelpText('after', help)
+  for (const row of controllerFlags) command.addOption(optionOf(row))
+  command.action(async (_values, self: Command) => {
+    const given: Record<string, FlagTexts[string]> = {}
+    for (const option of self.options) given[option.name()] = self.getOptionValue(option.attributeName())
+    const options = parseControllerOptions(given, process.env)
+    const { runController } = await import('../src/controller/controller.ts')
+    process.exitCode = await runController(options, program.version() ?? '')
+  })
+}
+
+function optionOf(row: ControllerFlag): Option {
+  const shown = row.defaultText ?? row.default
+  const facts = [...(shown === undefined ? [] : [`default: ${shown}`]), `env: ${envName(row)}`]
+  return new Option(row.flags, `${row.description} (${facts.join('; ')})`).helpGroup(`${row.group}:`)
+}
+
+const help = `
+Pod CIDRs are given to nodes that have none, and never changed. Two replicas never give one twice, whatever their clocks do and
+however long one of them was stopped: a pod CIDR is promised in a ConfigMap first, by a conditional write, then written.
+
+Stopping it changes nothing: nodes keep what they have, and new ones wait for the next leader.
+
+Examples:
+  weft controller --cluster-cidr 10.244.0.0/16                         in a pod; a /24 for each node
+  weft controller --cluster-cidr 10.244.0.0/16,fd00:10:244::/48        both families; /24 and /64
+  weft controller --kubeconfig ~/.kube/config --leader-elect=false     alone, with the network of the ConfigMap
+  weft controller --agent-pods kube-flannel/app=weft-agent             and tell of nodes whose agent is gone
+  kubectl -n kube-flannel get lease weft-controller                    who leads`
