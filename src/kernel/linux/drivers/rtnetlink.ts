@@ -19,8 +19,7 @@ import type { KernelEvent, OpResult, Watch } from '../../kernel.ts'
 import type { Driver, DriverContext, DriverSession } from '../driver.ts'
 import { LinkRemoval } from '../link-removal.ts'
 import { type NetlinkSocket, nextTurn, sliceIsOver } from '../netlink-socket.ts'
-import { OpGroup } from '../op-group.ts'
-import { type EncodeOp, OpRun } from '../op-run.ts'
+import { OpRun } from '../op-run.ts'
 import type { AnyRtnetlinkKind, DeviceNames, DumpRequest, KindReader } from '../rtnetlink-kind.ts'
 import { RtnetlinkWatch } from '../rtnetlink-watch.ts'
 import { addressKind } from './address.ts'
@@ -36,9 +35,6 @@ import { ruleKind } from './rule.ts'
 /** From how many ops on another socket and a worker thread pay. */
 const AHEAD_FROM = 1024
 
-/** Longer lists would hold up those that share their sends. */
-const GROUPED_MOST = 64
-
 const rows: readonly AnyRtnetlinkKind[] = [
   linkKind,
   addressKind,
@@ -51,12 +47,6 @@ const rows: readonly AnyRtnetlinkKind[] = [
   filterKind,
 ]
 const byKind = new Map<ObjectKind, AnyRtnetlinkKind>(rows.map((row) => [row.kind, row]))
-
-const encodeOp: EncodeOp = (op, sink) => {
-  const row = byKind.get(op.object.kind)!
-  // The row was chosen by the object's kind, so it takes this op.
-  return (row.encode as EncodeOp)(op, sink)
-}
 
 export const rtnetlinkDriver: Driver = {
   name: 'rtnetlink',
@@ -79,9 +69,7 @@ interface SharedWatch {
 class RtnetlinkSession implements DriverSession, GroupRemoval {
   readonly #context: DriverContext
   readonly #openSocket: () => NetlinkSocket
-  /** For what is answered before the event loop goes on. */
-  #socket: NetlinkSocket | undefined
-  readonly #group: OpGroup
+  readonly #socket: NetlinkSocket
   readonly #removal: LinkRemoval
   #dumpSocket: NetlinkSocket | undefined
   #dumpQueue: Promise<unknown> = Promise.resolve()
@@ -90,12 +78,11 @@ class RtnetlinkSession implements DriverSession, GroupRemoval {
   constructor(context: DriverContext) {
     this.#context = context
     this.#openSocket = () => context.openNetlink(NETLINK_ROUTE, { describe: describeRtnetlink })
-    this.#group = new OpGroup(context, this.#openSocket, encodeOp)
+    this.#socket = this.#openSocket()
     this.#removal = new LinkRemoval(this.#openSocket)
   }
 
   async execute(ops: readonly KernelOp[]): Promise<readonly OpResult[]> {
-    if (keepsKernelBusy(ops)) return this.#group.execute(ops)
     const links = ops.findLastIndex((op) => op.object.kind === 'link') + 1
     if (ops.length - links < AHEAD_FROM) return this.#executeInTurn(ops)
     const first = links === 0 ? [] : await this.#executeInTurn(ops.slice(0, links))
@@ -105,8 +92,7 @@ class RtnetlinkSession implements DriverSession, GroupRemoval {
 
   /** Batch by batch, each answered before the next is written. */
   async #executeInTurn(ops: readonly KernelOp[]): Promise<readonly OpResult[]> {
-    this.#socket ??= this.#openSocket()
-    const run = new OpRun(this.#context, this.#socket, encodeOp, ops)
+    const run = new OpRun(this.#context, this.#socket, byKind, ops)
     let sliceStart = performance.now()
     for (let i = 0; i < ops.length; ) {
       if (isLinkDeletion(ops[i]!)) {
@@ -131,7 +117,7 @@ class RtnetlinkSession implements DriverSession, GroupRemoval {
   /** Many ops, none about a link: the kernel works on one batch on a worker thread while the next is written. */
   async #executeAhead(ops: readonly KernelOp[]): Promise<readonly OpResult[]> {
     const socket = this.#openSocket()
-    const run = new OpRun(this.#context, socket, encodeOp, ops, true)
+    const run = new OpRun(this.#context, socket, byKind, ops, true)
     try {
       for (let i = 0; i < ops.length; i++) {
         run.perform(i)
@@ -229,8 +215,7 @@ class RtnetlinkSession implements DriverSession, GroupRemoval {
   }
 
   close(): void {
-    this.#socket?.close()
-    this.#group.close()
+    this.#socket.close()
     this.#dumpSocket?.close()
     this.#removal.close()
   }
@@ -255,12 +240,6 @@ async function dumpFamily(
 }
 
 const isLinkDeletion = (op: KernelOp): boolean => op.verb === 'delete' && op.object.kind === 'link'
-
-/** A list, not long, that makes or changes devices; those of the tun kind are made by other means than messages. */
-const keepsKernelBusy = (ops: readonly KernelOp[]): boolean =>
-  ops.length <= GROUPED_MOST &&
-  ops.some(({ object }) => object.kind === 'link') &&
-  ops.every(({ verb, object }) => object.kind !== 'link' || (verb !== 'delete' && object.type !== 'tun'))
 
 /** Names resolved once per reading. */
 class CachedNames implements DeviceNames {
