@@ -63,17 +63,13 @@ export class JsonObject {
     return value
   }
 
-  /**
-   * A flag. `"true"` and `"false"` in quotes are taken for what they plainly mean, with a warning: published guides write
-   * DirectRouting so, and flannel itself refuses to start on it, so no node can understand it otherwise.
-   */
+  /** A flag. Text is none, whatever it says: published guides write `"true"` in quotes, on which flannel does not start. */
   flag(name: string): boolean | undefined {
     const value = this.get(name)
     if (value === undefined || typeof value === 'boolean') return value
-    const text = typeof value === 'string' ? value.toLowerCase() : ''
-    if (text !== 'true' && text !== 'false') throw this.#error(name, `must be true or false, not ${shown(value)}`)
-    this.warn(name, `write ${text} without quotes: flannel itself refuses the text ${shown(value)}`)
-    return text === 'true'
+    const quoted = typeof value === 'string' && /^(true|false)$/i.test(value)
+    const hint = quoted ? `; write ${value.toLowerCase()} without quotes` : ''
+    throw this.#error(name, `must be true or false, not ${shown(value)}${hint}`)
   }
 
   warn(name: string, problem: string): void {
