@@ -5,53 +5,19 @@
  *
  * Beside both stands the kernel's floor: the same netlink messages from one C program, without plugin, socket or journal.
  */
-import { type ChildProcessWithoutNullStreams, execFileSync, spawn } from 'node:child_process'
+
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { createInterface, type Interface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { createNetns, deleteNetns } from '../../src/kernel/linux/netns.ts'
 import { bundleCniAgent } from '../netns/cni-bundle.ts'
 import type { Bench, BenchResult } from './bench.ts'
+import { LineProgram } from './line-program.ts'
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
 const here = fileURLToPath(new URL('.', import.meta.url))
 const reference = '/usr/lib/cni/bridge'
-
-/** A program that answers lines with lines. */
-class LineProgram {
-  readonly #child: ChildProcessWithoutNullStreams
-  readonly #lines: AsyncIterator<string>
-  readonly #reader: Interface
-
-  constructor(command: string, args: readonly string[]) {
-    this.#child = spawn(command, args, { stdio: 'pipe', cwd: root })
-    this.#child.stderr.pipe(process.stderr)
-    this.#reader = createInterface({ input: this.#child.stdout })
-    this.#lines = this.#reader[Symbol.asyncIterator]()
-  }
-
-  get pid(): number {
-    return this.#child.pid!
-  }
-
-  write(line: string): void {
-    this.#child.stdin.write(`${line}\n`)
-  }
-
-  async line(): Promise<string> {
-    const { value, done } = await this.#lines.next()
-    if (done) throw new Error(`${this.#child.spawnargs.join(' ')} ended (${this.#child.exitCode})`)
-    return value
-  }
-
-  async end(): Promise<void> {
-    const ended = new Promise((resolve) => this.#child.once('exit', resolve))
-    this.#child.stdin.end()
-    await ended
-  }
-}
 
 interface Pod {
   readonly container: string

@@ -1,164 +1,117 @@
 /**
  * Two nodes, one pod each: what a mode carries as weft's agent sets it up, packet rules and all, against the same topology
  * built by hand with ip. Two floors by hand: bare, without any rule, and tracked, with one masquerading rule: every pod
- * network that translates addresses pays the second, and what lies between it and weft is weft's own. Rounds go through
- * the sides in turn, forth and back. udp has no twin that ip could build: it is measured by itself here, and against a
- * plain loop in the bench `udp-tunnel`.
+ * network that translates addresses pays the second, and what lies between it and weft is weft's own. udp has no twin that
+ * ip could build: see the bench `udp-tunnel`.
  *
- *   npm run bench -- datapath [--rounds N] [--seconds S] [--mode MODE]
+ * A shared machine is twice as fast in one second as in the next, so all sides stand at once, with their load generators
+ * waiting (datapath-load.c), and take turns of some 10 ms, forth and back. What is printed is the median of the ratios of
+ * neighbouring slices, with the 95 % interval of that median (bootstrap). `again` is a second bare topology: its ratio is
+ * 1 as far as the measurement can tell.
+ *
+ *   npm run bench -- datapath [--turns N] [--slice MS] [--mode MODE]
  */
-import { execFile } from 'node:child_process'
-import { readFileSync } from 'node:fs'
-import { promisify } from 'node:util'
-import { planFirewall, planPeerFirewall, tunnelsOf } from '../../src/agent/peer-firewall.ts'
-import { Applier } from '../../src/apply/applier.ts'
+import { execFileSync } from 'node:child_process'
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { datapathOf } from '../../src/datapath/datapath.ts'
 import type { BackendConfig } from '../../src/model/backend.ts'
-import { Cidr } from '../../src/net/cidr.ts'
 import { TestTopology } from '../netns/node-topology.ts'
 import type { Bench, BenchResult } from './bench.ts'
-
-const run = promisify(execFile)
+import { byHand, byWeft } from './datapath-nodes.ts'
+import { LineProgram } from './line-program.ts'
 
 const modes: Readonly<Record<string, BackendConfig>> = {
   'host-gw': { type: 'host-gw' },
   vxlan: { type: 'vxlan', vni: 1, port: 8472, gbp: false, learning: false, directRouting: false },
   direct: { type: 'vxlan', vni: 1, port: 8472, gbp: false, learning: false, directRouting: true },
-  udp: { type: 'udp', port: 8285 },
 }
 
-const clusterCidrs = ['10.244.0.0/16', 'fd00:10:244::/48'].map(Cidr.parse)
-/** The agent's settings where nothing is said. */
-const settings = { masquerade: true, fullyRandom: true }
+/** What a slice's line is, and what becomes of its amount and time. Higher is better but where `cost` is said. */
+const measures = [
+  { key: 'tcpGbits', title: 'TCP Gbit/s', line: 'tcp', of: (bytes: number, ns: number) => (bytes * 8) / ns },
+  { key: 'tcp6Gbits', title: 'TCP6 Gbit/s', line: 'tcp6', of: (bytes: number, ns: number) => (bytes * 8) / ns },
+  { key: 'udpPackets', title: 'UDP full kpps', line: 'udp', full: true, of: (n: number, ns: number) => (n / ns) * 1e6 },
+  { key: 'udpSmall', title: 'UDP 64 B kpps', line: 'udp', of: (n: number, ns: number) => (n / ns) * 1e6 },
+  { key: 'roundTrip', title: 'TCP RTT us', line: 'rtt', of: (n: number, ns: number) => ns / n / 1e3 },
+] as const
+const cpuMeasures = [
+  { key: 'tcpCpu', title: 'TCP CPU s/GB', from: 'tcpGbits', bytes: (amount: number) => amount },
+  { key: 'udpCpu', title: 'UDP CPU s/GB', from: 'udpPackets', bytes: (n: number, size: number) => n * size },
+  { key: 'udpSmallCpu', title: 'UDP 64 B CPU us', from: 'udpSmall', bytes: (n: number) => n * 1e3 },
+] as const
 
-interface Reading {
-  readonly tcpGbits: number
-  readonly tcp6Gbits: number
-  /** CPU time of the whole machine, softirqs included, for a gigabyte of TCP. */
-  readonly cpuSecondsPerGb: number
-  readonly udpGbits: number
-  readonly udpLossPercent: number
-  /** Round trip of a small packet, one at a time. */
-  readonly rttMicroseconds: number
+type Key = (typeof measures)[number]['key'] | (typeof cpuMeasures)[number]['key']
+type Reading = Record<Key, number>
+
+/** A topology with its load generators waiting. */
+export class Side {
+  readonly name: string
+  readonly #server: LineProgram
+  readonly #driver: LineProgram
+  readonly #datagramBytes: number
+
+  static async start(name: string, program: string, topology: TestTopology, mtuBytes: number): Promise<Side> {
+    const [client, server] = topology.nodes as [TestTopology['nodes'][number], TestTopology['nodes'][number]]
+    for (const { pod } of [client, server])
+      pod.run(`ip link set eth0 mtu ${mtuBytes} && sysctl -qw net.ipv4.tcp_slow_start_after_idle=0`)
+    client.pod.run(`ping -q -c 3 -i 0.01 ${server.podIp} && ping -q -c 3 -i 0.01 ${server.podIpv6}`)
+    const inside = (pod: { name: string }, ...args: string[]) =>
+      new LineProgram('ip', ['netns', 'exec', pod.name, program, ...args])
+    const serving = inside(server.pod, 'serve')
+    const pids = [await serving.line(), ...softirqThreads()]
+    const driver = inside(client.pod, 'drive', server.podIp, server.podIpv6, ...pids)
+    return new Side(name, serving, driver, mtuBytes - 28)
+  }
+
+  private constructor(name: string, server: LineProgram, driver: LineProgram, datagramBytes: number) {
+    this.name = name
+    this.#server = server
+    this.#driver = driver
+    this.#datagramBytes = datagramBytes
+  }
+
+  async slice(measure: (typeof measures)[number], ms: number): Promise<Partial<Reading>> {
+    const size = 'full' in measure ? this.#datagramBytes : 64
+    this.#driver.write(`${measure.line} ${ms} ${size}`)
+    const [amount = 0, ns = 0, cpuNs = 0] = (await this.#driver.line()).split(' ').map(Number)
+    const reading: Partial<Reading> = { [measure.key]: measure.of(amount, ns) }
+    for (const { key, from, bytes } of cpuMeasures) if (from === measure.key) reading[key] = cpuNs / bytes(amount, size)
+    return reading
+  }
+
+  async end(): Promise<void> {
+    await this.#driver.end()
+    await this.#server.end()
+  }
 }
 
-/** Nodes as weft sets them up; the result takes it all down. */
-async function byWeft(topology: TestTopology, config: BackendConfig): Promise<() => Promise<void>> {
-  const path = datapathOf(config)
-  const appliers: Applier[] = []
-  for (const node of topology.nodes) {
-    const applier = new Applier(node.namespace.kernel)
-    appliers.push(applier)
-    const tunnels = tunnelsOf([config], node.context)
-    const fragments = [path.local(config, node.context), planFirewall(clusterCidrs, node.context, tunnels, settings)]
-    for (const peer of topology.nodes) {
-      if (peer === node) continue
-      const { data, v6Data } = path.endpoint(config, peer.context)
-      const info = peer.info({ backendType: config.type, backendData: data, backendV6Data: v6Data })
-      const { fragment } = path.toward(config, node.context, info, { direct: true })
-      fragments.push(path.from(config, node.context, info), fragment)
-      if (tunnels.length > 0) fragments.push(planPeerFirewall(info))
-    }
-    applier.set(...fragments)
-    await applier.start()
-    await applier.settle()
-    if (applier.failures().length > 0) throw applier.failures()[0]!.error
-    applier.markComplete()
-  }
-  return async () => {
-    for (const applier of appliers) {
-      applier.change([], [...applier.desired.sources()])
-      await applier.settle()
-      await applier.close()
-    }
-  }
-}
+/** The kernel threads that packets are carried in when a process does not carry them itself. */
+const softirqThreads = (): string[] =>
+  readdirSync('/proc')
+    .filter((entry) => /^\d+$/.test(entry))
+    .filter((pid) => {
+      try {
+        return readFileSync(`/proc/${pid}/comm`, 'utf8').startsWith('ksoftirqd/')
+      } catch {
+        return false
+      }
+    })
 
-/** The same by hand. Connection tracking works in a namespace from the first rule on that translates. */
-function byHand(topology: TestTopology, config: BackendConfig, tracked: boolean): () => Promise<void> {
-  const isPlain = config.type === 'host-gw' || (config.type === 'vxlan' && config.directRouting)
-  const mac = (n: number, family: 4 | 6) => `0e:00:00:00:0${family}:0${n}`
-  const device = (family: 4 | 6) => (family === 4 ? 'flannel.1' : 'flannel-v6.1')
-  for (const node of topology.nodes) {
-    const n = node.number
-    const commands = [
-      'sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1 net.ipv4.conf.eth0.rp_filter=2',
-      ...(isPlain
-        ? []
-        : ([4, 6] as const).flatMap((family) => [
-            `ip link add ${device(family)} address ${mac(n, family)} mtu ${family === 4 ? 1450 : 1430} type vxlan id 1 dev eth0 local ${family === 4 ? node.publicIp : node.publicIpv6} dstport 8472 nolearning`,
-            `ip link set ${device(family)} up`,
-          ])),
-    ]
-    if (!isPlain)
-      commands.push(
-        `ip addr add 10.244.${n}.0/32 dev flannel.1`,
-        `ip addr add fd00:10:244:${n}::/128 dev flannel-v6.1 nodad`,
-        'sysctl -qw net.ipv4.conf.flannel/1.rp_filter=2',
-      )
-    for (const peer of topology.nodes) {
-      if (peer === node) continue
-      const m = peer.number
-      if (isPlain)
-        commands.push(
-          `ip route add 10.244.${m}.0/24 via ${peer.publicIp} dev eth0`,
-          `ip route add fd00:10:244:${m}::/64 via ${peer.publicIpv6} dev eth0`,
-        )
-      else
-        commands.push(
-          `ip route add 10.244.${m}.0/24 via 10.244.${m}.0 dev flannel.1 onlink`,
-          `ip neigh add 10.244.${m}.0 lladdr ${mac(m, 4)} dev flannel.1 nud permanent`,
-          `bridge fdb append ${mac(m, 4)} dev flannel.1 dst ${peer.publicIp} self permanent`,
-          `ip route add fd00:10:244:${m}::/64 via fe80::${m} dev flannel-v6.1`,
-          `ip neigh add fe80::${m} lladdr ${mac(m, 6)} dev flannel-v6.1 nud permanent`,
-          `bridge fdb append ${mac(m, 6)} dev flannel-v6.1 dst ${peer.publicIpv6} self permanent`,
-        )
-    }
-    if (tracked)
-      commands.push(
-        'nft add table inet hand',
-        "nft 'add chain inet hand out { type nat hook postrouting priority srcnat; }'",
-        "nft 'add rule inet hand out ip saddr 10.244.0.0/16 ip daddr != 10.244.0.0/16 masquerade'",
-      )
-    node.namespace.run(commands.join(' && '))
+/** Slices of every measure on every side in turn; the order is turned round each time. */
+export async function measureSides(sides: readonly Side[], turns: number, sliceMs: number) {
+  const readings = new Map<string, Reading[]>(sides.map(({ name }) => [name, []]))
+  for (let turn = -1; turn < turns; turn++) {
+    const readingOf = new Map<Side, Partial<Reading>>(sides.map((side) => [side, {}]))
+    for (const measure of measures)
+      for (const side of turn % 2 === 0 ? sides : sides.toReversed())
+        Object.assign(readingOf.get(side)!, await side.slice(measure, sliceMs))
+    // The first turn opens connections' windows and fills caches.
+    if (turn >= 0) for (const side of sides) readings.get(side.name)!.push(readingOf.get(side) as Reading)
   }
-  return async () => undefined
-}
-
-/** Busy time of all CPUs in seconds, from /proc/stat. */
-function busySeconds(): number {
-  const fields = readFileSync('/proc/stat', 'utf8').split('\n')[0]!.trim().split(/\s+/).slice(1).map(Number)
-  const [user = 0, nice = 0, system = 0, , , irq = 0, softirq = 0] = fields
-  return (user + nice + system + irq + softirq) / 100
-}
-
-async function measure(topology: TestTopology, mtuBytes: number, seconds: number): Promise<Reading> {
-  const [client, server] = topology.nodes as [TestTopology['nodes'][number], TestTopology['nodes'][number]]
-  for (const pod of [client.pod, server.pod]) pod.run(`ip link set eth0 mtu ${mtuBytes}`)
-  const inside = (name: string, cpu: number, command: string) =>
-    run('ip', ['netns', 'exec', name, 'taskset', '-c', String(cpu), ...command.split(' ')], { maxBuffer: 64 << 20 })
-  const iperf = async (options: string, address = server.podIp) => {
-    server.pod.run('iperf3 -s -1 -D -A 1')
-    for (let i = 0; i < 100 && !server.pod.run('ss -Hltn sport = 5201'); i++) await new Promise(setImmediate)
-    const { stdout } = await inside(client.pod.name, 0, `iperf3 -J -t ${seconds} -c ${address} ${options}`)
-    return JSON.parse(stdout).end
-  }
-  await inside(client.pod.name, 0, `ping -q -c 20 -i 0.005 ${server.podIp}`)
-  const before = busySeconds()
-  const tcp = await iperf('-Z')
-  const busy = busySeconds() - before
-  const bytes: number = tcp.sum_received.bytes
-  const tcp6 = await iperf('-Z', server.podIpv6)
-  const udp = (await iperf(`-u -b 0 -l ${mtuBytes - 28}`)).sum
-  const { stdout } = await inside(client.pod.name, 0, `ping -f -q -c 2000 ${server.podIp}`)
-  return {
-    tcpGbits: tcp.sum_received.bits_per_second / 1e9,
-    tcp6Gbits: tcp6.sum_received.bits_per_second / 1e9,
-    cpuSecondsPerGb: busy / (bytes / 1e9),
-    udpGbits: (udp.bits_per_second / 1e9) * (1 - udp.lost_percent / 100),
-    udpLossPercent: udp.lost_percent,
-    rttMicroseconds: Number(/= [\d.]+\/([\d.]+)\//.exec(stdout)?.[1]) * 1000,
-  }
+  return readings
 }
 
 const sorted = (values: readonly number[]): number[] => [...values].sort((a, b) => a - b)
@@ -167,17 +120,47 @@ const median = (values: readonly number[]): number => {
   return (all[(all.length - 1) >> 1]! + all[all.length >> 1]!) / 2
 }
 
-const columns = [
-  ['tcpGbits', 'TCP Gbit/s'],
-  ['tcp6Gbits', 'TCP6 Gbit/s'],
-  ['cpuSecondsPerGb', 'CPU s/GB'],
-  ['udpGbits', 'UDP Gbit/s'],
-  ['rttMicroseconds', 'RTT us'],
-] as const
+interface Ratio {
+  readonly ratio: number
+  /** 95 % of the medians of samples drawn from the pairs. */
+  readonly from: number
+  readonly to: number
+}
 
-const shown = (values: readonly number[]): string => {
-  const all = sorted(values)
-  return `${median(all).toFixed(2)} [${all[0]!.toFixed(2)}–${all.at(-1)!.toFixed(2)}]`
+/** Two neighbouring turns, one forth and one back, make a pair: what drifts within a turn cancels. */
+function ratioOf(ours: readonly number[], theirs: readonly number[]): Ratio {
+  const pairs: number[] = []
+  for (let i = 0; i + 1 < ours.length; i += 2)
+    pairs.push(Math.sqrt((ours[i]! / theirs[i]!) * (ours[i + 1]! / theirs[i + 1]!)))
+  let seed = 1
+  const random = () => {
+    seed = (Math.imul(seed, 1103515245) + 12345) & 0x7fffffff
+    return seed / 0x80000000
+  }
+  const medians = sorted(
+    Array.from({ length: 500 }, () => median(pairs.map(() => pairs[Math.floor(random() * pairs.length)]!))),
+  )
+  return { ratio: median(pairs), from: medians[12]!, to: medians[487]! }
+}
+
+const shown = ({ ratio, from, to }: Ratio): string => `${ratio.toFixed(3)} (${from.toFixed(3)}–${to.toFixed(3)})`
+
+/** Prints each measure with the ratios of the sides named, and returns them. */
+export function compare(
+  readings: ReadonlyMap<string, readonly Reading[]>,
+  pairs: readonly (readonly [ours: string, theirs: string])[],
+) {
+  const result: Partial<Record<Key, Record<string, number | Ratio>>> = {}
+  console.log(`  ${''.padEnd(15)} ${'bare'.padStart(9)}  ${pairs.map(([a, b]) => `${a} ÷ ${b}`.padEnd(20)).join('  ')}`)
+  for (const { key, title } of [...measures, ...cpuMeasures]) {
+    const of = (side: string) => readings.get(side)!.map((reading) => reading[key])
+    const ratios = pairs.map(([a, b]) => [`${a}/${b}`, ratioOf(of(a), of(b))] as const)
+    console.log(
+      `  ${title.padEnd(15)} ${median(of('bare')).toFixed(2).padStart(9)}  ${ratios.map(([, ratio]) => shown(ratio)).join('  ')}`,
+    )
+    result[key] = { bare: median(of('bare')), ...Object.fromEntries(ratios) }
+  }
+  return result as Record<Key, Record<string, number | Ratio>>
 }
 
 function option(args: readonly string[], name: string, usual: number): number {
@@ -187,71 +170,71 @@ function option(args: readonly string[], name: string, usual: number): number {
   return value
 }
 
-type Side = 'weft' | 'bare' | 'tracked'
+/** The load generator, built into a folder of its own. */
+export function buildLoad(folder: string): string {
+  const program = join(folder, 'datapath-load')
+  const source = fileURLToPath(new URL('datapath-load.c', import.meta.url))
+  execFileSync('gcc', ['-O2', '-Wall', '-pthread', '-o', program, source], { stdio: 'inherit' })
+  return program
+}
 
-async function measureMode(name: string, rounds: number, seconds: number) {
+async function measureMode(name: string, program: string, turns: number, sliceMs: number) {
   const config = modes[name]!
-  const sides: readonly Side[] = config.type === 'udp' ? ['weft'] : ['weft', 'bare', 'tracked']
-  const readings: Record<Side, Reading[]> = { weft: [], bare: [], tracked: [] }
-  // All stand at once, so that a round of one is seconds away from a round of the others.
-  const standing: { side: Side; topology: TestTopology; takeDown(): Promise<void> }[] = []
+  const undo: (() => unknown)[] = []
   try {
-    for (const side of sides) {
+    const sides: Side[] = []
+    for (const side of ['bare', 'weft', 'tracked', 'again']) {
       const topology = new TestTopology([1, 1])
-      const takeDown = side === 'weft' ? await byWeft(topology, config) : byHand(topology, config, side === 'tracked')
-      standing.push({ side, topology, takeDown })
+      undo.push(() => topology.delete())
+      if (side === 'weft') undo.push(await byWeft(topology, config))
+      else byHand(topology, config, side === 'tracked')
+      const mtus = topology.nodes.map(({ context }) => datapathOf(config).mtuBytes(config, context))
+      const started = await Side.start(side, program, topology, Math.min(...mtus))
+      undo.push(() => started.end())
+      sides.push(started)
     }
-    for (let round = 0; round < rounds; round++)
-      for (const { side, topology } of round % 2 === 0 ? standing : standing.toReversed()) {
-        const mtus = topology.nodes.map(({ context }) => datapathOf(config).mtuBytes(config, context))
-        readings[side].push(await measure(topology, Math.min(...mtus), seconds))
-      }
+    const readings = await measureSides(sides, turns, sliceMs)
+    console.log(`\n${name}: median of ${turns} turns of ${sliceMs} ms, ratios with their 95 % interval`)
+    return compare(readings, [
+      ['weft', 'bare'],
+      ['weft', 'tracked'],
+      ['tracked', 'bare'],
+      ['again', 'bare'],
+    ])
   } finally {
-    for (const { topology, takeDown } of standing) {
-      await takeDown()
-      topology.delete()
-    }
+    for (const step of undo.toReversed()) await step()
   }
-  console.log(`\n${name}, median [least–most] of ${rounds} rounds of ${seconds} s`)
-  for (const [key, title] of columns) {
-    const of = (side: Side) => readings[side].map((reading) => reading[key])
-    const beside = (['bare', 'tracked'] as const)
-      .filter((side) => readings[side].length > 0)
-      .map(
-        (side) => `${side} ${shown(of(side)).padEnd(22)} ratio ${(median(of('weft')) / median(of(side))).toFixed(3)}`,
-      )
-    console.log(`  ${title.padEnd(12)} weft ${shown(of('weft')).padEnd(22)} ${beside.join('  ')}`)
-  }
-  return Object.fromEntries(
-    columns.map(([key]) => {
-      const of = (side: Side) => median(readings[side].map((reading) => reading[key]))
-      return [key, { ours: of('weft'), ...(sides.length > 1 && { peer: of('bare'), tracked: of('tracked') }) }]
-    }),
-  ) as Record<(typeof columns)[number][0], { ours: number; peer?: number; tracked?: number }>
 }
 
 export const bench: Bench = {
   name: 'datapath',
   describe:
-    'throughput, latency and CPU of each mode against the same topology built by hand [--rounds N --seconds S --mode MODE]',
+    'throughput, latency and CPU of each mode against the same topology built by hand [--turns N --slice MS --mode MODE]',
   async run(args): Promise<BenchResult> {
-    const rounds = option(args, 'rounds', 5)
-    const seconds = option(args, 'seconds', 2)
+    const turns = option(args, 'turns', 300)
+    const sliceMs = option(args, 'slice', 10)
     const at = args.indexOf('--mode')
     const names = at < 0 ? Object.keys(modes) : [args[at + 1] ?? '']
     if (!names.every((name) => name in modes)) throw new Error(`--mode is one of ${Object.keys(modes).join(', ')}`)
+    const folder = mkdtempSync(join(tmpdir(), 'weft-bench-datapath-'))
     const results: Record<string, Awaited<ReturnType<typeof measureMode>>> = {}
-    for (const name of names) results[name] = await measureMode(name, rounds, seconds)
-    const main = results.vxlan ?? results[names[0]!]!
-    const { ours, peer = ours } = main.tcpGbits
+    try {
+      const program = buildLoad(folder)
+      for (const name of names) results[name] = await measureMode(name, program, turns, sliceMs)
+    } finally {
+      rmSync(folder, { recursive: true })
+    }
+    const main = (results.vxlan ?? results[names[0]!]!).tcpGbits
+    const peer = main.bare as number
+    const { ratio } = main['weft/bare'] as Ratio
     return {
       bench: 'datapath',
-      ours,
+      ours: peer * ratio,
       peer,
       unit: `Gbit/s TCP, ${results.vxlan ? 'vxlan' : names[0]}`,
-      ratio: ours / peer,
-      rounds,
-      seconds,
+      ratio,
+      turns,
+      sliceMs,
       modes: results,
     }
   },
