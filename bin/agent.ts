@@ -44,7 +44,7 @@ function registerLogLevel(agent: Command): void {
     })
 }
 
-function optionOf(row: FlagRow): Option {
+export function optionOf(row: FlagRow): Option {
   const shown =
     row.defaultText ?? (row.default === undefined || row.default === false ? undefined : String(row.default))
   const facts = [...(shown === undefined ? [] : [`default: ${shown}`]), `env: ${envNames(row).join(', ')}`]

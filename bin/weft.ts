@@ -6,6 +6,7 @@ import { readFileSync } from 'node:fs'
 import { Command, CommanderError } from 'commander'
 import { ConfigError, KernelError } from '../src/model/errors.ts'
 import { register as agent } from './agent.ts'
+import { register as cleanup } from './cleanup.ts'
 import { register as controller } from './controller.ts'
 import { register as lab } from './lab.ts'
 
@@ -29,7 +30,7 @@ Examples:
 Exit codes: 0 done, 1 failed, 2 wrong use or wrong configuration.`,
   )
 
-for (const register of [agent, controller, lab]) register(program)
+for (const register of [agent, cleanup, controller, lab]) register(program)
 
 try {
   await program.parseAsync()

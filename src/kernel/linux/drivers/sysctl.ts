@@ -8,7 +8,7 @@
  *
  * Sources: proc(5); Documentation/networking/ip-sysctl.rst; net/ipv4/devinet.c (inet_netconf_notify_devconf).
  */
-import { readFileSync, writeFileSync } from 'node:fs'
+import { readFileSync, statSync, writeFileSync } from 'node:fs'
 import { formatOp } from '../../../model/format.ts'
 import type { KernelObject, ObjectKind } from '../../../model/kernel-object.ts'
 import type { KernelOp } from '../../../model/kernel-state.ts'
@@ -19,6 +19,7 @@ import { kernelError } from '../../errno.ts'
 import type { KernelEvent, OpResult, Watch } from '../../kernel.ts'
 import type { Driver, DriverContext, DriverSession } from '../driver.ts'
 import { ReadingWatches } from '../reading-watch.ts'
+import { noteSysctl } from '../sysctl-memory.ts'
 
 const EINVAL = 22
 const EOPNOTSUPP = 95
@@ -39,9 +40,11 @@ class SysctlSession implements DriverSession {
   readonly #context: DriverContext
   readonly #asked = new Set<string>()
   readonly #watches: ReadingWatches
+  readonly #netns: number
 
   constructor(context: DriverContext) {
     this.#context = context
+    this.#netns = context.inside(() => statSync('/proc/thread-self/ns/net').ino)
     const groups = [RTNLGRP_IPV4_NETCONF, RTNLGRP_IPV6_NETCONF]
     this.#watches = new ReadingWatches(
       context,
@@ -85,7 +88,9 @@ class SysctlSession implements DriverSession {
     if (op.verb === 'delete') return kernelError(formatOp(op), EOPNOTSUPP)
     try {
       // A write that changes nothing would still take locks and wake listeners.
-      if (readValue(file) !== value) writeFileSync(file, value)
+      const before = readValue(file)
+      noteSysctl(this.#netns, path, before)
+      if (before !== value) writeFileSync(file, value)
       this.#asked.add(path)
       return undefined
     } catch (error) {
