@@ -1,0 +1,32 @@
+/**
+ * The manifests under deploy/, from the one source in src/install. Run alone it writes them; scripts/manifests.test.ts
+ * compares.
+ */
+import { readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { formatManifest, manifestObjects } from '../src/install/manifest.ts'
+import { accountObjects } from '../src/install/rights.ts'
+import { defaultValues } from '../src/install/values.ts'
+
+const root = fileURLToPath(new URL('..', import.meta.url))
+const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { version: string }
+
+const HEAD = `weft, as \`weft install -o yaml\` prints it with the defaults: kubectl apply -f weft.yaml
+The network configuration is in the ConfigMap, in flannel's words. Values, permissions and the way back: docs/install.md.
+Made by scripts/manifests.ts.`
+
+const RIGHTS_HEAD = `What \`weft agent\` may do in a cluster, and nothing more. The lab applies this file as it is; weft.yaml begins with it.
+Made by scripts/manifests.ts.`
+
+/** Text of every file, by path from the checkout. */
+export function manifestFiles(): ReadonlyMap<string, string> {
+  const values = defaultValues(version)
+  return new Map([
+    ['deploy/weft.yaml', formatManifest(manifestObjects(values), HEAD)],
+    ['deploy/agent-rbac.yaml', formatManifest(accountObjects(values.namespace), RIGHTS_HEAD)],
+  ])
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url))
+  for (const [path, text] of manifestFiles()) writeFileSync(join(root, path), text)

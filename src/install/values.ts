@@ -1,0 +1,48 @@
+/**
+ * What may be chosen when weft is put into a cluster. The chart's values.yaml has the same names and defaults; a test
+ * holds them together.
+ */
+export interface InstallValues {
+  readonly namespace: string
+  readonly image: { readonly repository: string; readonly tag: string; readonly pullPolicy: string }
+  /** flannel's net-conf.json. */
+  readonly netConf: Readonly<Record<string, unknown>>
+  readonly agent: {
+    /** Further arguments of `weft agent`. */
+    readonly args: readonly string[]
+    readonly logLevel: string
+    /** Port of /healthz, /readyz and /metrics on every node. */
+    readonly healthPort: number
+    readonly resources: Resources
+    /** What the UDP backend needs: the device /dev/net/tun. */
+    readonly privileged: boolean
+    /** How many nodes are upgraded at once; a number or a share. */
+    readonly maxUnavailable: number | string
+  }
+  readonly cniBinDir: string
+  readonly cniConfDir: string
+  /** An agent's token may write its own node only (ValidatingAdmissionPolicy, Kubernetes 1.32 and later). */
+  readonly nodeGuard: boolean
+}
+
+export interface Resources {
+  readonly requests: Readonly<Record<string, string>>
+  readonly limits?: Readonly<Record<string, string>>
+}
+
+export const defaultValues = (version: string): InstallValues => ({
+  namespace: 'kube-flannel',
+  image: { repository: 'weft.dev/weft', tag: version, pullPolicy: 'IfNotPresent' },
+  netConf: { Network: '10.244.0.0/16', Backend: { Type: 'vxlan' } },
+  agent: {
+    args: [],
+    logLevel: 'info',
+    healthPort: 9180,
+    resources: { requests: { cpu: '50m', memory: '100Mi' } },
+    privileged: false,
+    maxUnavailable: '10%',
+  },
+  cniBinDir: '/opt/cni/bin',
+  cniConfDir: '/etc/cni/net.d',
+  nodeGuard: true,
+})
