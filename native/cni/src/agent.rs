@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::io::AsRawFd;
+use std::os::unix::io::{AsRawFd, FromRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -59,20 +59,46 @@ pub fn exchange(request: &[u8]) -> Result<Reply, AgentError> {
         Err(cause) if !is_gone(&cause) => return Err(lost(&path, cause)),
         _ => {}
     }
+    await_reply(&mut stream, &[], path)
+}
+
+/// The same for a request that was sent over the connection `socket`, of whose reply this much was read; None when nothing
+/// came in time.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+pub fn resume(socket: RawFd, received: Option<&[u8]>) -> Result<Reply, AgentError> {
+    // The descriptor is nobody else's: `entry` left it open for this.
+    let mut stream = unsafe { UnixStream::from_raw_fd(socket) };
+    match received {
+        Some(received) => await_reply(&mut stream, received, socket_path()),
+        None => Err(AgentError::TimedOut(socket_path())),
+    }
+}
+
+fn await_reply(stream: &mut UnixStream, mut received: &[u8], path: PathBuf) -> Result<Reply, AgentError> {
     let deadline = Instant::now() + REPLY_TIMEOUT;
     let mut header = [0; REPLY_HEADER_BYTES];
-    read_until(&mut stream, &mut header, deadline, &path)?;
+    read_until(stream, &mut received, &mut header, deadline, &path)?;
     let length = u32::from_be_bytes([header[1], header[2], header[3], header[4]]) as usize;
     if length > REPLY_LIMIT_BYTES {
         return Err(AgentError::NotTheAgent(path));
     }
     let mut stdout = vec![0; length];
-    read_until(&mut stream, &mut stdout, deadline, &path)?;
+    read_until(stream, &mut received, &mut stdout, deadline, &path)?;
     Ok(Reply { exit_code: header[0], stdout })
 }
 
-fn read_until(stream: &mut UnixStream, out: &mut [u8], deadline: Instant, path: &Path) -> Result<(), AgentError> {
-    let mut filled = 0;
+/// Fills `out` with what was received before, then from the connection.
+fn read_until(
+    stream: &mut UnixStream,
+    received: &mut &[u8],
+    out: &mut [u8],
+    deadline: Instant,
+    path: &Path,
+) -> Result<(), AgentError> {
+    let mut filled = out.len().min(received.len());
+    let (taken, rest) = received.split_at(filled);
+    out[..filled].copy_from_slice(taken);
+    *received = rest;
     while filled < out.len() {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {

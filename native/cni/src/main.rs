@@ -8,12 +8,14 @@
 //! Sources: CNI specification 1.1.0, sections "Parameters", "Error" and "STATUS"; unix(7).
 
 mod agent;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod entry;
 mod request;
 
-use agent::AgentError;
+use agent::{AgentError, Reply};
 use request::{error_json, scan_version, Request, RequestError, NEWEST_VERSION, STDIN_LIMIT_BYTES};
 use std::ffi::OsStr;
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 
 /// Codes of the CNI specification.
@@ -32,7 +34,40 @@ fn main() {
         eprintln!("CNI protocol versions supported: {}", SUPPORTED_VERSIONS.join(", "));
         exit(0);
     }
-    let request = match Request::read(entries.iter().map(Vec::as_slice), &mut io::stdin().lock()) {
+    let (request, answer) = carry(&entries);
+    match answer {
+        Ok(reply) => {
+            let written = print(&reply.stdout);
+            exit(if written { i32::from(reply.exit_code) } else { 1 })
+        }
+        Err(error) => answer_alone(command, &request, &error),
+    }
+}
+
+/// Takes up the request where `entry` has left it.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+fn carry(entries: &[Vec<u8>]) -> (Request, Result<Reply, AgentError>) {
+    match entry::progress() {
+        entry::Progress::Begun(stdin) => carry_from_start(entries, &mut stdin.chain(io::stdin().lock())),
+        entry::Progress::Sent { mut stdin, socket, reply } => {
+            (read_request(entries, &mut stdin), agent::resume(socket, reply))
+        }
+    }
+}
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+fn carry(entries: &[Vec<u8>]) -> (Request, Result<Reply, AgentError>) {
+    carry_from_start(entries, &mut io::stdin().lock())
+}
+
+fn carry_from_start(entries: &[Vec<u8>], stdin: &mut impl Read) -> (Request, Result<Reply, AgentError>) {
+    let request = read_request(entries, stdin);
+    let answer = agent::exchange(request.bytes());
+    (request, answer)
+}
+
+fn read_request(entries: &[Vec<u8>], stdin: &mut impl Read) -> Request {
+    match Request::read(entries.iter().map(Vec::as_slice), stdin) {
         Ok(request) => request,
         Err(RequestError::StdinTooLong) => {
             let details = format!("standard input is longer than {STDIN_LIMIT_BYTES} bytes");
@@ -41,13 +76,6 @@ fn main() {
         Err(RequestError::Stdin(error)) => {
             fail(NEWEST_VERSION, CODE_IO_FAILURE, "cannot read the network configuration", &error.to_string())
         }
-    };
-    match agent::exchange(request.bytes()) {
-        Ok(reply) => {
-            let written = print(&reply.stdout);
-            exit(if written { i32::from(reply.exit_code) } else { 1 })
-        }
-        Err(error) => answer_alone(command, &request, &error),
     }
 }
 

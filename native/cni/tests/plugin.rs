@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::unix::fs::symlink;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::thread;
@@ -58,7 +58,7 @@ fn agent(path: &Path, reply: Vec<u8>) -> thread::JoinHandle<Vec<u8>> {
     })
 }
 
-fn read_request(stream: &mut UnixStream) -> Vec<u8> {
+fn read_request(stream: &mut impl Read) -> Vec<u8> {
     let mut header = [0; 8];
     stream.read_exact(&mut header).unwrap();
     assert_eq!(&header[..4], b"WFT1");
@@ -119,6 +119,94 @@ fn the_link_beside_the_binary_wins_whatever_its_length() {
     let output = execute(&binary, "ADD", Some(&folder.0.join("wrong.sock")), CONFIG);
     assert_eq!(text(&output.stdout), "found");
     answer.join().unwrap();
+}
+
+/// How an agent hands its reply over.
+#[derive(Clone, Copy)]
+enum Pieces {
+    One,
+    Bytes,
+    /// It ends after so many bytes.
+    CutAfter(usize),
+}
+
+/// Executes the plugin with an agent at the link beside it, where the usual way is taken before the C library starts.
+fn beside_the_link(name: &str, stdin: &[u8], whole: &[u8], pieces: Pieces) -> (Output, Vec<u8>) {
+    let near = Folder(PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id())));
+    fs::create_dir_all(&near.0).unwrap();
+    let binary = near.0.join("weft");
+    fs::hard_link(built(), &binary).unwrap();
+    let folder = Folder::new(name);
+    let socket = folder.0.join("cni.sock");
+    symlink(&socket, near.0.join(".weft.sock")).unwrap();
+    let listener = UnixListener::bind(&socket).unwrap();
+    let whole = whole.to_vec();
+    // Too long for one piece, a configuration comes over a second connection: the first brings nothing.
+    let connections = if stdin.len() < 64 << 10 { 1 } else { 2 };
+    let server = thread::spawn(move || {
+        let mut stream = (0..connections).map(|_| listener.accept().unwrap().0).last().unwrap();
+        let body = read_request(&mut stream);
+        match pieces {
+            Pieces::One => stream.write_all(&whole).unwrap(),
+            Pieces::Bytes => whole.iter().for_each(|byte| stream.write_all(&[*byte]).unwrap()),
+            Pieces::CutAfter(length) => stream.write_all(&whole[..length]).unwrap(),
+        }
+        body
+    });
+    let output = execute(&binary, "ADD", None, stdin);
+    assert!(output.status.code().is_some(), "{:?}", output.status);
+    (output, server.join().unwrap())
+}
+
+#[test]
+fn carries_every_size_before_and_after_the_c_library() {
+    let (short, long) = (b"{}".to_vec(), vec![b'x'; 100_000]);
+    let edge = vec![b' '; 64 << 10];
+    for (n, stdin) in [&short, &edge, &long, &vec![]].into_iter().enumerate() {
+        for (m, stdout) in [&short, &edge, &long, &vec![]].into_iter().enumerate() {
+            for (p, pieces) in [Pieces::One, Pieces::Bytes].into_iter().enumerate() {
+                let (output, body) = beside_the_link(&format!("sizes-{n}{m}{p}"), stdin, &reply(3, stdout), pieces);
+                assert_eq!(output.status.code(), Some(3));
+                assert!(output.stdout == **stdout, "{n} {m} {p}: {} bytes", output.stdout.len());
+                assert_eq!(text(&body[body.len() - stdin.len()..]), text(stdin));
+                assert!(body.starts_with(b"CNI_"));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_reply_cut_short_after_any_byte_is_told() {
+    let whole = reply(0, b"{\"ips\":[]}");
+    for length in 0..whole.len() {
+        let (output, _) = beside_the_link(&format!("short-{length}"), CONFIG, &whole, Pieces::CutAfter(length));
+        let json = text(&output.stdout);
+        assert_eq!(output.status.code(), Some(1), "{json}");
+        assert!(json.contains("\"code\": 11") && json.contains("1.0.0") && json.contains("ended before"), "{json}");
+    }
+}
+
+#[test]
+fn more_environment_than_the_short_way_takes_is_carried() {
+    let folder = Folder::new("many");
+    let near = Folder(PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("many-{}", std::process::id())));
+    fs::create_dir_all(&near.0).unwrap();
+    let binary = near.0.join("weft");
+    fs::hard_link(built(), &binary).unwrap();
+    let socket = folder.0.join("cni.sock");
+    symlink(&socket, near.0.join(".weft.sock")).unwrap();
+    for count in [1, 31, 32, 33, 100] {
+        let answer = agent(&socket, reply(0, b"ok"));
+        let mut plugin = Command::new(&binary);
+        plugin.env_clear().env("CNI_COMMAND", "ADD").stdin(Stdio::null());
+        for n in 1..count {
+            plugin.env(format!("CNI_{n}"), "v".repeat(n));
+        }
+        assert_eq!(text(&plugin.output().unwrap().stdout), "ok");
+        let body = answer.join().unwrap();
+        assert_eq!(body.split(|byte| *byte == 0).filter(|entry| !entry.is_empty()).count(), count);
+        fs::remove_file(&socket).unwrap();
+    }
 }
 
 #[test]
