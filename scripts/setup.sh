@@ -4,16 +4,18 @@
 #
 #   scripts/setup.sh           what the lab needs
 #   scripts/setup.sh --tests   also what the tests and benches compare with
+#   scripts/setup.sh --kubernetes also containerd, runc and etcd, for clusters of Kubernetes' own programs
 #   scripts/setup.sh --kernels also QEMU and the distribution's kernel, unpacked into .cache/, for the guests of test:kernels
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-with_tests=no with_kernels=no
+with_tests=no with_kernels=no with_kubernetes=no
 case "${1:-}" in
   '') ;;
   --tests) with_tests=yes ;;
   --kernels) with_tests=yes with_kernels=yes ;;
-  *) echo "usage: scripts/setup.sh [--tests|--kernels]" >&2; exit 2 ;;
+  --kubernetes) with_tests=yes with_kubernetes=yes ;;
+  *) echo "usage: scripts/setup.sh [--tests|--kernels|--kubernetes]" >&2; exit 2 ;;
 esac
 
 say() { printf 'setup: %s\n' "$*"; }
@@ -37,6 +39,7 @@ if [ $with_kernels = yes ] && [ "$(uname -m)" != x86_64 ]; then
   say "the guests of test:kernels need x86_64; that tier will be skipped"
   with_kernels=no
 fi
+[ $with_kubernetes = no ] || wanted="$wanted containerd:containerd runc:runc busybox:busybox-static"
 [ $with_kernels = no ] || wanted="$wanted qemu-system-x86_64:qemu-system-x86 depmod:kmod"
 missing=""
 for entry in $wanted; do

@@ -6,8 +6,9 @@
  *   tsx scripts/test.ts [--tier T] PATTERN    only files whose path contains PATTERN
  *
  * Tiers: `unit` (x.test.ts beside x.ts, anywhere), `netns` (test/netns: root and network namespaces), and, only when
- * asked for, `kernels` (the list of scripts/kernels/suites.ts, each file in a guest that boots another kernel) and
- * `peers` (test/peers: beside other projects' real programs, built from source at the first run).
+ * asked for, `kernels` (the list of scripts/kernels/suites.ts, each file in a guest that boots another kernel), `peers`
+ * (test/peers: beside other projects' real programs) and `kubernetes` (test/kubernetes: on clusters of Kubernetes' own
+ * programs); both build from source at the first run.
  *
  * `--results FILE` adds a line of JSON per passed or skipped test to a file; scripts/kernels/where-ran.ts joins them.
  */
@@ -18,6 +19,7 @@ import { join, relative } from 'node:path'
 import { run } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
+import { ensurePrograms, missingForKubernetes } from '../src/lab/kubernetes/programs.ts'
 import { emptyReport, type FileReport } from './file-report.ts'
 import { Guests } from './kernels/guest.ts'
 import { suites } from './kernels/suites.ts'
@@ -38,6 +40,7 @@ const allTiers: Readonly<Record<string, readonly string[]>> = {
   unit: ['src', 'bin', 'scripts'],
   netns: ['test/netns'],
   peers: ['test/peers'],
+  kubernetes: ['test/kubernetes'],
 }
 const tiers = values.tier ?? ['unit', 'netns']
 
@@ -72,11 +75,16 @@ interface Totals {
   skipped: number
 }
 
+const timeoutMs = (file: string): number => {
+  if (file.startsWith('test/peers/')) return 1_800_000
+  return file.startsWith('test/kubernetes/') ? 900_000 : 300_000
+}
+
 /** Runs one file in a process of its own; its tests may stand in a suite file that it imports. */
 async function runFile(file: string): Promise<FileReport> {
   const report = emptyReport()
   const isFile = (name: string) => name === file || name === join(root, file)
-  const stream = run({ files: [file], concurrency: 1, timeout: file.startsWith('test/peers/') ? 1_800_000 : 300_000 })
+  const stream = run({ files: [file], concurrency: 1, timeout: timeoutMs(file) })
   stream.on('test:pass', (event) => {
     if (isFile(event.name) || event.details.type === 'suite') return
     if (event.skip === undefined || event.skip === false) {
@@ -156,6 +164,18 @@ async function runGuests(files: readonly string[]): Promise<void> {
   await runFiles('kernels', files, 2, (file) => guests.run(suites.find((suite) => suite.file === file)!))
 }
 
+/** The kubernetes tier; on a machine that cannot have such a cluster it says why and counts as one skip. */
+async function runClusters(files: readonly string[]): Promise<void> {
+  const missing = missingForKubernetes()
+  if (missing) {
+    console.log(`skip the kubernetes tier: ${missing}`)
+    totals.skipped++
+    return
+  }
+  await ensurePrograms((line) => console.log(line))
+  await runFiles('kubernetes', files, 1, runFile)
+}
+
 const totals: Totals = { passed: 0, failed: 0, skipped: 0 }
 if (!values['no-checks'] && !values.tier && positionals.length === 0) {
   const checks: [string, string, string[]][] = [
@@ -169,6 +189,7 @@ for (const tier of tiers) {
   const files = testFiles(tier)
   if (files.length === 0) continue
   if (tier === 'kernels') await runGuests(files)
+  else if (tier === 'kubernetes') await runClusters(files)
   // The namespaces tier uses the machine's clock, cores and names: one file at a time.
   else await runFiles(tier, files, tier === 'unit' ? 2 : 1, runFile)
 }

@@ -37,7 +37,7 @@ export class SteadyPing {
   }
 
   /** Resolves when the first answer is in. */
-  static async start(namespace: TestNamespace, to: string, ...flags: string[]): Promise<SteadyPing> {
+  static async start(namespace: Pick<TestNamespace, 'path'>, to: string, ...flags: string[]): Promise<SteadyPing> {
     const child = inNetns(namespace.path, () =>
       spawn(program, ['ping1k', '--to', to, '--wait-ms', String(LATE_MS), ...flags], {
         stdio: ['ignore', 'pipe', 'pipe'],

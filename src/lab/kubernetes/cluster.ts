@@ -5,11 +5,13 @@
 import { spawn } from 'node:child_process'
 import { existsSync, mkdirSync } from 'node:fs'
 import { join } from 'node:path'
+import type { KubeObject } from '../api/interfaces.ts'
+import { arrived } from '../arrival.ts'
 import { Authority } from '../certificates.ts'
 import { Credentials } from '../credentials.ts'
 import { type LabSpec, labPaths, nativeProgram, netnsPath, projectRoot } from '../layout.ts'
 import { LAB_VARIABLE } from '../process.ts'
-import { withNode, writeSpec } from '../spec.ts'
+import { wantedPaths, withNode, writeSpec } from '../spec.ts'
 import { buildFabric } from '../underlay.ts'
 import { ControlPlane } from './control-plane.ts'
 import { writeImageArchive } from './image-archive.ts'
@@ -24,6 +26,7 @@ const NET_CONFIG_MAP = { namespace: 'kube-flannel', name: 'kube-flannel-cfg' } a
 const AGENT_ACCOUNT = ['--namespace', 'kube-flannel', 'weft-agent'] as const
 
 const API_TIMEOUT_MS = 90_000
+const SWITCH_TIMEOUT_MS = 60_000
 
 export interface Finished {
   readonly code: number
@@ -229,12 +232,37 @@ export class KubernetesCluster {
   // ── weft as plain processes ──────────────────────────────────────────────────────────────────────────────
 
   /** The objects of deploy/agent-rbac.yaml, and net-conf.json in flannel's ConfigMap. */
-  async prepareAgents(netConfig = this.spec.netConfig): Promise<void> {
+  async prepareAgents(): Promise<void> {
     await this.kubectl('apply', '-f', join(projectRoot(), 'deploy', 'agent-rbac.yaml'))
+    const { namespace, name } = NET_CONFIG_MAP
+    const { code } = await this.inFabric(['kubectl', 'get', 'configmap', '--namespace', namespace, name])
+    // One that is there may have been edited since.
+    if (code !== 0) await this.writeNetConfig(this.spec.netConfig)
+  }
+
+  /** Writes net-conf.json; resolves with the milliseconds until every node sends by it and accepts nothing else. */
+  async switchTo(netConfig: string, progress: Progress = () => {}): Promise<number> {
+    const wanted = wantedPaths(netConfig)
+    const startedAt = performance.now()
+    const elapsed = () => Math.round(performance.now() - startedAt)
     await this.writeNetConfig(netConfig)
+    const told = new Set<string>()
+    while (told.size < this.#nodes.size) {
+      for (const node of (await this.get<{ items: KubeObject[] }>('nodes')).items) {
+        const name = node.metadata.name!
+        if (!arrived(node, wanted) || told.has(name)) continue
+        told.add(name)
+        progress(`node ${name} sends by ${wanted.backend} after ${elapsed()} ms`)
+      }
+      if (elapsed() > SWITCH_TIMEOUT_MS)
+        throw new Error(`only ${[...told].join(', ') || 'no node'} reported ${wanted.backend} in time`)
+    }
+    return elapsed()
   }
 
   async writeNetConfig(netConfig: string): Promise<void> {
+    this.spec = { ...this.spec, netConfig }
+    writeSpec(this.spec)
     await this.apply({
       apiVersion: 'v1',
       kind: 'ConfigMap',

@@ -6,7 +6,7 @@ import { writeFileSync } from 'node:fs'
 import { createServer, type Server } from 'node:net'
 import type { Logger } from 'pino'
 import type { KubeObject } from '../api/interfaces.ts'
-import { arrived, backendOf } from '../arrival.ts'
+import { backendOf } from '../arrival.ts'
 import { connectIn } from '../connect.ts'
 import { type ControlRequest, serveControl } from '../control.ts'
 import type { LabStatus, NodeStatus, Place } from '../daemon-commands.ts'
@@ -15,8 +15,6 @@ import { wantedPaths, writeSpec } from '../spec.ts'
 import { KubernetesCluster } from './cluster.ts'
 
 type Progress = (line: string) => void
-
-const SWITCH_TIMEOUT_MS = 60_000
 
 interface NodeList {
   readonly items: readonly KubeObject[]
@@ -170,23 +168,9 @@ export class KubernetesDaemon {
   }
 
   async #switch(cluster: KubernetesCluster, netConfig: string, progress: Progress) {
-    const wanted = wantedPaths(netConfig)
-    const startedAt = performance.now()
-    const elapsed = () => Math.round(performance.now() - startedAt)
     const from = (await this.#status(cluster)).backend
-    await cluster.writeNetConfig(netConfig)
-    const told = new Set<string>()
-    while (told.size < cluster.nodes.length) {
-      for (const node of (await cluster.get<NodeList>('nodes')).items) {
-        const name = node.metadata.name!
-        if (!arrived(node, wanted) || told.has(name)) continue
-        told.add(name)
-        progress(`node ${name} sends by ${wanted.backend} after ${elapsed()} ms`)
-      }
-      if (elapsed() > SWITCH_TIMEOUT_MS)
-        throw new Error(`only ${[...told].join(', ') || 'no node'} reported ${wanted.backend} in time`)
-    }
-    return { from, to: wanted.backend, milliseconds: elapsed() }
+    const milliseconds = await cluster.switchTo(netConfig, progress)
+    return { from, to: wantedPaths(netConfig).backend, milliseconds }
   }
 
   /** Stops serving; the programs run on. */

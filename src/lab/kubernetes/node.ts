@@ -8,6 +8,7 @@ import { execFileSync } from 'node:child_process'
 import { existsSync, readdirSync, rmSync, symlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import { kubeconfigText } from '../kubeconfig.ts'
+import { netnsExists } from '../kubelet/netns.ts'
 import { type LabSpec, type NodeSpec, nodeAddress, POD_CIDRS } from '../layout.ts'
 import { buildNode, unplugNode } from '../underlay.ts'
 import { apiServerUrl, type ControlPlane, dnsAddress } from './control-plane.ts'
@@ -218,28 +219,22 @@ export class ClusterNode {
     await this.agent.start()
   }
 
-  /** The path of a pod's network namespace, as the machine sees it. */
+  /** The path of a pod's network namespace, good on this machine while the node is on. */
   podNetns(namespace: string, pod: string): string {
-    const filter = [
-      `labels."io.cri-containerd.kind"==sandbox`,
-      `labels."io.kubernetes.pod.namespace"==${namespace}`,
-      `labels."io.kubernetes.pod.name"==${pod}`,
-    ].join(',')
-    // The newest sandbox is the pod's; older ones may not be collected yet.
-    const ids = this.ctr('containers', 'list', '--quiet', filter).trim().split('\n').filter(Boolean)
-    for (const id of ids) {
+    const labels = { 'io.cri-containerd.kind': 'sandbox', 'io.kubernetes.pod.namespace': namespace }
+    const wanted = Object.entries({ ...labels, 'io.kubernetes.pod.name': pod })
+    const filter = wanted.map(([label, value]) => `labels."${label}"==${value}`).join(',')
+    // The sandboxes of before a restart may not be collected yet: their namespaces are gone.
+    for (const id of this.ctr('containers', 'list', '--quiet', filter).trim().split('\n').filter(Boolean)) {
       const info = JSON.parse(this.ctr('containers', 'info', id)) as {
         Spec: { linux: { namespaces: { type: string; path?: string }[] } }
       }
       const path = info.Spec.linux.namespaces.find(({ type }) => type === 'network')?.path
-      if (path !== undefined && existsSync(this.machine.outside(path.replace('/var/run/', '/run/')))) return path
+      // /var/run is a symbolic link whose absolute target would be read on this machine.
+      const outside = `/proc/${this.machine.initPid}/root${path?.replace('/var/run/', '/run/')}`
+      if (path !== undefined && netnsExists(outside)) return outside
     }
     throw new Error(`${this.name} has no sandbox of pod ${namespace}/${pod}`)
-  }
-
-  /** Runs one of this machine's own commands inside a pod's network namespace, and returns what it printed. */
-  inPod(namespace: string, pod: string, ...argv: readonly string[]): string {
-    return this.machine.run('nsenter', `--net=${this.podNetns(namespace, pod)}`, '--', ...argv)
   }
 
   /** Power failure. */
