@@ -6,6 +6,7 @@
  * Beside both stands the kernel's floor: the same netlink messages from one C program, without plugin, socket or journal.
  */
 
+import { execFileSync } from 'node:child_process'
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
