@@ -30,8 +30,10 @@ export interface ApplierOptions {
   /** How often everything is read again, come what may. */
   readonly resyncSeconds?: number
   /** Nothing is executed; every operation is handed here as the line that would do it, and taken as done. */
-  readonly dryRun?: (line: string) => void
+  readonly dryRun?: (line: string, op: KernelOp) => void
   readonly onReport?: (report: ApplyReport) => void
+  /** The kernel was seen to have what is wanted, without an operation that a report tells of: `inPlace` may have changed. */
+  readonly onFound?: () => void
   /** A reading failed; it is tried again. */
   readonly onReadError?: (error: unknown) => void
 }

@@ -236,6 +236,27 @@ test('lost multicast messages lead to a new reading', async () => {
   await applier.close()
 })
 
+test('what another hand puts in place is told, though it takes no operation and no report', async () => {
+  const kernel = FakeKernel.create()
+  let found = 0
+  const { applier, reports, clock } = await started(kernel, { onFound: () => found++ }, local, peer(1))
+  clock.advance(2000)
+  await applier.settle()
+  const [route] = peer(1).objects as [KernelObject]
+  await kernel.execute([{ verb: 'delete', object: route }])
+  await new Promise((resolve) => setImmediate(resolve))
+  assert.ok(!applier.inPlace('node/n1'))
+  const before = [found, reports.length] as const
+  await kernel.execute([{ verb: 'add', object: route }])
+  await new Promise((resolve) => setImmediate(resolve))
+  assert.ok(applier.inPlace('node/n1'))
+  assert.deepEqual([found, reports.length], [before[0] + 1, before[1]])
+  kernel.loseEvents()
+  await applier.settle()
+  assert.deepEqual([found, reports.length], [before[0] + 2, before[1]], 'a reading')
+  await applier.close()
+})
+
 test('an object stays while anyone wants it, and two that want it differently are told', async () => {
   const kernel = FakeKernel.create()
   const address = local.objects[1]!

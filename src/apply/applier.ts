@@ -244,7 +244,7 @@ export class Applier {
   /** As Kernel.execute; a refused nft transaction is tried in halves, so that one bad rule does not keep the others out. */
   async #execute(ops: readonly KernelOp[]): Promise<readonly OpResult[]> {
     if (this.#options.dryRun) {
-      for (const op of ops) this.#options.dryRun(formatOp(op))
+      for (const op of ops) this.#options.dryRun(formatOp(op), op)
       return ops.map(() => undefined)
     }
     for (const op of ops) if (this.#readable.has(op.object.kind)) this.#echoes.expect(op)
@@ -341,7 +341,9 @@ export class Applier {
   #noteNew({ key, object }: Exclude<KernelEvent, { type: 'resync' }>): void {
     const had = this.#mirror.get(key)
     const wasOurs = object.kind === 'link' && this.#mirror.isOurDevice(object.name)
+    const held = this.#mirror.holds(key)
     if (!this.#mirror.put(key, object)) return
+    if (!held && this.#mirror.holds(key)) this.#options.onFound?.()
     if (object.kind === 'link') {
       const wasUp = had?.kind === 'link' && had.up === true
       if (object.up === true && !wasUp) this.#hurryDevice(object.name)
@@ -391,6 +393,7 @@ export class Applier {
     const events = this.#queued
     this.#queued = undefined
     for (const event of events) this.#onEvent(event)
+    if (this.#started) this.#options.onFound?.()
   }
 
   /** Marks everything of these kinds that differs from what is wanted, to be mended as drift is. */
