@@ -9,13 +9,12 @@
 //!    └──────────────────────────────────────┘
 //! ```
 
+use crate::counters::Counter;
 use crate::receive::Receiver;
 use crate::send::Sender;
 use crate::tunnel::Tunnel;
-use std::io::{self, Write};
-use std::os::unix::io::AsRawFd;
-use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::io;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -26,45 +25,73 @@ const LONGEST: Duration = Duration::from_micros(100);
 /// Less than this is not worth a look.
 const SHORTEST: Duration = Duration::from_micros(12);
 
+/// Longest time to carry what still waits before ending: more comes for as long as somebody sends.
+const LAST_TURNS: Duration = Duration::from_secs(1);
+
+/// When to stop.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// Once everything that was taken is passed on; somebody else takes the rest.
+    Soon = 1,
+    /// Once nothing waits in the device or the socket any more.
+    Empty = 2,
+}
+
 /// The running thread.
 pub struct Carrier {
     thread: JoinHandle<()>,
-    stopping: Arc<AtomicBool>,
-    bell: UnixStream,
+    stopping: Arc<AtomicU8>,
+    tunnel: &'static Tunnel,
 }
 
 impl Carrier {
     /// Starts to carry. When that cannot go on, because the device is gone, the whole process ends and says why.
     pub fn start(tunnel: &'static Tunnel) -> io::Result<Carrier> {
-        let (bell, heard) = UnixStream::pair()?;
-        let stopping = Arc::new(AtomicBool::new(false));
+        let stopping = Arc::new(AtomicU8::new(0));
         let until = stopping.clone();
         let body = move || {
-            if let Err(problem) = carry(tunnel, &until, &heard) {
+            if let Err(problem) = carry(tunnel, &until) {
                 eprintln!("weft-tunnel: {problem}");
                 std::process::exit(1);
             }
         };
         let thread = thread::Builder::new().name("weft-carry".into()).stack_size(128 << 10).spawn(body)?;
-        Ok(Carrier { thread, stopping, bell })
+        Ok(Carrier { thread, stopping, tunnel })
     }
 
-    /// Stops once everything that was taken is passed on.
-    pub fn stop(mut self) {
-        self.stopping.store(true, Ordering::Release);
-        // It cannot be full, and whoever is not there any more needs no bell.
-        let _ = self.bell.write(&[0]);
+    /// Stops, and returns when it has.
+    pub fn stop(self, when: Stop) {
+        self.stopping.store(when as u8, Ordering::Release);
+        self.tunnel.bell.ring();
         let _ = self.thread.join();
     }
 }
 
-fn carry(tunnel: &Tunnel, stopping: &AtomicBool, bell: &UnixStream) -> io::Result<()> {
+fn carry(tunnel: &Tunnel, stopping: &AtomicU8) -> io::Result<()> {
     let mut sender = Sender::new(tunnel);
     let mut receiver = Receiver::new(tunnel);
     let mut patience = Patience::default();
-    while !stopping.load(Ordering::Acquire) {
+    let mut last_turns: Option<Instant> = None;
+    loop {
+        // Silent first: whatever it rang for is seen from here on.
+        tunnel.bell.hush();
+        let stop = stopping.load(Ordering::Acquire);
+        if stop == Stop::Soon as u8 {
+            return Ok(());
+        }
         let sent = sender.turn()?;
         let received = receiver.turn()?;
+        for (carried, counter) in [(sent, Counter::DeviceEmpty), (received, Counter::SocketEmpty)] {
+            if !carried {
+                tunnel.counters.add(counter, 1);
+            }
+        }
+        if stop == Stop::Empty as u8 {
+            let since = *last_turns.get_or_insert_with(Instant::now);
+            if !(sent || received) || since.elapsed() > LAST_TURNS {
+                return Ok(());
+            }
+        }
         if sent || received {
             patience.worked();
             continue;
@@ -75,10 +102,9 @@ fn carry(tunnel: &Tunnel, stopping: &AtomicBool, bell: &UnixStream) -> io::Resul
             continue;
         }
         let entry = |fd| sys::pollfd { fd, events: sys::POLLIN, revents: 0 };
-        sys::wait(&mut [entry(tunnel.device.fd()), entry(tunnel.socket_fd()), entry(bell.as_raw_fd())], -1)?;
+        sys::wait(&mut [entry(tunnel.device.fd()), entry(tunnel.socket_fd()), entry(tunnel.bell.fd())], -1)?;
         patience.slept(start.elapsed());
     }
-    Ok(())
 }
 
 /// How long to look again: as long as it may take while that was enough lately, less and less while it was in vain.

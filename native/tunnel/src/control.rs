@@ -3,7 +3,7 @@
 //!
 //! The commands are in native/README.md.
 
-use crate::carry::Carrier;
+use crate::carry::{Carrier, Stop};
 use crate::table::{Definition, Prefix};
 use crate::tunnel::Tunnel;
 use std::collections::BTreeMap;
@@ -17,8 +17,8 @@ use std::sync::atomic::Ordering;
 use weft_sys as sys;
 
 /// Grows with every new command. Commands keep their meaning: an agent and a tunnel of neighbouring versions understand each
-/// other. Since 2: `hand-over`, `release`.
-pub const PROTOCOL_VERSION: u32 = 2;
+/// other. Since 2: `hand-over`, `release`. Since 3: `look`.
+pub const PROTOCOL_VERSION: u32 = 3;
 const CLIENT_LIMIT: usize = 16;
 const LINE_LIMIT_BYTES: usize = 4096;
 const OUTPUT_LIMIT_BYTES: usize = 16 << 20;
@@ -103,13 +103,17 @@ pub fn serve(tunnel: &Tunnel, mut door: Door, signals: &OwnedFd, carrier: Carrie
             polled.push(sys::pollfd { fd: client.stream.as_raw_fd(), events, revents: 0 });
         }
         sys::wait(&mut polled, -1)?;
-        let mut last = polled[0].revents != 0;
+        let mut last = if polled[0].revents != 0 { Some(Stop::Empty) } else { None };
         for (client, event) in clients.iter_mut().zip(&polled[2..]) {
-            last |= event.revents != 0 && client.exchange(tunnel) == Next::End;
+            if event.revents != 0 {
+                if let Next::End(when) = client.exchange(tunnel) {
+                    last = Some(when);
+                }
+            }
         }
-        if last {
+        if let Some(when) = last {
             // Before the answer: who has got it, or sees the connection end, may start the next process at once.
-            carrier.stop();
+            carrier.stop(when);
             door.close();
             clients.iter_mut().for_each(|client| client.write(tunnel));
             std::mem::forget(clients);
@@ -148,7 +152,7 @@ fn accept(listener: &UnixListener, clients: &mut Vec<Client>) {
 #[derive(PartialEq, Eq)]
 enum Next {
     GoOn,
-    End,
+    End(Stop),
 }
 
 /// The first whole line of what has come, which is taken out; without its end.
@@ -170,8 +174,8 @@ impl Client {
             }
         }
         while let Some(line) = take_line(&mut self.input) {
-            if self.line(tunnel, &line) == Next::End {
-                return Next::End;
+            if let Next::End(when) = self.line(tunnel, &line) {
+                return Next::End(when);
             }
         }
         self.closing |= self.input.len() > LINE_LIMIT_BYTES || self.output.len() > OUTPUT_LIMIT_BYTES;
@@ -226,13 +230,13 @@ impl Client {
             },
             _ => answer(tunnel, &words),
         };
-        let ends = matches!(words[0], "shutdown" | "release") && result.is_ok();
+        let next = match words[0] {
+            "shutdown" if result.is_ok() => Next::End(Stop::Empty),
+            "release" if result.is_ok() => Next::End(Stop::Soon),
+            _ => Next::GoOn,
+        };
         self.reply(result);
-        if ends {
-            Next::End
-        } else {
-            Next::GoOn
-        }
+        next
     }
 
     fn reply(&mut self, result: Result<String, String>) {
@@ -282,6 +286,10 @@ fn answer(tunnel: &Tunnel, words: &[&str]) -> Result<String, String> {
         ["version"] => Ok(format!("version {PROTOCOL_VERSION} {}\n", env!("CARGO_PKG_VERSION"))),
         ["describe"] => Ok(describe(tunnel)),
         ["list"] => Ok(list(&tunnel.definition())),
+        ["look"] => {
+            tunnel.bell.ring();
+            Ok(String::new())
+        }
         ["stats"] => Ok(tunnel.counters.read().map(|(name, value)| format!("counter {name} {value}\n")).collect()),
         ["set-peer", rest @ ..] => {
             let (subnet, remote) = parse_peer(rest)?;

@@ -25,9 +25,12 @@ pub enum Counter {
     IcmpSent,
     IcmpLimited,
     SegmentationRefused,
+    /// Looks that found no packet in the device, and in the socket.
+    DeviceEmpty,
+    SocketEmpty,
 }
 
-const NAMES: [(Counter, &str); 21] = [
+const NAMES: [(Counter, &str); 23] = [
     (Counter::SentPackets, "sent-packets"),
     (Counter::SentBytes, "sent-bytes"),
     (Counter::SendCalls, "send-calls"),
@@ -49,6 +52,8 @@ const NAMES: [(Counter, &str); 21] = [
     (Counter::IcmpSent, "icmp-sent"),
     (Counter::IcmpLimited, "icmp-limited"),
     (Counter::SegmentationRefused, "segmentation-refused"),
+    (Counter::DeviceEmpty, "device-empty"),
+    (Counter::SocketEmpty, "socket-empty"),
 ];
 
 #[derive(Default)]

@@ -11,6 +11,7 @@
 //! Sources: flannel pkg/backend/udp (wire format; the time to live goes down by one on each end);
 //! Documentation/networking/tuntap.rst; udp(7).
 
+mod bell;
 mod carry;
 mod checksum;
 mod control;

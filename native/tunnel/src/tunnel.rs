@@ -1,6 +1,7 @@
 //! What the threads of one tunnel share, and its two ends: the TUN device and the UDP socket, opened here or taken over from
 //! the process that had them before.
 
+use crate::bell::Bell;
 use crate::counters::Counters;
 use crate::device::Device;
 use crate::table::{Definition, Table, TableSlot};
@@ -27,6 +28,8 @@ pub struct Tunnel {
     pub mtu_bytes: AtomicU32,
     pub table: TableSlot,
     pub counters: Counters,
+    /// Wakes the packet thread.
+    pub bell: Bell,
     /// The socket cuts bursts into datagrams (UDP_SEGMENT). Cleared for good when the way out turns out not to.
     pub sends_bursts: AtomicBool,
     /// The socket joins datagrams into bursts (UDP_GRO).
@@ -74,6 +77,7 @@ impl Tunnel {
             mtu_bytes: AtomicU32::new(mtu_bytes),
             table: TableSlot::new(Table::new(&definition, local.ip())),
             counters: Counters::default(),
+            bell: Bell::new().map_err(|problem| format!("bell: {problem}"))?,
             definition: Mutex::new(definition),
         })
     }
