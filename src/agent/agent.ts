@@ -33,6 +33,7 @@ import { sysctlFile } from './own-files.ts'
 import { RunLock } from './run-lock.ts'
 import { openCachedSource } from './source.ts'
 import { readPreviousSubnets, writeSubnetEnv } from './subnet-env.ts'
+import { trafficReader } from './traffic.ts'
 
 /**
  * Runs until a signal; resolves with the exit code. `version` is weft's own, for whoever asks. Throws ConfigError for what the
@@ -104,6 +105,7 @@ class Agent {
     this.#kernel = openLinuxKernel()
     this.#applier = new Applier(this.#kernel, {
       onReport: (report) => this.#onReport(report),
+      onFound: () => this.#loop.onFound(),
       onReadError: (error) => {
         metrics.readErrors.inc()
         log.warn({ err: (error as Error).message }, 'the kernel could not be read; trying again')
@@ -121,6 +123,7 @@ class Agent {
         fullyRandom: options.masquerade.fullyRandom,
         blackhole: options.blackholeRoute,
       },
+      readTraffic: trafficReader((call) => call()),
       onOwnNode: ({ node, wishes }) => this.#node.setNode(node.addresses, wishes),
       onPodNetwork: (network) => this.#servePods(network),
       onConfigError: () => metrics.configErrors.inc(),

@@ -17,7 +17,10 @@ const add = (object: KernelOp['object']): KernelOp => ({ verb: 'add', object })
 /** An agent without its outside: loop, applier and interface watch over a kernel and a cluster in memory. */
 class TestAgent {
   readonly kernel = FakeKernel.create()
-  readonly applier = new Applier(this.kernel, { onReport: (report) => this.loop.onReport(report) })
+  readonly applier = new Applier(this.kernel, {
+    onReport: (report) => this.loop.onReport(report),
+    onFound: () => this.loop.onFound(),
+  })
   readonly loop: NetworkLoop
   readonly #watch: NodeWatch
   readonly #source: ReturnType<FakeCluster['source']>

@@ -26,6 +26,7 @@ import { LastGoodConfig } from './last-good-config.ts'
 import { contextWith, partSubnets } from './own-place.ts'
 import { leaseOf, type PlanChange, Planner, type PlannerSettings } from './planner.ts'
 import { SubnetAcquisition } from './subnet-acquisition.ts'
+import type { ReadTraffic } from './traffic.ts'
 
 export interface LoopLog {
   debug(fields: object, message: string): void
@@ -57,6 +58,8 @@ export interface NetworkLoopOptions {
   /** Subnets of an earlier run, for stores where nodes take them. */
   readonly previousSubnets: readonly Cidr[]
   readonly settings: PlannerSettings
+  /** What devices carried, for seeing that a path is not used any more; without it only time counts. */
+  readonly readTraffic?: ReadTraffic
   /** The cluster spoke of this node. */
   onOwnNode(event: Extract<ClusterEvent, { type: 'node' }>): void
   /** Packets of pods can be carried. Called again with every change. */
@@ -85,7 +88,8 @@ export class NetworkLoop {
   #closed = false
   #concluding = false
   #concludeAgain = false
-  readonly #drain = new Drain()
+  readonly #leaving: Drain
+  readonly #arriving: Drain
   #podNetwork = ''
   #serving = false
   readonly #reported = new Map<string, string>()
@@ -93,6 +97,9 @@ export class NetworkLoop {
   constructor(options: NetworkLoopOptions) {
     this.#options = options
     const { source, log, previousSubnets: previous } = options
+    const readTraffic = options.readTraffic ?? (async () => ({ sent: 0, received: 0 }))
+    this.#leaving = new Drain('sent', readTraffic)
+    this.#arriving = new Drain('received', readTraffic)
     this.#planner = new Planner(options.settings, (name) => options.writer.inPlace(name))
     this.#lastGood = new LastGoodConfig(log)
     this.#announcer = new Announcer({
@@ -227,9 +234,15 @@ export class NetworkLoop {
     this.#schedule()
   }
 
+  /** The applier saw in the kernel what was waited for, without having to do anything. */
+  onFound(): void {
+    this.#schedule()
+  }
+
   close(): void {
     this.#closed = true
-    this.#drain.close()
+    this.#leaving.close()
+    this.#arriving.close()
   }
 
   #onNetwork(text: string | undefined, object: string): void {
@@ -347,9 +360,10 @@ export class NetworkLoop {
     this.#concluding = true
     do {
       this.#concludeAgain = false
+      const complete = this.#complete
       await this.#options.writer.settle()
       if (this.#closed) break
-      this.#settleDrained()
+      if (complete) this.#settleDrained()
       const before = JSON.stringify(this.#planner.transition?.status)
       await this.#serve()
       if (this.#synced) this.#announcer.say(this.#planner.announcement())
@@ -361,13 +375,20 @@ export class NetworkLoop {
     if (settled && !this.#announcer.isWriting) this.#options.onIdle?.()
   }
 
-  /** Notes that a path is not sent by any more, once its last packets have had time to leave. */
+  /**
+   * Notes that a path is not sent by any more, or that nothing comes in by it, once its last packets have had time. Not
+   * before all that an earlier agent left in the kernel is swept or wanted: its routes may still send.
+   */
   #settleDrained(): void {
-    const { draining } = this.#planner
-    if (draining.length === 0) return this.#planner.noteSettled()
-    this.#drain.wait(draining, (key) => {
-      if (this.#closed) return
-      if (this.#planner.draining.join() === key) this.#planner.noteSettled()
+    const planner = this.#planner
+    const { draining, waning } = planner
+    if (draining.length === 0) planner.noteSettled()
+    this.#leaving.wait(draining, planner.devicesOf(draining), (paths) => {
+      if (planner.draining.join() === paths.join()) planner.noteSettled()
+      void this.#conclude()
+    })
+    this.#arriving.wait(waning, planner.devicesOf(waning), (paths) => {
+      planner.noteDry(paths)
       void this.#conclude()
     })
   }

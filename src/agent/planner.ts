@@ -7,7 +7,7 @@ import type { Announcement } from '../cluster/cluster.ts'
 import type { NetworkConfig } from '../config/config.ts'
 import { PeerTable, type PeerVerdict } from '../config/flannel/peers.ts'
 import { type Datapath, datapathOf } from '../datapath/datapath.ts'
-import { configOfPath, type PathId, pathOf } from '../datapath/path.ts'
+import { configOfPath, exclude, type PathId, pathOf } from '../datapath/path.ts'
 import {
   type PeerView,
   pathsOf,
@@ -69,6 +69,9 @@ export class Planner {
   readonly #modes = new Map<string, SendMode>()
   /** Paths that the kernel may still send by although nobody is to be sent to by them. */
   readonly #lingering = new Set<PathId>()
+  /** Of the paths that nobody needs any more, those by which nothing comes in. */
+  readonly #dry = new Set<PathId>()
+  #waning: readonly PathId[] = []
   #restarted = true
   /** How many of `#pending` an earlier agent of this node wrote. */
   #restored = 0
@@ -191,6 +194,22 @@ export class Planner {
     return [...this.#lingering].filter((path) => !used.has(path))
   }
 
+  /** Paths that nobody needs any more but whose devices stay until nothing comes in by them. */
+  get waning(): readonly PathId[] {
+    return this.#waning
+  }
+
+  /** Nothing comes in by these any more. */
+  noteDry(paths: readonly PathId[]): void {
+    for (const path of paths) if (this.#waning.includes(path)) this.#dry.add(path)
+  }
+
+  /** Devices that packets of these paths go by. */
+  devicesOf(paths: readonly PathId[]): readonly string[] {
+    const node = this.#node
+    return node ? paths.flatMap((path) => this.#datapathOf(path).devices(this.#configOf(path), node)) : []
+  }
+
   /** The kernel has been given everything: what nobody is sent to by any more is not sent by. */
   noteSettled(): void {
     for (const name of this.#modes.keys()) if (!this.#inPlace(towardSource(name))) return
@@ -227,7 +246,7 @@ export class Planner {
     const [config, node] = [this.#config, this.#node]
     if (!config || !node) return { set, removed }
     this.#notePlaced()
-    const plan = this.#decide(config, node)
+    const plan = this.#keepWaning(this.#decide(config, node), node)
     this.#plan = plan
     const all = this.#dirtyNode
     if (all) this.#planBlackhole(node, set, removed)
@@ -266,6 +285,22 @@ export class Planner {
         return shares ? undefined : datapath.mtuBytes(own, node)
       },
     })
+  }
+
+  /** What nobody needs any more stays until it is dry, unless what is needed cannot stand beside it. */
+  #keepWaning(plan: TransitionPlan, node: NodeContext): TransitionPlan {
+    const needed = new Set(this.devicesOf(plan.paths))
+    this.#waning = this.#paths.filter(
+      (path) =>
+        !plan.paths.includes(path) &&
+        !this.#dry.has(path) &&
+        !plan.paths.some((other) => exclude(other, path)) &&
+        !this.#datapathOf(path)
+          .devices(this.#configOf(path), node)
+          .some((device) => needed.has(device)),
+    )
+    for (const path of this.#dry) if (plan.paths.includes(path) || !this.#paths.includes(path)) this.#dry.delete(path)
+    return this.#waning.length === 0 ? plan : { ...plan, paths: [...plan.paths, ...this.#waning], settled: false }
   }
 
   #planBlackhole(node: NodeContext, set: Fragment[], removed: string[]): void {

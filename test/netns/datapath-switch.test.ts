@@ -3,10 +3,13 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { after, type TestContext, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
+import { Drain } from '../../src/agent/drain.ts'
 import { Planner } from '../../src/agent/planner.ts'
+import { trafficReader } from '../../src/agent/traffic.ts'
 import { Applier } from '../../src/apply/applier.ts'
 import type { Announcement } from '../../src/cluster/cluster.ts'
 import { parseNetConf } from '../../src/config/flannel/net-conf.ts'
+import { inNetns } from '../../src/kernel/linux/netns.ts'
 import type { NodeInfo } from '../../src/model/cluster.ts'
 import { type TestNode, TestTopology } from './node-topology.ts'
 
@@ -24,12 +27,19 @@ class Agent {
   #turning = false
   #again = false
   #written = ''
-  #drainTimer: NodeJS.Timeout | undefined
+  readonly #leaving: Drain
+  readonly #arriving: Drain
 
   constructor(node: TestNode, store: Store) {
     this.node = node
     this.#store = store
-    this.applier = new Applier(node.namespace.kernel, { onReport: () => void this.turn() })
+    this.applier = new Applier(node.namespace.kernel, {
+      onReport: () => void this.turn(),
+      onFound: () => setImmediate(() => void this.turn()),
+    })
+    const readTraffic = trafficReader((call) => inNetns(node.namespace.path, call))
+    this.#leaving = new Drain('sent', readTraffic)
+    this.#arriving = new Drain('received', readTraffic)
     const settings = { masquerade: false, fullyRandom: false, forward: true, blackhole: false }
     this.planner = new Planner(settings, (source) => this.applier.inPlace(source))
   }
@@ -71,14 +81,23 @@ class Agent {
     this.#turning = false
   }
 
-  /** As the agent does: a path is sent by until its last packets must be out of every queue. */
+  /** As the agent does: a path is sent by, and taken in, until its last packets are out of every queue. */
   #drain(): void {
-    if (this.planner.draining.length === 0) return this.planner.noteSettled()
-    this.#drainTimer ??= setTimeout(() => {
-      this.#drainTimer = undefined
-      this.planner.noteSettled()
+    const { draining, waning } = this.planner
+    if (draining.length === 0) this.planner.noteSettled()
+    this.#leaving.wait(draining, this.planner.devicesOf(draining), (paths) => {
+      if (this.planner.draining.join() === paths.join()) this.planner.noteSettled()
       void this.turn()
-    }, 300)
+    })
+    this.#arriving.wait(waning, this.planner.devicesOf(waning), (paths) => {
+      this.planner.noteDry(paths)
+      void this.turn()
+    })
+  }
+
+  stop(): void {
+    this.#leaving.close()
+    this.#arriving.close()
   }
 
   async #tellPods(): Promise<void> {
@@ -123,7 +142,9 @@ class Store {
 
 const store = new Store()
 after(async () => {
-  for (const { applier } of store.agents) {
+  for (const agent of store.agents) {
+    const { applier } = agent
+    agent.stop()
     applier.change([], [...applier.desired.sources()])
     await applier.settle()
     await applier.close()
