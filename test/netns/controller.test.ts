@@ -1,0 +1,320 @@
+/** One controller on the lab's API server, with the rights of deploy/controller-rbac.yaml and no others. */
+import assert from 'node:assert/strict'
+import { afterEach, beforeEach, describe, test } from 'node:test'
+import { STATUS_ANNOTATION } from '../../src/cluster/kubernetes/annotations.ts'
+import type { KubeObject } from '../../src/lab/api/interfaces.ts'
+import { Cidr } from '../../src/net/cidr.ts'
+import { type Asked, ControllerCluster, controllerRights } from './controller-cluster.ts'
+
+let cluster: ControllerCluster
+beforeEach(async () => {
+  cluster = await ControllerCluster.start()
+})
+afterEach(() => cluster.close())
+
+const eventsOf = (events: KubeObject[], reason: string) => events.filter((event) => event.reason === reason)
+const unavailable = (node: KubeObject | undefined) =>
+  (node?.status?.conditions ?? []).find((each: { type: string }) => each.type === 'NetworkUnavailable')
+
+describe('pod CIDRs', () => {
+  test('both families; nothing that somebody has, and nobody who has some is touched', async () => {
+    const old = await cluster.addNode('old', ['10.244.0.0/24', 'fd00:10:244::/64'])
+    const small = await cluster.addNode('small', ['10.244.1.128/25'])
+    await cluster.addNode('addressed', [], {
+      status: { addresses: [{ type: 'InternalIP', address: '10.244.2.9' }] },
+    })
+    await cluster.addNode('new')
+    await cluster.run('a', {
+      'cluster-cidr': '10.244.0.0/16,fd00:10:244::/56',
+      'service-cluster-ip-range': '10.244.3.0/24',
+    })
+    const given = await cluster.allGiven(4)
+    assert.deepEqual([...given.get('addressed')!, ...given.get('new')!].sort(), [
+      '10.244.4.0/24',
+      '10.244.5.0/24',
+      'fd00:10:244:1::/64',
+      'fd00:10:244:2::/64',
+    ])
+    for (const before of [old, small]) {
+      const now = await cluster.client.get('nodes', { name: before.metadata.name! })
+      assert.equal(now.metadata.resourceVersion, before.metadata.resourceVersion, before.metadata.name)
+    }
+  })
+
+  test('a full network is told on the node, and a block that comes free goes to it', async () => {
+    await cluster.addNode('first', ['10.244.0.0/25'])
+    await cluster.addNode('second', ['10.244.0.128/25'])
+    const waiting = await cluster.addNode('third')
+    const { metrics } = await cluster.run('a', {
+      'cluster-cidr': '10.244.0.0/24',
+      'node-cidr-mask-size': '25',
+      'cidr-reuse-delay': '300ms',
+    })
+    const events = await cluster.until('events', (all) => eventsOf(all, 'CIDRNotAvailable').length > 0)
+    const [event] = eventsOf(events, 'CIDRNotAvailable')
+    assert.equal(event!.involvedObject.uid, waiting.metadata.uid)
+    assert.match(event!.message, /no free \/25 is left of 10\.244\.0\.0\/24 \(2 blocks\)/)
+    assert.match(await metrics.registry.metrics(), /^weft_nodes_without_pod_cidr 1$/m)
+    await cluster.client.delete('nodes', { name: 'first' })
+    assert.deepEqual((await cluster.allGiven(2)).get('third'), ['10.244.0.0/25'])
+  })
+
+  test('the network is that of net-conf.json, as soon as there is one, and follows it', async () => {
+    for (const name of ['one', 'two', 'three']) await cluster.addNode(name)
+    const { controller } = await cluster.run('a', {})
+    const configMap = (network: string) => ({
+      apiVersion: 'v1',
+      kind: 'ConfigMap',
+      metadata: { namespace: 'kube-flannel', name: 'kube-flannel-cfg' },
+      data: { 'net-conf.json': JSON.stringify({ Network: network, SubnetLen: 26, Backend: { Type: 'host-gw' } }) },
+    })
+    await cluster.client.create('configmaps', configMap('10.5.0.0/24'))
+    // The first subnet is none, by flannel's default of SubnetMin.
+    await cluster.allGiven(3)
+    await cluster.addNode('four')
+    await cluster.until('events', (all) => eventsOf(all, 'CIDRNotAvailable').length > 0)
+    await cluster.client.update('configmaps', configMap('10.5.0.0/23'))
+    const given = await cluster.allGiven(4)
+    assert.deepEqual(given.get('four'), ['10.5.1.0/26'])
+    assert.deepEqual(
+      controller.checks().filter(({ problem }) => problem !== undefined),
+      [],
+    )
+  })
+
+  test('what a predecessor promised is kept, what it gave last is not given next', async () => {
+    const node = await cluster.addNode('promised')
+    await cluster.addNode('other')
+    await cluster.client.create('configmaps', {
+      apiVersion: 'v1',
+      kind: 'ConfigMap',
+      metadata: { namespace: 'kube-flannel', name: 'weft-pod-cidrs' },
+      data: {
+        promises: JSON.stringify({
+          promised: { uid: node.metadata.uid, cidrs: ['10.244.7.0/24'] },
+          gone: { uid: 'x', cidrs: ['10.244.9.0/24'] },
+        }),
+        last: '["10.244.8.0/24"]',
+      },
+    })
+    await cluster.run('a', { 'cluster-cidr': '10.244.0.0/16' })
+    const given = await cluster.allGiven(2)
+    assert.deepEqual(given.get('promised'), ['10.244.7.0/24'])
+    assert.deepEqual(given.get('other'), ['10.244.10.0/24'])
+    const [ledger] = await cluster.until(
+      'configmaps',
+      (all) => all.find(({ metadata }) => metadata.name === 'weft-pod-cidrs')?.data.promises === '{}',
+    )
+    assert.ok(ledger)
+  })
+
+  test('a ledger that cannot be read gives nothing, and says why', async () => {
+    await cluster.addNode('one')
+    await cluster.client.create('configmaps', {
+      apiVersion: 'v1',
+      kind: 'ConfigMap',
+      metadata: { namespace: 'kube-flannel', name: 'weft-pod-cidrs' },
+      data: { promises: '{"a":{"uid":"u","cidrs":["10.244.0.0/99"]}}' },
+    })
+    const { proxy, controller } = await cluster.run('a', { 'cluster-cidr': '10.244.0.0/16' })
+    // Read twice: the first reading was refused.
+    await new Promise<void>((resolve) => {
+      proxy.onRequest = () => {
+        if (proxy.asked.filter(({ url }) => url.endsWith('/weft-pod-cidrs')).length >= 2) resolve()
+      }
+    })
+    assert.match(
+      String(controller.checks().find(({ name }) => name === 'nodes')?.problem),
+      /weft-pod-cidrs cannot be read/,
+    )
+    assert.deepEqual(
+      proxy.asked.filter(({ method }) => method === 'PATCH'),
+      [],
+    )
+  })
+
+  test('two nodes with one block are told of', async () => {
+    await cluster.addNode('a', ['10.244.0.0/24'])
+    await cluster.addNode('b', ['10.244.0.0/24'])
+    const { metrics } = await cluster.run('a', { 'cluster-cidr': '10.244.0.0/16' })
+    const events = await cluster.until('events', (all) => eventsOf(all, 'CIDRConflict').length > 0)
+    assert.match(eventsOf(events, 'CIDRConflict')[0]!.message, /^10\.244\.0\.0\/24 overlaps podCIDRs of [ab]$/)
+    assert.match(await metrics.registry.metrics(), /^weft_pod_cidr_conflicts 1$/m)
+  })
+
+  test('two that both believe to lead get in each other’s way, and nothing is given twice', async () => {
+    const flags = { 'cluster-cidr': '10.244.0.0/16,fd00:10:244::/48' }
+    await Promise.all([cluster.run('a', flags), cluster.run('b', flags)])
+    const names = Array.from({ length: 60 }, (_, i) => `n${i}`)
+    for (const name of names) await cluster.addNode(name)
+    const given = await cluster.allGiven(names.length)
+    for (const cidrs of given.values())
+      assert.deepEqual(
+        cidrs.map((text) => Cidr.parse(text).family),
+        [4, 6],
+      )
+  })
+})
+
+describe('state of nodes', () => {
+  const agent = (node: string, ready: boolean): KubeObject => ({
+    apiVersion: 'v1',
+    kind: 'Pod',
+    metadata: { name: `agent-${node}`, namespace: 'kube-flannel', labels: { app: 'weft-agent' } },
+    spec: { nodeName: node, containers: [{ name: 'weft', image: 'weft' }] },
+    status: { conditions: [{ type: 'Ready', status: ready ? 'True' : 'False' }] },
+  })
+  const announced = {
+    [STATUS_ANNOTATION]: '{"accepts":["host-gw"],"sends":["host-gw"]}',
+    'flannel.alpha.coreos.com/backend-type': 'host-gw',
+    'flannel.alpha.coreos.com/public-ip': '192.0.2.1',
+    'flannel.alpha.coreos.com/public-ip-overwrite': '192.0.2.7',
+    'flannel.alpha.coreos.com/kube-subnet-manager': 'true',
+    'example.com/other': 'stays',
+  }
+  const setReady = (node: string, ready: boolean) =>
+    cluster.client.patch(
+      'pods',
+      { namespace: 'kube-flannel', name: `agent-${node}` },
+      { status: { conditions: [{ type: 'Ready', status: ready ? 'True' : 'False' }] } },
+      { subresource: 'status' },
+    )
+  const mark =
+    (wished: (condition: { status: string; reason: string } | undefined) => boolean) => (all: KubeObject[]) =>
+      all.every((node) => wished(unavailable(node)))
+
+  test('a new node is unavailable until its agent says otherwise, and an agent is not talked over', async () => {
+    await cluster.addNode('spoken', [], {
+      status: { conditions: [{ type: 'NetworkUnavailable', status: 'False', reason: 'WeftIsUp' }] },
+    })
+    await cluster.run('a', { 'allocate-node-cidrs': false, 'set-network-unavailable': true })
+    await cluster.addNode('new')
+    const nodes = await cluster.until('nodes', (all) => all.length === 2 && all.every((node) => unavailable(node)))
+    const statuses = new Map(nodes.map((node) => [node.metadata.name, unavailable(node).reason]))
+    assert.deepEqual(Object.fromEntries(statuses), { spoken: 'WeftIsUp', new: 'NoWeftYet' })
+  })
+
+  test('an agent that is missed marks its node, one that is back takes the mark away', async () => {
+    await cluster.addNode('n', [], {
+      metadata: { annotations: announced },
+      status: { conditions: [{ type: 'NetworkUnavailable', status: 'False', reason: 'WeftIsUp' }] },
+    })
+    await cluster.client.create('pods', agent('n', true))
+    await setReady('n', true)
+    await cluster.run('a', {
+      'allocate-node-cidrs': false,
+      'agent-pods': 'kube-flannel/app=weft-agent',
+      'agent-missed-after': '50ms',
+    })
+    await setReady('n', false)
+    await cluster.until(
+      'nodes',
+      mark((each) => each?.status === 'True' && each.reason === 'WeftAgentGone'),
+    )
+    await cluster.until('events', (all) => eventsOf(all, 'WeftAgentGone').length === 1)
+    await setReady('n', true)
+    const [node] = await cluster.until(
+      'nodes',
+      mark((each) => each?.status === 'False' && each.reason === 'WeftIsUp'),
+    )
+    assert.equal(node!.metadata.annotations![STATUS_ANNOTATION], announced[STATUS_ANNOTATION])
+  })
+
+  test('after very long, if so configured, its words are removed and nobody else’s', async () => {
+    await cluster.addNode('gone', [], { metadata: { annotations: announced } })
+    await cluster.addNode('flannel', [], {
+      metadata: { annotations: { 'flannel.alpha.coreos.com/backend-type': 'vxlan' } },
+    })
+    await cluster.client.patch(
+      'nodes',
+      { name: 'gone' },
+      { status: { conditions: [{ type: 'NetworkUnavailable', status: 'False', reason: 'WeftIsUp' }] } },
+      { subresource: 'status' },
+    )
+    await cluster.run('a', {
+      'allocate-node-cidrs': false,
+      'agent-pods': 'kube-flannel/app=weft-agent',
+      'agent-missed-after': '10ms',
+      'agent-forget-after': '50ms',
+    })
+    const nodes = await cluster.until('nodes', (all) =>
+      all.some(({ metadata }) => metadata.name === 'gone' && !metadata.annotations?.[STATUS_ANNOTATION]),
+    )
+    const annotations = new Map(nodes.map(({ metadata }) => [metadata.name, metadata.annotations]))
+    assert.deepEqual(annotations.get('gone'), {
+      'flannel.alpha.coreos.com/public-ip-overwrite': '192.0.2.7',
+      'example.com/other': 'stays',
+    })
+    assert.deepEqual(annotations.get('flannel'), { 'flannel.alpha.coreos.com/backend-type': 'vxlan' })
+  })
+})
+
+test('uses every right of its role, and needs no other', async () => {
+  await cluster.client.create('configmaps', {
+    apiVersion: 'v1',
+    kind: 'ConfigMap',
+    metadata: { namespace: 'kube-flannel', name: 'kube-flannel-cfg' },
+    data: { 'net-conf.json': '{"Network":"10.5.0.0/24","SubnetLen":26,"Backend":{"Type":"host-gw"}}' },
+  })
+  const { proxy } = await cluster.run('a', {
+    'leader-elect': true,
+    'leader-elect-retry-period': '100ms',
+    'set-network-unavailable': true,
+    'agent-pods': 'kube-flannel/app=weft-agent',
+  })
+  for (const name of ['one', 'two', 'three', 'four']) await cluster.addNode(name)
+  await cluster.until('events', (all) => eventsOf(all, 'CIDRNotAvailable').length > 0)
+  await cluster.until('nodes', (all) => all.every((node) => unavailable(node)))
+  await new Promise<void>((resolve) => {
+    const isRenewal = ({ method, url }: Asked) => method === 'PATCH' && url.includes('/leases/')
+    proxy.onRequest = () => {
+      if (
+        proxy.asked.filter(isRenewal).length >= 2 &&
+        proxy.asked.some(({ url }) => url.includes('watch=1&') && url.includes('/pods'))
+      )
+        resolve()
+    }
+  })
+  assert.deepEqual(
+    proxy.asked.filter(({ status }) => status === 403 || status === 401),
+    [],
+  )
+  const granted = controllerRights()
+    .filter(({ kind }) => kind === 'Role' || kind === 'ClusterRole')
+    .flatMap(({ rules, metadata }) =>
+      rules.flatMap((rule: { resources: string[]; verbs: string[]; resourceNames?: string[] }) =>
+        rule.resources.flatMap((resource) =>
+          rule.verbs.map((verb) =>
+            [metadata.namespace ?? '*', resource, rule.resourceNames?.[0] ?? '*', verb].join(' '),
+          ),
+        ),
+      ),
+    )
+  assert.deepEqual([...new Set(proxy.asked.map(rightFor))].sort(), granted.sort())
+})
+
+/** `namespace resource name verb` of a request, in the words of the role. */
+function rightFor({ method, url }: Asked): string {
+  const { pathname, searchParams } = new URL(url, 'http://x')
+  const parts = pathname.replace(/^\/apis?\/(.*?\/)?v1\//, '').split('/')
+  const namespace = parts[0] === 'namespaces' && parts.length > 2 ? parts.splice(0, 2)[1]! : '*'
+  const [resource = '', name, subresource] = parts
+  const selected = /^metadata\.name=(.*)$/.exec(searchParams.get('fieldSelector') ?? '')?.[1]
+  const verb =
+    method === 'POST'
+      ? 'create'
+      : method === 'PATCH'
+        ? 'patch'
+        : name
+          ? 'get'
+          : searchParams.has('watch')
+            ? 'watch'
+            : 'list'
+  const clusterWide = resource === 'nodes' || resource === 'events'
+  return [
+    clusterWide ? '*' : namespace,
+    subresource ? `${resource}/${subresource}` : resource,
+    clusterWide ? '*' : (name ?? selected ?? '*'),
+    verb,
+  ].join(' ')
+}
