@@ -93,7 +93,10 @@ async function runFile(file: string): Promise<FileReport> {
     } else report.skips.push({ name: event.name, reason: event.skip === true ? 'no reason given' : event.skip })
   })
   stream.on('test:fail', (event) => {
-    if (event.details.type === 'suite' || (isFile(event.name) && report.failed > 0)) return
+    // Suites and files fail with their tests; what sets them up or clears them away fails by itself.
+    const { failureType } = event.details.error as { failureType?: string }
+    const ofTests = event.details.type === 'suite' || (isFile(event.name) && report.failed > 0)
+    if (ofTests && failureType !== 'hookFailed' && failureType !== 'testTimeoutFailure') return
     const cause = event.details.error.cause as { stack?: string; message?: string } | undefined
     report.failed++
     report.failures.push(`${event.name}\n${cause?.stack ?? cause?.message ?? event.details.error.message}`)
