@@ -50,8 +50,7 @@ export interface Asked {
 /** Between one replica and the API server. */
 export class ApiProxy {
   readonly asked: Asked[] = []
-  /** Requests for which this is true are not sent on until `release`. */
-  hold: ((asked: Asked) => boolean) | undefined
+  #hold: ((asked: Asked) => boolean) | undefined
   onRequest: (asked: Asked) => void = () => {}
   #held: (() => void)[] = []
   #server: Server | undefined
@@ -64,10 +63,6 @@ export class ApiProxy {
 
   get url(): string {
     return `http://127.0.0.1:${this.#port}`
-  }
-
-  get held(): number {
-    return this.#held.length
   }
 
   async open(): Promise<void> {
@@ -89,8 +84,19 @@ export class ApiProxy {
     await closed
   }
 
+  /** Requests for which `what` is true are not sent on until `release`. Resolves with the first one. */
+  holdWhen(what: (asked: Asked) => boolean): Promise<void> {
+    return new Promise((resolve) => {
+      this.#hold = (asked) => {
+        const held = what(asked)
+        if (held) resolve()
+        return held
+      }
+    })
+  }
+
   release(): void {
-    this.hold = undefined
+    this.#hold = undefined
     for (const go of this.#held.splice(0)) go()
   }
 
@@ -98,7 +104,7 @@ export class ApiProxy {
     const asked: Asked = { method: incoming.method!, url: incoming.url! }
     this.asked.push(asked)
     const body = await buffer(incoming)
-    if (this.hold?.(asked))
+    if (this.#hold?.(asked))
       await new Promise<void>((resolve) => {
         this.#held.push(resolve)
         this.onRequest(asked)

@@ -66,8 +66,7 @@ for (const [what, held] of [
     const [leader, follower] = await startTwo(quick)
     await join(0, 20)
     await cluster.allGiven(20)
-    leader.proxy.hold = held
-    const holding = heard(leader, held)
+    const holding = leader.proxy.holdWhen(held)
     await join(20, 60)
     await holding
     leader.process.kill('SIGSTOP')

@@ -3,7 +3,6 @@ import assert from 'node:assert/strict'
 import { afterEach, beforeEach, describe, test } from 'node:test'
 import { STATUS_ANNOTATION } from '../../src/cluster/kubernetes/annotations.ts'
 import type { KubeObject } from '../../src/lab/api/interfaces.ts'
-import { Cidr } from '../../src/net/cidr.ts'
 import { type Asked, ControllerCluster, controllerRights } from './controller-cluster.ts'
 
 let cluster: ControllerCluster
@@ -142,17 +141,27 @@ describe('pod CIDRs', () => {
     assert.match(await metrics.registry.metrics(), /^weft_pod_cidr_conflicts 1$/m)
   })
 
-  test('two that both believe to lead get in each other’s way, and nothing is given twice', async () => {
-    const flags = { 'cluster-cidr': '10.244.0.0/16,fd00:10:244::/48' }
-    await Promise.all([cluster.run('a', flags), cluster.run('b', flags)])
-    const names = Array.from({ length: 60 }, (_, i) => `n${i}`)
-    for (const name of names) await cluster.addNode(name)
-    const given = await cluster.allGiven(names.length)
-    for (const cidrs of given.values())
-      assert.deepEqual(
-        cidrs.map((text) => Cidr.parse(text).family),
-        [4, 6],
-      )
+  test('of two that both believe to lead, one is refused: it would have given a block that the other gave meanwhile', async () => {
+    const flags = { 'cluster-cidr': '10.244.0.0/16' }
+    await cluster.addNode('n')
+    const a = await cluster.run('a', flags)
+    const promising = a.proxy.holdWhen(({ method, url }) => method === 'PATCH' && url.endsWith('/weft-pod-cidrs'))
+    // One has chosen the first block for `n` and is about to promise it; for the other one that is the second of two nodes.
+    await promising
+    await cluster.addNode('m')
+    const b = await cluster.run('b', flags)
+    const writing = b.proxy.holdWhen(({ method, url }) => method === 'PATCH' && url === '/api/v1/nodes/n')
+    await cluster.until('nodes', (all) =>
+      all.some(({ metadata, spec }) => metadata.name === 'm' && spec.podCIDR === '10.244.0.0/24'),
+    )
+    await writing
+    a.proxy.release()
+    assert.deepEqual((await cluster.allGiven(2)).get('n'), ['10.244.1.0/24'], 'as promised by the other one')
+    assert.deepEqual(
+      a.proxy.asked.filter(({ method, url }) => method === 'PATCH' && url.endsWith('/weft-pod-cidrs'))[0]?.status,
+      409,
+    )
+    b.proxy.release()
   })
 })
 
