@@ -18,6 +18,8 @@ export type LiteralType =
   | NftType
   | 'nf_proto'
   | 'raw_u16'
+  | 'raw_u24'
+  | 'raw_u64'
   | 'pkt_type'
   | 'ct_state'
   | 'ct_status'
@@ -120,6 +122,8 @@ const widths: Readonly<Partial<Record<LiteralType, number>>> = {
   ether_addr: 6,
   inet_service: 2,
   raw_u16: 2,
+  raw_u24: 3,
+  raw_u64: 8,
   mark: 4,
   ifname: 16,
 }
@@ -166,6 +170,20 @@ function parseNumber(type: LiteralType, text: string): Uint8Array {
   const value = /^(0x[0-9a-fA-F]{1,8}|\d{1,10})$/.test(text) ? Number(text) : Number.NaN
   if (!(value < 256 ** literalBytes(type))) bad(type, text)
   return numberToBytes(type, value)
+}
+
+const bytesToHex = (bytes: Uint8Array): string =>
+  Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('')
+
+/** A big-endian number as `0x` and its digits, as wide as eight bytes. */
+function parseRaw(type: LiteralType, text: string): Uint8Array {
+  const width = literalBytes(type)
+  const digits = /^0x([\da-f]{1,16})$/i
+    .exec(text)?.[1]
+    ?.replace(/^0+/, '')
+    .padStart(2 * width, '0')
+  if (digits?.length !== 2 * width) bad(type, text)
+  return Uint8Array.from({ length: width }, (_, i) => Number.parseInt(digits.slice(2 * i, 2 * i + 2), 16))
 }
 
 function parseNamed(type: LiteralType, text: string): Uint8Array {
@@ -224,8 +242,11 @@ export function parseLiteral(type: LiteralType, text: string): LiteralRange {
     case 'ifname':
       return { from: parseInterfaceName(text) }
     case 'mark':
-    case 'raw_u16':
       return { from: parseNumber(type, text) }
+    case 'raw_u16':
+    case 'raw_u24':
+    case 'raw_u64':
+      return { from: parseRaw(type, text) }
     case 'inet_service': {
       const dash = text.indexOf('-')
       if (dash < 0) return { from: parseNumber(type, text) }
@@ -257,7 +278,9 @@ export function formatLiteral(type: LiteralType, from: Uint8Array, to?: Uint8Arr
     case 'mark':
       return `0x${bytesToNumber(type, from).toString(16).padStart(8, '0')}`
     case 'raw_u16':
-      return `0x${bytesToNumber(type, from).toString(16)}`
+    case 'raw_u24':
+    case 'raw_u64':
+      return `0x${bytesToHex(from).replace(/^0+(?=.)/, '')}`
     case 'inet_service':
       return to && bytesToNumber(type, to) !== bytesToNumber(type, from)
         ? `${bytesToNumber(type, from)}-${bytesToNumber(type, to)}`

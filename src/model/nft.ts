@@ -8,7 +8,7 @@
  *   ipv4_addr, ipv6_addr   10.244.1.7   fd00::7   in interval sets also 10.244.1.0/24, 10.0.0.5-10.0.0.9 (never /32, /128)
  *   ether_addr             0a:58:0a:f4:01:07
  *   inet_proto             tcp udp sctp icmp ipv6-icmp …, else the number      inet_service   80   30000-32767
- *   raw payload            0x800 (selectors `@base,offset,length`, in bits)
+ *   raw payload            0x800 (selectors `@base,offset,length`, in bits; whole addresses as addresses)
  *   mark                   0x00004000          ifname   "cni0", in matches also "veth*"
  *   verdict                accept   drop   return   continue   jump chain   goto chain
  *   concatenation          tcp . 8080 . 10.0.0.1
@@ -130,10 +130,12 @@ export type NftSelector =
   | 'sctp dport'
   | 'th dport'
   | 'th sport'
-  /** Inside VXLAN: the frame's EtherType, and the source address of an IPv4 or IPv6 packet in it. */
+  /** Inside VXLAN: the frame's EtherType, the source address of an IPv4 or IPv6 packet in it, and its first 24 or 64 bits. */
   | '@th,224,16'
   | '@th,336,32'
   | '@th,304,128'
+  | '@th,336,24'
+  | '@th,304,64'
   | 'icmp type'
   | 'icmpv6 type'
   | 'ct state'

@@ -59,7 +59,10 @@ test('settings take rules away', () => {
 })
 
 test('devices that share a port share its rules', () => {
-  const both = { ...options, tunnels: [...options.tunnels, { type: 'vxlan', device: 'flannel-v6.1', port: 8472 } as const] }
+  const both = {
+    ...options,
+    tunnels: [...options.tunnels, { type: 'vxlan', device: 'flannel-v6.1', port: 8472 } as const],
+  }
   assert.deepEqual(planFirewallSkeleton(both), planFirewallSkeleton(options))
 })
 

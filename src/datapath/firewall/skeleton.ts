@@ -115,7 +115,7 @@ export function planFirewallSkeleton(options: FirewallOptions): KernelObject[] {
     planHostportChain(),
     ...tunnels.map(planTunnel),
     planGuard(disjoint(options.localCidrs), podDeviceNames, tunnels),
-    planUntracked(tunnels),
+    planUntracked(tunnels, options.localCidrs),
     planPrerouting(),
     planOutput(),
     planPostrouting(options),
@@ -212,8 +212,29 @@ function planTunnel(tunnel: FirewallTunnel): NftChain {
   ])
 }
 
-/** To nodes only: anything else on these ports may be a service's, which connection tracking translates. */
-function planUntracked(tunnels: readonly FirewallTunnel[]): NftChain {
+/** The source prefix inside VXLAN as raw payload, for the lengths that nodes' subnets usually have. */
+function innerPrefix({ family, length, base }: Cidr): NftStatement | undefined {
+  if (length !== (family === 4 ? 24 : 64)) return undefined
+  const digits = Array.from(base.toBytes().subarray(0, length / 8), (byte) => byte.toString(16).padStart(2, '0')).join(
+    '',
+  )
+  return { match: [family === 4 ? '@th,336,24' : '@th,304,64'], right: `0x${digits.replace(/^0+(?=.)/, '')}` }
+}
+
+/**
+ * What this node sends with an own pod source inside is its own wrapping: a comparison tells, and no set is asked. Else to
+ * nodes only: anything else on these ports may be a service's, which connection tracking translates.
+ */
+function planUntracked(tunnels: readonly FirewallTunnel[], localCidrs: readonly Cidr[]): NftChain {
+  const own = tunnels
+    .filter(({ type }) => type === 'vxlan')
+    .flatMap(({ port }) =>
+      localCidrs.flatMap((cidr) => {
+        const prefix = innerPrefix(cidr)
+        const wrapped: NftStatement = { match: ['udp dport'], right: `${port}` }
+        return prefix ? [rule('own pods, wrapped', wrapped, isInner(cidr.family), prefix, notrack, accept)] : []
+      }),
+    )
   const ports = [...new Set(tunnels.map(({ port }) => `${port}`))].sort()
   const rules = families.map((family) =>
     rule(
@@ -223,7 +244,11 @@ function planUntracked(tunnels: readonly FirewallTunnel[]): NftChain {
       notrack,
     ),
   )
-  return chain('untracked', { type: 'filter', hook: 'output', priority: -300 }, ports.length > 0 ? rules : [])
+  return chain(
+    'untracked',
+    { type: 'filter', hook: 'output', priority: -300 },
+    ports.length > 0 ? [...own, ...rules] : [],
+  )
 }
 
 const toLocalAddress: NftStatement = { match: ['fib daddr type'], right: 'local' }

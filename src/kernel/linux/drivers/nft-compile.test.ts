@@ -37,6 +37,8 @@ const literals: readonly (readonly [selector: NftSelector, values: readonly stri
   ['fib daddr type', ['local', 'unicast']],
   ['@th,224,16', ['0x800', '0x86dd']],
   ['@th,336,32', ['10.0.0.1', '@s']],
+  ['@th,336,24', ['0xaf401', '0x0']],
+  ['@th,304,64', ['0xfd00001002440001']],
 ]
 const concatenations: readonly (readonly NftSelector[])[] = [
   ['ip saddr', 'th dport'],

@@ -95,6 +95,8 @@ export const selectorRows: Readonly<Record<NftSelector, SelectorRow>> = {
   '@th,224,16': transport('raw_u16', 28, 2),
   '@th,336,32': transport('ipv4_addr', 42, 4),
   '@th,304,128': transport('ipv6_addr', 38, 16),
+  '@th,336,24': transport('raw_u24', 42, 3),
+  '@th,304,64': transport('raw_u64', 38, 8),
   'icmp type': transport('icmp_type', 0, 1, 'ipv4', 'icmp'),
   'icmpv6 type': transport('icmpv6_type', 0, 1, 'ipv6', 'icmpv6'),
   'ct state': ct('ct_state', n.NFT_CT_STATE),
