@@ -1,11 +1,20 @@
 /**
  * `weft agent --dry-run`: the agent with its hands tied. It reads the cluster and the kernel as always, prints every
  * operation as the command that an operator would type, in order, and exits. Nothing is written anywhere: no kernel
- * object, no annotation, no file. May run beside a live agent.
+ * object, no annotation, no file. May run beside a live agent; what that one gave pods is known by the journal in its state
+ * directory, so a dry run with another directory says that host ports of pods would go, as an agent with that directory
+ * would have it.
  */
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { Applier } from '../apply/applier.ts'
 import type { Announcement, ClusterEvent, ClusterListener, ClusterSource, NodeReport } from '../cluster/cluster.ts'
+import { attachmentFragment } from '../cni/attachment-fragment.ts'
+import { Journal, readBootId } from '../cni/journal.ts'
 import { openLinuxKernel } from '../kernel/linux/linux-kernel.ts'
+import type { KernelOp } from '../model/kernel-state.ts'
+import type { Sysctl } from '../model/link.ts'
+import type { Check } from '../status/checks.ts'
 import { openLog } from '../status/log.ts'
 import { NetworkLoop } from './network-loop.ts'
 import { NodeWatch } from './node-watch.ts'
@@ -19,7 +28,18 @@ export async function runDry(options: AgentOptions, print: (line: string) => voi
   const { logLevel, logFormat: format, nodeName: node } = options
   const log = openLog({ level: logLevel === 'info' ? 'error' : logLevel, format, base: { node } })
   const kernel = openLinuxKernel()
-  const applier = new Applier(kernel, { dryRun: print, onReport: (report) => loop.onReport(report) })
+  const journal = join(options.stateDir, 'cni', 'journal')
+  const living = Journal.readLiving(journal, readBootId())
+  let said = living !== undefined
+  const show = (line: string, { object }: KernelOp) => {
+    if (object.kind === 'sysctl' && holdsSysctl(object)) return
+    if (!said && line.startsWith('nft delete element inet weft hostport'))
+      print(`# there is no ${journal}: what pods were given is not known (--state-dir)`)
+    said ||= line.startsWith('nft delete element inet weft hostport')
+    print(line)
+  }
+  const applier = new Applier(kernel, { dryRun: show, onReport: (report) => loop.onReport(report) })
+  applier.set(...(living ?? []).flatMap((attachment) => attachmentFragment(attachment) ?? []))
   const source = new EchoSource(await openSource(options, log), options.nodeName, (report) => {
     print(`# event on node ${report.node}: ${report.reason}: ${report.message}`)
   })
@@ -50,14 +70,22 @@ export async function runDry(options: AgentOptions, print: (line: string) => voi
     onDetected: (detected) => loop.onDetected(detected),
     onProblem: (error) => log.error({ err: error.message }, 'the external interface is not known'),
   })
-  const timer = setTimeout(() => {
-    for (const { problem } of loop.checks()) if (problem) console.error(`weft: ${problem}`)
+  let connectionProblem: string | undefined
+  const giveUp = () => {
+    for (const problem of rootCauses(loop.checks())) console.error(`weft: ${problem}`)
+    if (connectionProblem) console.error(`weft: ${connectionProblem}`)
     finish(1)
-  }, PATIENCE_MS)
+  }
+  const timer = setTimeout(giveUp, PATIENCE_MS)
   try {
     await applier.start()
     await nodeWatch.start()
-    source.start((event) => loop.onCluster(event))
+    source.start((event) => {
+      if (event.type === 'connection') connectionProblem = event.up ? undefined : event.problem
+      loop.onCluster(event)
+      // Whoever is not in the complete list does not appear by being waited for.
+      if (event.type === 'synced' && !source.hasOwnNode) giveUp()
+    })
     return await finished
   } finally {
     clearTimeout(timer)
@@ -67,6 +95,23 @@ export async function runDry(options: AgentOptions, print: (line: string) => voi
     await applier.close()
     kernel.close()
   }
+}
+
+/** Variables are read only once they were written, which a dry run never does. */
+function holdsSysctl({ path, value }: Sysctl): boolean {
+  try {
+    return readFileSync(`/proc/sys/${path}`, 'utf8').trim() === value.trim()
+  } catch {
+    return false
+  }
+}
+
+/** What is missing by itself, without what only follows from it. */
+function rootCauses(checks: readonly Check[]): string[] {
+  const failing = checks.filter(({ problem }) => problem !== undefined)
+  const chain = failing.find(({ name }) => ['cluster', 'net-conf', 'node', 'lease'].includes(name))
+  const own = failing.filter((check) => check === chain || check.name === 'interface')
+  return (own.length > 0 ? own : failing).map(({ problem }) => problem!)
 }
 
 /** A source whose writes come back as if the store had taken them, and go nowhere. */
@@ -89,6 +134,10 @@ class EchoSource implements ClusterSource {
       if (event.type === 'node' && event.node.name === this.#nodeName) this.#own = event
       listener(event)
     })
+  }
+
+  get hasOwnNode(): boolean {
+    return this.#own !== undefined
   }
 
   async announce({ lease, weft }: Announcement): Promise<void> {

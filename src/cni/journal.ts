@@ -10,7 +10,8 @@
  * namespaces end with the kernel: only the rotation is kept, so that addresses are not reused at once.
  */
 
-import { RecordLog } from '../ipam/stores/record-log.ts'
+import { existsSync, readFileSync } from 'node:fs'
+import { decodeLog, RecordLog } from '../ipam/stores/record-log.ts'
 import { Ip } from '../net/ip.ts'
 import type { Bandwidth, PortMapping } from './config.ts'
 
@@ -60,6 +61,9 @@ export interface Recovery {
   readonly tornBytes: number
 }
 
+/** Where records go. */
+type JournalLog = Pick<RecordLog, 'bytes' | 'append' | 'compact' | 'close'>
+
 /** Compaction: when the file is this much longer than its live content. */
 const slackBytes = 256 * 1024
 
@@ -71,12 +75,17 @@ export class Journal {
   /** Last address given by search, by pool and set number (`node/0`). */
   readonly rotation = new Map<string, Ip>()
   readonly recovery: Recovery
-  readonly #log: RecordLog
+  readonly #log: JournalLog
   readonly #bootId: string
   #nextId = 1
   #compactBytes = 0
 
-  private constructor(log: RecordLog, bootId: string, recovery: Omit<Recovery, 'voided'>, records: readonly unknown[]) {
+  private constructor(
+    log: JournalLog,
+    bootId: string,
+    recovery: Omit<Recovery, 'voided'>,
+    records: readonly unknown[],
+  ) {
     this.#log = log
     this.#bootId = bootId
     let voided = 0
@@ -97,6 +106,18 @@ export class Journal {
     const { log, reading } = RecordLog.open(path)
     const { records, damagedLines, tornBytes } = reading
     return new Journal(log, bootId, { damagedLines, tornBytes }, records)
+  }
+
+  /**
+   * The attachments alive by the journal at `path`, for whoever may not write there; undefined when there is none. Throws the
+   * file system's errors.
+   */
+  static readLiving(path: string, bootId: string): Attachment[] | undefined {
+    if (!existsSync(path)) return undefined
+    const nowhere: JournalLog = { bytes: 0, append() {}, compact() {}, close() {} }
+    const { records, damagedLines, tornBytes } = decodeLog(readFileSync(path))
+    const { entries } = new Journal(nowhere, bootId, { damagedLines, tornBytes }, records)
+    return [...entries.values()].filter(({ state }) => state === 'up').map(({ attachment }) => attachment)
   }
 
   #void(): number {
@@ -195,6 +216,9 @@ export class Journal {
     this.#log.close()
   }
 }
+
+/** What the kernel calls this boot of itself. */
+export const readBootId = (): string => readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim()
 
 const ownerOf = (containerId: string, ifname: string): string => `${containerId}/${ifname}`
 

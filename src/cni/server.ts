@@ -9,7 +9,6 @@
  *
  * Requests about one container are served one after another, those about different ones side by side.
  */
-import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { RangeUsage } from '../ipam/allocator.ts'
 import { Attacher } from './attacher.ts'
@@ -17,7 +16,7 @@ import { attachmentFragment } from './attachment-fragment.ts'
 import { BridgeWatch } from './bridge-watch.ts'
 import { checkAttachment } from './check.ts'
 import { CniCode, CniError, formatError } from './error.ts'
-import { Journal } from './journal.ts'
+import { Journal, readBootId } from './journal.ts'
 import { pushMtu } from './mtu.ts'
 import type { CniServerOptions, NodeNetwork } from './network.ts'
 import { Pools } from './pools.ts'
@@ -187,7 +186,7 @@ export class CniServer {
         if (this.#attacher.isReady) return ''
         throw new CniError(CniCode.notAvailable, 'The pod network of this node is not known yet')
       case 'GC':
-        await this.#attacher.gc(request.config.name, request.valid)
+        if (request.valid) await this.#attacher.gc(request.config.name, request.valid)
         return ''
       case 'ADD': {
         const result = await this.#inTurn(request.containerId, () => this.#attacher.add(request))
@@ -217,5 +216,3 @@ export class CniServer {
 }
 
 const print = (value: object): string => `${JSON.stringify(value, undefined, 4)}\n`
-
-const readBootId = (): string => readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim()

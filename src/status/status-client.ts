@@ -12,7 +12,7 @@ const TIMEOUT_MS = 5000
 export function askStatus(socketPath: string, path: string, put?: string): Promise<string> {
   const method = put === undefined ? 'GET' : 'PUT'
   return new Promise((resolve, reject) => {
-    const outgoing = request({ socketPath, path, method, timeout: TIMEOUT_MS }, (response) => {
+    const outgoing = request({ socketPath, path, method, timeout: TIMEOUT_MS, agent: false }, (response) => {
       let text = ''
       response.setEncoding('utf8')
       response.on('data', (chunk: string) => {

@@ -190,14 +190,17 @@ export class AgentCluster {
   /** Asks an agent's socket. */
   ask(node: TestNode, path: string): Promise<{ readonly status: number; readonly body: string }> {
     return new Promise((resolve, reject) => {
-      const outgoing = request({ socketPath: `${node.folder}/run/agent.sock`, path, timeout: 5000 }, (response) => {
-        let body = ''
-        response.setEncoding('utf8')
-        response.on('data', (chunk) => {
-          body += chunk
-        })
-        response.on('end', () => resolve({ status: response.statusCode!, body }))
-      })
+      const outgoing = request(
+        { socketPath: `${node.folder}/run/agent.sock`, path, timeout: 5000, agent: false },
+        (response) => {
+          let body = ''
+          response.setEncoding('utf8')
+          response.on('data', (chunk) => {
+            body += chunk
+          })
+          response.on('end', () => resolve({ status: response.statusCode!, body }))
+        },
+      )
       outgoing.on('error', reject)
       outgoing.end()
     })
@@ -231,23 +234,32 @@ export class AgentCluster {
     }
   }
 
-  /** A pod by the real plugin. */
-  addPod(node: TestNode): TestPod {
+  /** A pod by the real plugin; `runtimeConfig` holds what a runtime fills in: `{ portMappings: [...] }`. */
+  addPod(node: TestNode, runtimeConfig: object = {}): TestPod {
     const namespace = new TestNamespace()
     const containerId = `pod${++this.#podCount}x${process.pid}`
-    const result = JSON.parse(this.cni(node, 'ADD', containerId, namespace.path)) as { ips: { address: string }[] }
+    const result = JSON.parse(this.cni(node, 'ADD', containerId, namespace.path, { runtimeConfig })) as {
+      ips: { address: string }[]
+    }
     const pod = { namespace, containerId, node, address: result.ips[0]!.address.split('/')[0]! }
     this.#pods.add(pod)
     return pod
   }
 
   /** Calls the plugin as a runtime does, with what the conflist says; STATUS wants a later version of the protocol. */
-  cni(node: TestNode, command: string, containerId: string, netns: string, cniVersion?: string): string {
+  cni(
+    node: TestNode,
+    command: string,
+    containerId: string,
+    netns: string,
+    { cniVersion, runtimeConfig = {} }: { readonly cniVersion?: string; readonly runtimeConfig?: object } = {},
+  ): string {
     const conflist = JSON.parse(readFileSync(`${node.folder}/cni-conf/10-weft.conflist`, 'utf8'))
     const input = JSON.stringify({
       cniVersion: cniVersion ?? conflist.cniVersion,
       name: conflist.name,
       ...conflist.plugins[0],
+      runtimeConfig,
     })
     const { status, stdout, stderr } = spawnSync(`${node.folder}/cni-bin/weft`, {
       input,

@@ -156,17 +156,3 @@ test('a second agent in the same place is refused, naming the first', async () =
   assert.equal(code, 2)
   assert.match(cluster.log(n2), /another weft agent .*: process \d+/)
 })
-
-test('a dry run prints commands and does nothing', async () => {
-  const n3 = await cluster.addNode('n3')
-  const before = n3.namespace.run('ip -4 address; ip route; nft list ruleset')
-  const child = cluster.startAgent(n3, ['--dry-run'])
-  const code = await new Promise((resolve) => child.once('exit', resolve))
-  const text = cluster.log(n3)
-  assert.equal(code, 0, text)
-  assert.match(text, /^ip link add .*flannel\.1 .*type vxlan .*id 1 /m)
-  assert.match(text, /^ip route add 10\.244\.1\.0\/24 via 10\.244\.1\.0 dev flannel\.1 .*onlink/m)
-  assert.match(text, /^nft add chain inet weft /m)
-  assert.equal(n3.namespace.run('ip -4 address; ip route; nft list ruleset'), before)
-  assert.equal((await cluster.getNode('n3')).metadata.annotations, undefined)
-})
