@@ -8,6 +8,7 @@ import { ConfigError, KernelError } from '../src/model/errors.ts'
 import { register as agent } from './agent.ts'
 import { register as cleanup } from './cleanup.ts'
 import { register as controller } from './controller.ts'
+import { register as install } from './install.ts'
 import { register as lab } from './lab.ts'
 
 const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string }
@@ -26,11 +27,12 @@ Examples:
   weft lab switch host-gw     move the running cluster to another data path
   weft agent --help           what runs on every node
   weft controller --help      what runs once for a cluster
+  weft install                put weft into a cluster; weft uninstall takes it out
 
 Exit codes: 0 done, 1 failed, 2 wrong use or wrong configuration.`,
   )
 
-for (const register of [agent, cleanup, controller, lab]) register(program)
+for (const register of [agent, cleanup, controller, install, lab]) register(program)
 
 try {
   await program.parseAsync()

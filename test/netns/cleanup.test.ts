@@ -77,7 +77,10 @@ function addForeign({ namespace, folder }: TestNode): void {
 for (const type of ['vxlan', 'host-gw', 'udp'])
   test(`${type}: with pods, killed agents and foreign objects around, nothing of weft is left and nothing else is gone`, async () => {
     await cluster.putNetConfig({ Network: '10.244.0.0/16', Backend: { Type: type } })
-    if (type === 'vxlan') addForeign(n1)
+    if (type === 'vxlan') {
+      addForeign(n1)
+      writeFileSync(`${n2.folder}/run/other`, '')
+    }
     await cluster.until('link-local addresses stand', () =>
       [n1, n2].some(({ namespace }) => namespace.run('ip address').includes('tentative')) ? 'tentative' : undefined,
     )

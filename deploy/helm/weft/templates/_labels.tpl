@@ -1,0 +1,8 @@
+{{- define "weft.labels" -}}
+app.kubernetes.io/name: weft
+app.kubernetes.io/part-of: weft
+{{- end }}
+{{- define "weft.agentLabels" -}}
+{{ include "weft.labels" . }}
+app.kubernetes.io/component: agent
+{{- end }}

@@ -1,0 +1,107 @@
+/**
+ * The few requests that an installation makes: read, apply on the server's side as field manager `weft`, delete, and wait.
+ *
+ * Sources: Kubernetes API Concepts ("Server-Side Apply", "Resource deletion").
+ */
+import { type HttpClient, HttpError } from '../cluster/http-client.ts'
+import { type KubeObject, nameOf, pathOf } from './kube-object.ts'
+import { ownLabels } from './rights.ts'
+
+const POLL_MS = 300
+const [partOf, weft] = ['app.kubernetes.io/part-of', ownLabels['app.kubernetes.io/part-of']] as const
+
+export const isOurs = (object: KubeObject): boolean => object.metadata.labels?.[partOf] === weft
+
+export class ClusterClient {
+  readonly #client: HttpClient
+  readonly #dryRun: boolean
+
+  /** `dryRun`: the server checks every change and keeps none. */
+  constructor(client: HttpClient, { dryRun = false }: { readonly dryRun?: boolean } = {}) {
+    this.#client = client
+    this.#dryRun = dryRun
+  }
+
+  /** Undefined when there is no such object, or no such kind. */
+  async read(path: string): Promise<unknown> {
+    try {
+      return await this.#client.request({ method: 'GET', path })
+    } catch (error) {
+      if (isNotFound(error)) return undefined
+      throw error
+    }
+  }
+
+  /** False when the server does not know the kind. */
+  async apply(object: KubeObject): Promise<boolean> {
+    try {
+      await this.#client.request({
+        method: 'PATCH',
+        path: `${pathOf(object)}?fieldManager=weft&force=true${this.#dryRun ? '&dryRun=All' : ''}`,
+        contentType: 'application/apply-patch+yaml',
+        body: object,
+      })
+      return true
+    } catch (error) {
+      if (isNotFound(error) && !(await this.#hasKind(object))) return false
+      throw error
+    }
+  }
+
+  async patch(path: string, contentType: string, body: unknown): Promise<void> {
+    await this.#client.request({ method: 'PATCH', path: this.#changing(path), contentType, body })
+  }
+
+  /** With all that it owns. Fine when it is gone already. */
+  async delete(object: KubeObject): Promise<void> {
+    const body = { apiVersion: 'v1', kind: 'DeleteOptions', propagationPolicy: 'Foreground' }
+    try {
+      await this.#client.request({ method: 'DELETE', path: this.#changing(pathOf(object)), body })
+    } catch (error) {
+      if (!isNotFound(error)) throw error
+    }
+  }
+
+  /** Asks again and again until `done` is undefined, which is what is still missing. Rejects with that after the time. */
+  async waitFor(what: string, seconds: number, missing: () => Promise<string | undefined>): Promise<void> {
+    const end = performance.now() + seconds * 1000
+    for (;;) {
+      const problem = await missing()
+      if (problem === undefined) return
+      if (performance.now() > end) throw new Error(`${what}: not within ${seconds} s: ${problem}`)
+      await new Promise((resolve) => setTimeout(resolve, POLL_MS))
+    }
+  }
+
+  async waitUntilGone(object: KubeObject, seconds: number): Promise<void> {
+    await this.waitFor(`${nameOf(object)} is gone`, seconds, async () =>
+      (await this.read(pathOf(object))) === undefined ? undefined : 'it is still there',
+    )
+  }
+
+  /** Until the DaemonSet runs, as it is now, and is ready on every node. */
+  async waitForDaemonSet(object: KubeObject, seconds: number): Promise<void> {
+    await this.waitFor(`${nameOf(object)} is ready on every node`, seconds, async () => {
+      const { metadata, status = {} } = ((await this.read(pathOf(object))) ?? { metadata: {} }) as {
+        metadata: { generation?: number }
+        status?: Readonly<Record<string, number>>
+      }
+      const { observedGeneration, desiredNumberScheduled: wanted, numberReady, updatedNumberScheduled } = status
+      if (wanted === undefined || (observedGeneration ?? 0) < (metadata.generation ?? 0)) return 'not looked at yet'
+      const ready = Math.min(numberReady ?? 0, updatedNumberScheduled ?? 0)
+      return ready >= wanted ? undefined : `${ready} of ${wanted} nodes`
+    })
+  }
+
+  async #hasKind(object: KubeObject): Promise<boolean> {
+    const { name: _, ...rest } = object.metadata
+    const list = pathOf({ ...object, metadata: { ...rest, name: '' } }).replace(/\/$/, '')
+    return (await this.read(`${list}?limit=1`)) !== undefined
+  }
+
+  #changing(path: string): string {
+    return this.#dryRun ? `${path}?dryRun=All` : path
+  }
+}
+
+const isNotFound = (error: unknown): boolean => error instanceof HttpError && error.status === 404

@@ -1,0 +1,58 @@
+/**
+ * Puts weft into a cluster: applies the manifest, object by object. May run again at any time; an upgrade is the same with
+ * another image. What was there before weft stays another's: a namespace, and flannel's net-conf.json, which weft then uses.
+ */
+import type { ClusterClient } from './cluster-client.ts'
+import { isOurs } from './cluster-client.ts'
+import { type KubeObject, nameOf, pathOf } from './kube-object.ts'
+import { manifestObjects } from './manifest.ts'
+import type { InstallValues } from './values.ts'
+import { agentDaemonSet } from './workloads.ts'
+
+export interface InstallOptions {
+  /** The network configuration was asked for: it is written also when there is one. */
+  readonly netConfGiven: boolean
+  /** How long to wait for agents on every node; 0 for not at all. */
+  readonly waitSeconds: number
+  readonly print: (line: string) => void
+}
+
+const flannelDaemonSets = ['kube-flannel-ds', 'kube-flannel-ds-amd64']
+
+/** Rejects with the server's words. */
+export async function install(client: ClusterClient, values: InstallValues, options: InstallOptions): Promise<void> {
+  const { print, waitSeconds } = options
+  await warnOfFlannel(client, values.namespace, print)
+  for (const object of manifestObjects(values)) {
+    const kept = await keepsExisting(client, object, options)
+    if (kept !== undefined) print(`${nameOf(object)}: ${kept}`)
+    else if (await client.apply(object)) print(`${nameOf(object)}: applied`)
+    else print(`${nameOf(object)}: left out, this API server has no ${object.kind}`)
+  }
+  if (waitSeconds === 0) return
+  const agents = agentDaemonSet(values)
+  await client.waitForDaemonSet(agents, waitSeconds)
+  print(`${nameOf(agents)}: ready on every node`)
+}
+
+/** Why an object that is there is not touched; undefined when it is to be applied. */
+async function keepsExisting(
+  client: ClusterClient,
+  object: KubeObject,
+  { netConfGiven }: InstallOptions,
+): Promise<string | undefined> {
+  if (object.kind !== 'Namespace' && object.kind !== 'ConfigMap') return undefined
+  const held = (await client.read(pathOf(object))) as KubeObject | undefined
+  if (!held) return undefined
+  if (object.kind === 'Namespace') return isOurs(held) ? undefined : "there already, and not weft's"
+  if (netConfGiven) return undefined
+  return isOurs(held) ? 'kept as it is' : 'there already: its net-conf.json is used'
+}
+
+async function warnOfFlannel(client: ClusterClient, namespace: string, print: (line: string) => void): Promise<void> {
+  for (const name of flannelDaemonSets) {
+    const object: KubeObject = { apiVersion: 'apps/v1', kind: 'DaemonSet', metadata: { name, namespace } }
+    if (await client.read(pathOf(object)))
+      print(`${nameOf(object)} runs flannel: a node needs one of the two; see docs/install.md on how to move`)
+  }
+}
