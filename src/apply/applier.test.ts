@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { FakeKernel } from '../kernel/fake/fake-kernel.ts'
+import type { Kernel } from '../kernel/kernel.ts'
 import { formatOp } from '../model/format.ts'
 import { type KernelObject, keyOf } from '../model/kernel-object.ts'
 import type { Fragment } from '../model/kernel-state.ts'
@@ -233,6 +234,35 @@ test('lost multicast messages lead to a new reading', async () => {
   kernel.loseEvents()
   await applier.settle()
   assert.equal(applier.counts.readings, readings + 1)
+  await applier.close()
+})
+
+test('an operation that takes long and is never echoed is in place when it has succeeded', async () => {
+  const kernel = FakeKernel.create()
+  let open: () => void = () => {}
+  const gate = new Promise<void>((resolve) => {
+    open = resolve
+  })
+  const slow: Kernel = {
+    read: (...kinds) => kernel.read(...kinds),
+    watch: () => ({ close() {} }),
+    open: (path) => kernel.open(path),
+    deleteGroup: (group) => kernel.deleteGroup(group),
+    close: () => kernel.close(),
+    execute: async (ops) => {
+      await gate
+      return kernel.execute(ops)
+    },
+  }
+  const clock = new TestClock()
+  const applier = new Applier(slow, { clock })
+  applier.set(local)
+  await applier.start()
+  await new Promise((resolve) => setImmediate(resolve))
+  clock.advance(5000)
+  open()
+  await applier.settle()
+  assert.ok(applier.inPlace(local.source))
   await applier.close()
 })
 

@@ -296,6 +296,7 @@ export class Applier {
   #confirm(key: KernelKey, op: KernelOp): void {
     // Where the echo has come already, what followed it counts, not this result.
     const echoed = this.#readable.has(op.object.kind) && !this.#options.dryRun && !this.#echoes.awaits(key)
+    this.#echoes.answer(key)
     if (op.verb === 'delete') {
       if (!echoed) this.#mirror.drop(key)
       return

@@ -5,7 +5,7 @@
  *
  *   op sent ─► (older word: ignored) ─► its echo ─► (later word: another hand's)
  *
- * Some operations cause none. After a while the wait is given up, and when something was ignored in vain the kind is to be
+ * Some operations cause none. A while after the answer the wait is given up, and when something was ignored in vain the kind is to be
  * read again.
  */
 
@@ -21,7 +21,9 @@ const ROUND_MS = 500
 interface Expected {
   readonly op: KernelOp
   ignored: boolean
-  /** Rounds that found it waiting. */
+  /** The kernel has answered. Until then any time may pass: a tunnel's process is started by an operation. */
+  answered: boolean
+  /** Rounds that found it waiting after that. */
   rounds: number
 }
 
@@ -37,13 +39,19 @@ export class Echoes {
   }
 
   expect(op: KernelOp): void {
-    this.#expected.set(keyOf(op.object), { op, ignored: false, rounds: 0 })
+    this.#expected.set(keyOf(op.object), { op, ignored: false, answered: false, rounds: 0 })
     this.#cancelTimer ??= this.#clock.after(ROUND_MS, () => this.#giveUp())
   }
 
   /** True while the echo of an operation on the key has not come. */
   awaits(key: KernelKey): boolean {
     return this.#expected.has(key)
+  }
+
+  /** The operation succeeded: what it causes comes soon, or never. */
+  answer(key: KernelKey): void {
+    const expected = this.#expected.get(key)
+    if (expected) expected.answered = true
   }
 
   /** The operation failed: there will be no echo. */
@@ -77,7 +85,7 @@ export class Echoes {
   #giveUp(): void {
     const kinds = new Set<ObjectKind>()
     for (const [key, expected] of this.#expected) {
-      if (++expected.rounds < 2) continue
+      if (!expected.answered || ++expected.rounds < 2) continue
       this.#expected.delete(key)
       if (expected.ignored) kinds.add(expected.op.object.kind)
     }
