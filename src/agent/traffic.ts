@@ -16,6 +16,8 @@ export type ReadTraffic = (devices: readonly string[]) => Promise<Traffic>
 
 /** Time between two questions to a tunnel whether it has looked. */
 const ASK_MS = 5
+/** One that never is empty carries for somebody else. */
+const LONGEST_MS = 2000
 
 /** Reads counters of one namespace: `inside` runs a call in it. */
 export function trafficReader(inside: <T>(call: () => T) => T): ReadTraffic {
@@ -43,14 +45,15 @@ export function parseTraffic(text: string, devices: readonly string[]): Traffic 
   return { sent, received }
 }
 
-/** Resolves when a tunnel has found nothing in its device and its socket since the call; at once when it is gone. */
+/** Resolves when a tunnel has found nothing in its device and its socket since the call, or had its time; at once when it is gone. */
 async function untilEmpty(directory: string, device: string): Promise<void> {
   const connection = await TunnelConnection.open(directory, device)
   if (!connection) return
+  const end = performance.now() + LONGEST_MS
   try {
     const start = await connection.readCounters()
     for (const name of ['device-empty', 'socket-empty'] as const)
-      for (;;) {
+      while (performance.now() < end) {
         // Two, since the first may have begun before the question.
         await connection.request('look')
         const counters = await connection.readCounters()
