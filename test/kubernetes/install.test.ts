@@ -1,0 +1,148 @@
+/**
+ * The product as a user gets it: the image, `weft install`, an upgrade, `weft uninstall`, on a real cluster. Agents are the
+ * pods of the DaemonSet, with exactly the rights and capabilities of the manifest.
+ */
+import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, before, test } from 'node:test'
+import { fileURLToPath } from 'node:url'
+import { netConfigFor } from '../../src/lab/spec.ts'
+import { SteadyPing } from '../netns/steady-ping.ts'
+import { TestCluster, type TestPod } from './test-cluster.ts'
+
+const checkout = fileURLToPath(new URL('../..', import.meta.url))
+const program = ['node', '--import', 'tsx', `${checkout}bin/weft.ts`]
+const image = (tag: string) => `weft.test/weft:${tag}`
+
+let folder: string
+let netConfig: string
+let test_: TestCluster
+let fresh: Record<string, string>
+let pods: TestPod[] = []
+
+/** Everything of a node that weft might touch; timers and counters run on by themselves. */
+function snapshot(node: string): string {
+  const { machine } = test_.cluster.node(node)
+  const shell = (command: string) => machine.run('sh', '-c', command)
+  return [
+    shell("ip -d link | sed -E 's/[a-z]+_timer +[0-9.]+//g'"),
+    shell(
+      'ip rule; ip -6 rule; ip route show table all; ip -6 route show table all proto static; ip -6 route show proto 119',
+    ),
+    shell("nft list ruleset | sed -E 's/counter packets [0-9]+ bytes [0-9]+/counter/'"),
+    shell('find /etc/cni /opt/cni /run/weft /run/flannel /var/lib/weft 2>/dev/null | sort'),
+    shell(
+      "sysctl net.ipv4.ip_forward net.ipv6.conf.all.forwarding 2>/dev/null; sysctl -a 2>/dev/null | grep '[.]rp_filter'",
+    ),
+  ].join('\n---\n')
+}
+
+/** The command line of weft, where an administrator of the cluster would type it. */
+async function weft(...args: string[]): Promise<string> {
+  const argv = [...program, ...args, '--kubeconfig', test_.cluster.kubeconfig]
+  const { code, stdout, stderr } = await test_.cluster.inFabric(argv)
+  assert.equal(code, 0, stdout + stderr)
+  return stdout
+}
+
+function buildImage(tag: string): void {
+  const output = join(folder, `${tag}.tar`)
+  const args = ['--output', output, '--name', 'weft.test/weft', '--tag', tag]
+  execFileSync('node', ['--import', 'tsx', 'scripts/image.ts', ...args], { cwd: checkout, stdio: 'pipe' })
+  test_.cluster.loadImage(output)
+}
+
+before(async () => {
+  folder = mkdtempSync(join(tmpdir(), 'weft-test-install-'))
+  netConfig = join(folder, 'net-conf.json')
+  writeFileSync(netConfig, netConfigFor('vxlan', true))
+  test_ = await TestCluster.start({ nodes: 2 })
+  buildImage('1.0.0')
+  fresh = Object.fromEntries(['n1', 'n2'].map((name) => [name, snapshot(name)]))
+})
+after(async () => {
+  await test_?.down()
+  rmSync(folder, { recursive: true, force: true })
+})
+
+test('one command: agents from the image on every node, nodes Ready, pods talk', async () => {
+  const said = await weft('install', '--image', image('1.0.0'), '--net-config', netConfig, '--wait', '120')
+  assert.match(said, /^DaemonSet kube-flannel\/weft-agent: ready on every node$/m)
+  assert.match(said, /^ValidatingAdmissionPolicy weft-agent-own-node: applied$/m)
+  await test_.cluster.waitReady()
+  pods = [await test_.server('a', 'n1'), await test_.server('b', 'n2')]
+  const [a, b] = pods as [TestPod, TestPod]
+  for (const ip of [b.ip, b.ip6!]) await test_.exec(a.name, 'ping', '-c', '2', '-W', '5', ip)
+})
+
+test('an agent may write its own node and no other', async () => {
+  const { cluster } = test_
+  const token = await cluster.agentToken('n1')
+  const patch = (node: string) =>
+    cluster.inFabric(
+      ['kubectl', '--kubeconfig', '/dev/null', '--server', '', '--token', token].length > 0
+        ? [
+            'kubectl',
+            `--kubeconfig=${cluster.kubeconfig}`,
+            `--token=${token}`,
+            '--user=nobody',
+            'annotate',
+            '--subresource=status',
+            'node',
+            node,
+            'weft.dev/test=x',
+          ]
+        : [],
+    )
+  void patch
+  const can = async (verb: string, what: string, ...more: string[]) => {
+    const account = '--as=system:serviceaccount:kube-flannel:weft-agent'
+    const { stdout } = await cluster.inFabric([
+      'kubectl',
+      '--kubeconfig',
+      cluster.kubeconfig,
+      'auth',
+      'can-i',
+      verb,
+      what,
+      account,
+      ...more,
+    ])
+    return stdout.trim()
+  }
+  assert.equal(await can('patch', 'nodes', '--subresource=status'), 'yes')
+  for (const [verb, what] of [
+    ['patch', 'nodes'],
+    ['delete', 'nodes'],
+    ['list', 'pods'],
+    ['get', 'secrets'],
+    ['create', 'pods'],
+  ] as const)
+    assert.equal(await can(verb, what), 'no', `${verb} ${what}`)
+})
+
+test('weft uninstall leaves every node as it was before, and the cluster without a word of weft', async () => {
+  const { cluster } = test_
+  await cluster.kubectl('delete', 'pod', 'a', 'b', '--wait')
+  const said = await weft('uninstall', '--image', image('1.0.0'), '--wait', '120')
+  assert.match(said, /every node is clean/)
+  for (const [name, before] of Object.entries(fresh)) assert.equal(snapshot(name), before, name)
+  const { items } = await cluster.get<{
+    items: { metadata: { annotations: Record<string, string> }; status: { conditions: { type: string }[] } }[]
+  }>('nodes')
+  for (const { metadata, status } of items) {
+    assert.deepEqual(
+      Object.keys(metadata.annotations).filter((key) => /weft|flannel/.test(key)),
+      [],
+    )
+    assert.ok(!status.conditions.some(({ type }) => type === 'NetworkUnavailable'))
+  }
+  const kinds =
+    'clusterroles,clusterrolebindings,validatingadmissionpolicies,validatingadmissionpolicybindings,namespaces'
+  const left = await cluster.kubectl('get', kinds, '-l', 'app.kubernetes.io/part-of=weft', '-o', 'name')
+  assert.equal(left.replaceAll('namespace/kube-flannel', '').trim(), '')
+})
+void SteadyPing
