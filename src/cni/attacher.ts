@@ -26,7 +26,7 @@ import {
   type WantedBridge,
   withDns,
 } from './attachment-plan.ts'
-import { Drain, drainGroup } from './drain.ts'
+import { Drain } from './drain.ts'
 import { CniCode, CniError } from './error.ts'
 import { digestOf, hostDeviceOf, podAlias } from './identity.ts'
 import type { Attachment, Entry, Journal } from './journal.ts'
@@ -38,17 +38,19 @@ import type { CniResult } from './result.ts'
 import {
   type AddressRule,
   add,
+  cutOff,
   devicesOf,
   ensureBridge,
   fillPod,
+  hostEndOf,
   isOurs,
   type Links,
   makePair,
-  type OwnDevice,
   openPod,
   ownDevices,
   readLinks,
   remove,
+  removeLimits,
   set,
   throwFirst,
 } from './wiring.ts'
@@ -258,7 +260,7 @@ export class Attacher {
         `${ifname} of container ${containerId} has its host ports already`,
         'DEL comes first',
       )
-    const hostDevice = bandwidth ? await this.#hostEndOf(netnsPath, ifname) : ''
+    const hostDevice = bandwidth ? await hostEndOf(this.#kernel, netnsPath, ifname) : ''
     const entry = this.#journal.begin({
       role: 'chained',
       network: config.name,
@@ -279,23 +281,6 @@ export class Attacher {
       await this.#rollBack(entry)
       throw error
     }
-  }
-
-  /** The node's device whose other end is the container's interface. */
-  async #hostEndOf(netnsPath: string, ifname: string): Promise<string> {
-    const pod = openPod(this.#kernel, netnsPath)
-    try {
-      const index = (await readLinks(pod)).get(ifname)?.lowerIfindex
-      const ends = [...(await readLinks(this.#kernel)).values()]
-      const end = ends.find((link) => link.type === 'veth' && link.ifindex === index && link.peerNetnsId !== undefined)
-      if (end) return end.name
-    } finally {
-      pod.close()
-    }
-    throw new CniError(
-      CniCode.invalidConfig,
-      `${ifname}: no veth device of the node leads to it, so its bandwidth cannot be limited`,
-    )
   }
 
   /** Takes a half-made attachment away. What cannot be taken away stays in the journal as deleting. */
@@ -337,36 +322,13 @@ export class Attacher {
       await this.#forgetFlows(attachment, [])
     }
     if (attachment.role === 'chained') {
-      await this.#removeLimits(attachment)
+      await removeLimits(this.#kernel, attachment)
       this.#forget(entry)
       return
     }
     const devices = links ? ownDevices(attachment, links) : devicesOf(attachment)
-    if (await this.#cutOff(devices)) this.drain.add(() => this.#forget(entry))
+    if (await cutOff(this.#kernel, devices)) this.drain.add(() => this.#forget(entry))
     else this.#forget(entry)
-  }
-
-  /** Takes devices off the bridge and into the drain's group; false when there is none any more. */
-  async #cutOff(devices: readonly OwnDevice[]): Promise<boolean> {
-    const results = await this.#kernel.execute(
-      devices.map(({ name, type }) =>
-        set({ kind: 'link', name, type, ...(type === 'veth' ? { master: null } : {}), group: drainGroup }),
-      ),
-    )
-    throwFirst(results.filter((error) => error && error.code !== 'ENODEV'))
-    return results.some((error) => error === undefined)
-  }
-
-  async #removeLimits({ bandwidth, hostDevice, containerId, ifname }: Attachment): Promise<void> {
-    if (!bandwidth) return
-    const objects = planLimits(hostDevice, podAlias(containerId, ifname), 0, bandwidth).filter(
-      ({ kind }) => kind !== 'filter',
-    )
-    // The device may be gone, and its queues with it.
-    const results = await this.#kernel.execute(
-      objects.filter((object) => object.kind === 'link' || object.kind === 'qdisc').map(remove),
-    )
-    throwFirst(results.filter((error) => error && !['ENODEV', 'ENOENT', 'EINVAL'].includes(error.code)))
   }
 
   #forget(entry: Entry): void {

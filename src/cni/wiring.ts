@@ -10,10 +10,11 @@ import type { KernelObject } from '../model/kernel-object.ts'
 import type { KernelOp } from '../model/kernel-state.ts'
 import type { Address, ForeignLink, Link } from '../model/link.ts'
 import { Cidr } from '../net/cidr.ts'
+import { drainGroup } from './drain.ts'
 import { CniCode, CniError } from './error.ts'
 import { digestOf, podAlias } from './identity.ts'
 import type { Attachment } from './journal.ts'
-import { ifbName } from './limits.ts'
+import { ifbName, planLimits } from './limits.ts'
 
 export const add = (object: KernelObject): KernelOp => ({ verb: 'add', object })
 export const set = (object: KernelObject): KernelOp => ({ verb: 'set', object })
@@ -170,3 +171,45 @@ export const ownDevices = (attachment: Attachment, links: Links): OwnDevice[] =>
     // An ifb device gets its alias just after it is made; between the two the journal's word is enough.
     return isOurs(link, attachment.containerId, attachment.ifname) || (type === 'ifb' && link.alias === undefined)
   })
+
+/** Takes devices off the bridge and into the drain's group; false when there is none any more. Throws CniError 102. */
+export async function cutOff(kernel: Kernel, devices: readonly OwnDevice[]): Promise<boolean> {
+  const results = await kernel.execute(
+    devices.map(({ name, type }) =>
+      set({ kind: 'link', name, type, ...(type === 'veth' ? { master: null } : {}), group: drainGroup }),
+    ),
+  )
+  throwFirst(results.filter((error) => error && error.code !== 'ENODEV'))
+  return results.some((error) => error === undefined)
+}
+
+/** Takes an attachment's bandwidth limits off a device that may be gone, and its queues with it. Throws CniError 102. */
+export async function removeLimits(
+  kernel: Kernel,
+  { bandwidth, hostDevice, containerId, ifname }: Attachment,
+): Promise<void> {
+  if (!bandwidth) return
+  // A filter goes with the queue that it hangs on.
+  const objects = planLimits(hostDevice, podAlias(containerId, ifname), 0, bandwidth)
+  const results = await kernel.execute(
+    objects.filter((object) => object.kind === 'link' || object.kind === 'qdisc').map(remove),
+  )
+  throwFirst(results.filter((error) => error && !['ENODEV', 'ENOENT', 'EINVAL'].includes(error.code)))
+}
+
+/** The node's device whose other end is the container's interface. Throws CniError 7 when there is none. */
+export async function hostEndOf(kernel: Kernel, netnsPath: string, ifname: string): Promise<string> {
+  const pod = openPod(kernel, netnsPath)
+  try {
+    const index = (await readLinks(pod)).get(ifname)?.lowerIfindex
+    const ends = [...(await readLinks(kernel)).values()]
+    const end = ends.find((link) => link.type === 'veth' && link.ifindex === index && link.peerNetnsId !== undefined)
+    if (end) return end.name
+  } finally {
+    pod.close()
+  }
+  throw new CniError(
+    CniCode.invalidConfig,
+    `${ifname}: no veth device of the node leads to it, so its bandwidth cannot be limited`,
+  )
+}
