@@ -48,7 +48,7 @@ export type CniRequest =
   /** Nothing else of the request counts: a configuration that ADD refused must not keep a container from going. */
   | { readonly command: 'DEL'; readonly containerId: string; readonly ifname: string }
   | { readonly command: 'STATUS'; readonly config: NetworkConfig }
-  | { readonly command: 'GC'; readonly config: NetworkConfig; readonly valid: readonly ValidAttachment[] }
+  | { readonly command: 'GC'; readonly config: NetworkConfig; readonly valid: readonly ValidAttachment[] | undefined }
   | { readonly command: 'VERSION'; readonly cniVersion: CniVersion }
 
 export interface ValidAttachment {
@@ -221,10 +221,13 @@ function readFlag(text: string | undefined): boolean {
   throw new CniError(CniCode.invalidEnvironment, `CNI_ARGS: IgnoreUnknown: ${quote(text)} is neither true nor false`)
 }
 
-/** GC without the list would free everything: its absence is an error. */
-function readValidAttachments(fields: FieldReader): ValidAttachment[] {
+/**
+ * Undefined without the list: a caller that names nothing (libcni without arguments, which deletes what it knows itself)
+ * asks for nothing, and must not be taken to say that nothing is valid. `null` is how Go prints an empty list.
+ */
+function readValidAttachments(fields: FieldReader): ValidAttachment[] | undefined {
   const key = 'cni.dev/valid-attachments'
-  if (!fields.has(key)) throw fields.problem(key, 'is missing')
+  if (!Object.hasOwn(fields.raw, key)) return undefined
   return fields.objects(key, 100_000).map((field) => {
     const [containerId, ifname] = [field.text('containerID', 256), field.text('ifname', 15)]
     checkContainerId(`${field.path}.containerID`, containerId, CniCode.invalidConfig)

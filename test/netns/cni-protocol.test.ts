@@ -265,7 +265,7 @@ test('GC takes what the runtime does not know, of its own network only', { skip 
   const [kept, lost] = [nextId(), nextId()]
   ok(await node.call('ADD', { containerId: kept, netns: first.path }))
   ok(await node.call('ADD', { containerId: lost, netns: second.path }))
-  fails(await node.call('GC'), 7, /valid-attachments: is missing/)
+  ok(await node.call('GC'))
   const valid = { 'cni.dev/valid-attachments': [{ containerID: kept, ifname: 'eth0' }] }
   ok(await node.call('GC', { config: weftConfig('1.1.0', { name: 'another', ...valid }) }))
   assert.equal(node.devices().length, 2)
