@@ -3,6 +3,7 @@
 //!
 //! Sources: agnhost netexec (paths and commands), poll(2), ipv6(7).
 
+use crate::ping_socket::widen;
 use crate::stream::{Protocol, Stream, OUTPUT_LIMIT_BYTES};
 use crate::udp;
 use std::io;
@@ -83,8 +84,10 @@ fn listen(kind: c_int, transport: c_int, port: u16) -> io::Result<OwnedFd> {
             sys::set_option(raw, sys::IPPROTO_IPV6, sys::IPV6_RECVPKTINFO, 1)?;
         }
     }
-    if kind == sys::SOCK_STREAM {
-        sys::set_option(raw, sys::SOL_SOCKET, sys::SO_REUSEADDR, 1)?;
+    match kind {
+        sys::SOCK_STREAM => sys::set_option(raw, sys::SOL_SOCKET, sys::SO_REUSEADDR, 1)?,
+        sys::SOCK_DGRAM => widen(&fd),
+        _ => {}
     }
     let address = SocketAddress::new(SocketAddr::new(any, port));
     sys::check(unsafe { sys::bind(raw, address.as_ptr(), address.len()) })?;
