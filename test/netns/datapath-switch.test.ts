@@ -154,7 +154,7 @@ after(async () => {
 
 /** Waits until all agents are done; a look at every turn of the loop. */
 async function settled(path: string): Promise<void> {
-  const end = performance.now() + 30_000
+  const end = performance.now() + 60_000
   const isDone = () =>
     store.agents.every(
       (agent) =>
@@ -177,7 +177,7 @@ const podProgram = fileURLToPath(new URL('../../dist/native/weft-pod', import.me
 function startPing(from: TestNode, to: string): { end(): Promise<{ sent: number; lost: number }> } {
   const child: ChildProcess = spawn(
     'ip',
-    ['netns', 'exec', from.pod.name, podProgram, 'ping1k', '--to', to, '--icmp'],
+    ['netns', 'exec', from.pod.name, podProgram, 'ping1k', '--to', to, '--icmp', '--wait-ms', '10000'],
     {
       stdio: ['ignore', 'pipe', 'ignore'],
     },
