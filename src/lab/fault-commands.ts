@@ -3,11 +3,31 @@
  * whole nodes by the daemon.
  */
 import type { ControlRequest } from './control.ts'
-import type { LabDaemon } from './daemon.ts'
-import { type ActiveFaults, requireNetem } from './faults.ts'
+import { type ActiveFaults, type Faults, requireNetem } from './faults.ts'
+import type { LabSpec, NodeSpec } from './layout.ts'
+
+/** What of a lab's daemon faults are made on. */
+export interface FaultTarget {
+  readonly started: Promise<void>
+  readonly spec: LabSpec
+  readonly faults: Faults
+  /** Throws when there is no such node. */
+  node(name: string): {
+    readonly spec: NodeSpec
+    readonly agent: {
+      kill(signal: 'SIGKILL', keepDown: boolean): Promise<void>
+      /** False when none runs. */
+      freeze(frozen: boolean): boolean
+      raise(): void
+    }
+  }
+  addNode(wish: { readonly name?: string; readonly subnet?: number }): Promise<NodeSpec>
+  rebootNode(name: string): Promise<void>
+  dropNode(name: string): Promise<void>
+}
 
 /** Makes the fault that a request names and resolves with what it did, for people. */
-export async function fault(daemon: LabDaemon, request: ControlRequest): Promise<string> {
+export async function fault(daemon: FaultTarget, request: ControlRequest): Promise<string> {
   await daemon.started
   const change = (edit: (faults: ActiveFaults) => void) => daemon.faults.change(daemon.spec, edit)
   const name = String(request.node ?? '')

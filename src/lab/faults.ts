@@ -48,7 +48,7 @@ export function faultRules(spec: LabSpec, faults: ActiveFaults): string {
     }
   const chain = (name: string, hook: string, lines: readonly string[]) =>
     `  chain ${name} {\n    type filter hook ${hook} priority 0; policy accept;\n${lines.map((line) => `    ${line}\n`).join('')}  }\n`
-  const api = faults.apiDown ? ['tcp dport 6443 reject with tcp reset'] : []
+  const api = faults.apiDown ? ['iifname != "lo" tcp dport 6443 reject with tcp reset'] : []
   return [
     'table bridge weftlab {}\ndelete table bridge weftlab\n',
     `table bridge weftlab {\n${chain('from', 'prerouting', from)}${chain('between', 'forward', rules)}${chain('to', 'postrouting', to)}}\n`,

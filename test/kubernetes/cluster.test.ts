@@ -12,7 +12,7 @@ import { SteadyPing } from '../netns/steady-ping.ts'
 import { machineState } from '../netns/test-lab.ts'
 import { serverContainer, TestCluster, type TestPod } from './test-cluster.ts'
 
-let test_: TestCluster
+let lab: TestCluster
 let machineBefore = ''
 const pods: Record<string, TestPod> = {}
 
@@ -27,15 +27,15 @@ interface Node {
 /** n1 and n3 share a subnet; n2 is behind the router. */
 before(async () => {
   machineBefore = machineState()
-  test_ = await TestCluster.start({ nodes: 3, subnets: 2 })
+  lab = await TestCluster.start({ nodes: 3, subnets: 2 })
 })
-after(() => test_?.down())
+after(() => lab?.down())
 
-const nodesNow = async (): Promise<readonly Node[]> => (await test_.cluster.get<{ items: Node[] }>('nodes')).items
+const nodesNow = async (): Promise<readonly Node[]> => (await lab.cluster.get<{ items: Node[] }>('nodes')).items
 const readyOf = (node: Node) => node.status.conditions.find(({ type }) => type === 'Ready')!
 
 test('no node is Ready before its network works, each as soon as its own agent serves', async () => {
-  const { cluster } = test_
+  const { cluster } = lab
   // What makes a kubelet ready apart from the network is there when it says that the network is all that lacks.
   const waiting = new Set(cluster.nodes.map(({ name }) => name))
   while (waiting.size > 0)
@@ -55,7 +55,7 @@ test('no node is Ready before its network works, each as soon as its own agent s
 })
 
 test('a DaemonSet has a pod on every node, a Deployment as many as it asks for, each pod with an address of both families', async () => {
-  const { cluster } = test_
+  const { cluster } = lab
   const workload = (kind: string, name: string, more: object) => ({
     apiVersion: 'apps/v1',
     kind,
@@ -72,10 +72,10 @@ test('a DaemonSet has a pod on every node, a Deployment as many as it asks for, 
   await cluster.apply([workload('DaemonSet', 'everywhere', {}), workload('Deployment', 'some', { replicas: 4 })])
   for (const what of ['daemonset/everywhere', 'deployment/some'])
     await cluster.kubectl('rollout', 'status', what, '--timeout=90s')
-  const everywhere = await test_.pods('app=everywhere')
+  const everywhere = await lab.pods('app=everywhere')
   assert.deepEqual(everywhere.map(({ node }) => node).sort(), ['n1', 'n2', 'n3'])
   for (const pod of everywhere) pods[pod.node] = pod
-  const some = await test_.pods('app=some')
+  const some = await lab.pods('app=some')
   assert.equal(some.length, 4)
   const cidrs = Object.fromEntries((await nodesNow()).map(({ metadata, spec }) => [metadata.name, spec.podCIDRs]))
   for (const pod of [...everywhere, ...some]) {
@@ -87,9 +87,9 @@ test('a DaemonSet has a pod on every node, a Deployment as many as it asks for, 
 })
 
 test('kubectl exec, logs and port-forward reach a pod', async () => {
-  const { cluster } = test_
+  const { cluster } = lab
   const { name } = pods.n2!
-  assert.match(await test_.exec(name, 'ip', 'address', 'show', 'dev', 'eth0'), new RegExp(pods.n2!.ip))
+  assert.match(await lab.exec(name, 'ip', 'address', 'show', 'dev', 'eth0'), new RegExp(pods.n2!.ip))
   assert.match(await cluster.kubectl('logs', name), /Started HTTP server on port 8080/)
   const forward = inNetns(cluster.fabricNetns, () =>
     spawn('kubectl', ['port-forward', `pod/${name}`, '18080:8080'], {
@@ -115,7 +115,7 @@ test('kubectl exec, logs and port-forward reach a pod', async () => {
 
 const walk = async (from: TestPod, to: TestPod): Promise<readonly Hop[]> => {
   const end = (pod: TestPod) => ({ pod: pod.name, node: pod.node, netnsPath: pod.netnsPath, ip: pod.ip })
-  const { hops, answered } = await followPacket(test_.cluster.name, end(from), end(to))
+  const { hops, answered } = await followPacket(lab.cluster.name, end(from), end(to))
   assert.ok(answered, `${from.name} → ${to.name} is not answered; seen at ${hops.map(({ place }) => place).join(', ')}`)
   return hops.filter((hop) => hop.device === 'eth0' && /^node/.test(hop.place))
 }
@@ -123,9 +123,9 @@ const walk = async (from: TestPod, to: TestPod): Promise<readonly Hop[]> => {
 /** Pods move megabytes and say who asked: nobody translates addresses between pods. */
 async function talk(from: TestPod, to: TestPod): Promise<void> {
   for (const ip of [to.ip, to.ip6!]) {
-    await test_.exec(from.name, 'ping', '-c', '2', '-W', '5', ip)
+    await lab.exec(from.name, 'ping', '-c', '2', '-W', '5', ip)
     const url = `http://${ip.includes(':') ? `[${ip}]` : ip}:8080`
-    const asked = await test_.exec(from.name, 'wget', '-q', '-O', '-', `${url}/clientip`)
+    const asked = await lab.exec(from.name, 'wget', '-q', '-O', '-', `${url}/clientip`)
     assert.ok(asked.includes(ip.includes(':') ? from.ip6! : from.ip), `${to.name} was asked by ${asked}`)
   }
   for (const ip of [to.ip, to.ip6!]) assert.equal(await move(from, to, ip), MOVED_BYTES)
@@ -171,7 +171,7 @@ for (const [backend, { near, far }] of Object.entries(encapsulations))
     const { n1, n2, n3 } = pods as Record<'n1' | 'n2' | 'n3', TestPod>
     const pings = [await SteadyPing.start({ path: n1.netnsPath }, n3.ip, '--icmp')]
     try {
-      await test_.cluster.switchTo(netConfigFor(backend, true))
+      await lab.cluster.switchTo(netConfigFor(backend, true))
     } finally {
       for (const ping of pings) {
         const { sent, lost } = await ping.stop()
@@ -187,7 +187,7 @@ for (const [backend, { near, far }] of Object.entries(encapsulations))
   })
 
 test('a node that is deleted is gone from every other node within a second', async () => {
-  const { cluster } = test_
+  const { cluster } = lab
   const [gone] = (await nodesNow()).filter(({ metadata }) => metadata.name === 'n3')
   const routesOf = (name: string): string =>
     ['-4', '-6'].map((family) => cluster.node(name).machine.run('ip', family, 'route')).join('\n')
@@ -203,14 +203,14 @@ test('a node that is deleted is gone from every other node within a second', asy
 })
 
 test('a node that was off comes back with its pods, which reach the others', async () => {
-  const { cluster } = test_
+  const { cluster } = lab
   const before = readFileSync(cluster.node('n2').machine.stateOf('init'), 'utf8')
   await cluster.rebootNode('n2')
   assert.notEqual(readFileSync(cluster.node('n2').machine.stateOf('init'), 'utf8'), before)
   await cluster.startAgents(['n2'])
   await cluster.kubectl('rollout', 'restart', 'daemonset/everywhere')
   await cluster.kubectl('rollout', 'status', 'daemonset/everywhere', '--timeout=120s')
-  const [n1, n2] = (await test_.pods('app=everywhere')).sort((a, b) => a.node.localeCompare(b.node))
+  const [n1, n2] = (await lab.pods('app=everywhere')).sort((a, b) => a.node.localeCompare(b.node))
   await talk(n2!, n1!)
 })
 

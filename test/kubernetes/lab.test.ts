@@ -35,6 +35,24 @@ test('a command of weft lab node exec is on the machine: its processes, its file
   await assert.rejects(lab.weft('exec', 'web', '--', 'true'), /use kubectl exec/)
 })
 
+test('faults: an agent that is killed is started again, a node that is cut off answers nobody until it heals', async () => {
+  const agentOf = async (name: string) =>
+    JSON.parse(await lab.weft('status', '--json')).nodes.find((node: { name: string }) => node.name === name).agentPid
+  const before = await agentOf('n1')
+  await lab.weft('fault', 'kill-agent', 'n1')
+  const deadline = performance.now() + 30_000
+  for (let now = before; now === before || now === undefined; now = await agentOf('n1'))
+    assert.ok(performance.now() < deadline, 'the agent does not come back')
+  const ping = () => lab.weft('node', 'exec', 'n1', '--', 'ping', '-c', '1', '-W', '1', '172.30.0.12')
+  await ping()
+  await lab.weft('fault', 'partition', 'n1')
+  await assert.rejects(ping())
+  await lab.weft('fault', 'api-down')
+  assert.deepEqual(JSON.parse(await lab.weft('status', '--json')).faults, ['n1 cut off', 'API server down'])
+  await lab.weft('fault', 'heal')
+  await ping()
+})
+
 test('killed, the daemon leaves the cluster running; the next one takes it over as it was switched', async () => {
   assert.match(await lab.weft('switch', 'vxlan'), /host-gw → vxlan on all nodes/)
   const agents = async () =>

@@ -9,6 +9,7 @@ import type { KubeObject } from '../api/interfaces.ts'
 import { arrived } from '../arrival.ts'
 import { Authority } from '../certificates.ts'
 import { Credentials } from '../credentials.ts'
+import { Faults } from '../faults.ts'
 import { type LabSpec, labPaths, nativeProgram, netnsPath, projectRoot } from '../layout.ts'
 import { LAB_VARIABLE } from '../process.ts'
 import { wantedPaths, withNode, writeSpec } from '../spec.ts'
@@ -38,12 +39,15 @@ export class KubernetesCluster {
   spec: LabSpec
   readonly programs: Programs
   readonly plane: ControlPlane
+  /** Of the underlay: partitions, losses, delays, the API server away. */
+  readonly faults: Faults
   readonly #nodes = new Map<string, ClusterNode>()
   readonly #snapshotter: string
 
   private constructor(spec: LabSpec, programs: Programs) {
     this.spec = spec
     this.programs = programs
+    this.faults = new Faults(spec.name)
     const { certificates, store, run } = labPaths(spec.name)
     mkdirSync(run, { recursive: true, mode: 0o755 })
     mkdirSync(store, { recursive: true, mode: 0o700 })
@@ -62,6 +66,7 @@ export class KubernetesCluster {
     const cluster = new KubernetesCluster(spec, programs)
     writeSpec(spec)
     await buildFabric(spec)
+    await cluster.faults.apply(spec)
     for (const program of cluster.plane.all) await program.start()
     await cluster.#apiReady()
     progress(`control plane: etcd, kube-apiserver, kube-controller-manager, kube-scheduler ${cluster.version}`)
@@ -209,6 +214,8 @@ export class KubernetesCluster {
     writeSpec(this.spec)
     await node.cut()
     node.machine.scrap()
+    this.faults.forget(name)
+    await this.faults.apply(this.spec)
   }
 
   /** A node's power fails and comes back. An agent that was a plain process is to be started again by the caller. */
@@ -216,6 +223,7 @@ export class KubernetesCluster {
     const node = this.node(name)
     await node.cut()
     await node.start([])
+    await this.faults.apply(this.spec)
   }
 
   /** Resolves when the nodes (all by default) are Ready. */

@@ -10,6 +10,7 @@ import { backendOf } from '../arrival.ts'
 import { connectIn } from '../connect.ts'
 import { type ControlRequest, serveControl } from '../control.ts'
 import type { LabStatus, NodeStatus, Place } from '../daemon-commands.ts'
+import { type FaultTarget, fault } from '../fault-commands.ts'
 import { apiAddress, FABRIC_API_PORT, type LabSpec, labPaths, netnsPath } from '../layout.ts'
 import { wantedPaths, writeSpec } from '../spec.ts'
 import { KubernetesCluster } from './cluster.ts'
@@ -122,7 +123,7 @@ export class KubernetesDaemon {
       case 'log-path':
         return cluster.node(text('target')).agent.plan.log
       case 'fault':
-        return fault(cluster, request)
+        return fault(new ClusterFaults(cluster), request)
       default:
         throw new Error(`lab ${cluster.name} has real kubelets: use kubectl for ${JSON.stringify(request.command)}`)
     }
@@ -162,7 +163,7 @@ export class KubernetesDaemon {
       ipv6: cluster.spec.ipv6,
       subnets: cluster.spec.subnets,
       nodes,
-      faults: [],
+      faults: cluster.faults.describe(),
       memoryBytes: process.memoryUsage.rss(),
     }
   }
@@ -188,30 +189,55 @@ function locate(cluster: KubernetesCluster, kind: unknown, target: string): Plac
   return { netnsPath: netnsPath(cluster.name, target), entry: cluster.node(target).machine.entry }
 }
 
-/** The faults that a machine's power makes; the others are the lite lab's. */
-async function fault(cluster: KubernetesCluster, request: ControlRequest): Promise<string> {
-  const node = typeof request.node === 'string' ? request.node : undefined
-  switch (request.kind) {
-    case 'reboot-node':
-      await cluster.rebootNode(node ?? '')
-      if (cluster.spec.agents) await cluster.startAgents([node ?? ''])
-      return `node ${node} was off and is on again`
-    case 'drop-node':
-      await cluster.dropNode(node ?? '')
-      await cluster.kubectl('delete', 'node', node ?? '', '--wait=false')
-      return `node ${node} is off for good, and its object deleted`
-    case 'add-node': {
-      const added = await cluster.addNode({
-        ...(node ? { name: node } : {}),
-        ...(typeof request.subnet === 'number' ? { subnet: request.subnet } : {}),
-      })
-      if (cluster.spec.agents) await cluster.startAgents([added.name])
-      return `node ${added.name} joined`
+/** A cluster as the commands of `weft lab fault` see a lab. */
+class ClusterFaults implements FaultTarget {
+  readonly started = Promise.resolve()
+  readonly #cluster: KubernetesCluster
+
+  constructor(cluster: KubernetesCluster) {
+    this.#cluster = cluster
+  }
+
+  get spec(): LabSpec {
+    return this.#cluster.spec
+  }
+
+  get faults() {
+    return this.#cluster.faults
+  }
+
+  node(name: string) {
+    const { spec, agent } = this.#cluster.node(name)
+    return {
+      spec,
+      agent: {
+        kill: async (signal: 'SIGKILL', keepDown: boolean): Promise<void> => {
+          if (keepDown) await agent.stop(signal)
+          else agent.signal(signal)
+        },
+        freeze: (frozen: boolean) => agent.signal(frozen ? 'SIGSTOP' : 'SIGCONT'),
+        raise: () => void agent.start(),
+      },
     }
-    case 'kill-agent':
-      cluster.node(node ?? '').agent.signal('SIGKILL')
-      return `the agent of ${node} is killed`
-    default:
-      throw new Error(`a lab with real kubelets knows reboot-node, drop-node, add-node and kill-agent`)
+  }
+
+  async addNode(wish: { readonly name?: string; readonly subnet?: number }) {
+    const added = await this.#cluster.addNode(wish)
+    await this.#startAgent(added.name)
+    return added.spec
+  }
+
+  async rebootNode(name: string): Promise<void> {
+    await this.#cluster.rebootNode(name)
+    await this.#startAgent(name)
+  }
+
+  async dropNode(name: string): Promise<void> {
+    await this.#cluster.dropNode(name)
+    await this.#cluster.kubectl('delete', 'node', name, '--wait=false')
+  }
+
+  async #startAgent(name: string): Promise<void> {
+    if (this.#cluster.spec.agents) await this.#cluster.startAgents([name])
   }
 }

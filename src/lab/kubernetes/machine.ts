@@ -22,6 +22,7 @@ const BOOT_TIMEOUT_MS = 20_000
 
 /** The cgroup hierarchies of this machine, as boot.sh takes them. */
 function hierarchies(): string[] {
+  if (!existsSync('/proc/self/cgroup')) return []
   return readFileSync('/proc/self/cgroup', 'utf8')
     .trim()
     .split('\n')
@@ -152,9 +153,9 @@ export class Machine {
     const script = join(projectRoot(), 'src/lab/kubernetes/boot.sh')
     const boot = [script, this.disk, this.node.name, this.#programs, projectRoot(), nativeProgram('weft-pod')]
     const unshare = ['unshare', '--mount', '--pid', '--uts', '--ipc', '--cgroup', '--fork', 'bash', ...boot]
-    const join_ = 'for file in $CGROUPS; do echo $$ >"$file"; done; exec "$@"'
+    const enter = 'for file in $CGROUPS; do echo $$ >"$file"; done; exec "$@"'
     return inNetns(this.netns, () =>
-      spawn('bash', ['-c', join_, 'boot', ...unshare, ...hierarchies()], {
+      spawn('bash', ['-c', enter, 'boot', ...unshare, ...hierarchies()], {
         cwd: '/',
         detached: true,
         stdio: ['ignore', output, output],

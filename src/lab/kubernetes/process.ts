@@ -46,6 +46,8 @@ export class Program {
   readonly plan: ProgramPlan
   restarts = 0
   #process: ProcessIdentity | undefined
+  /** Whose end is already waited for. */
+  #watched: ProcessIdentity | undefined
   #pauseMs = 0
   #timer: NodeJS.Timeout | undefined
   #wanted = false
@@ -72,8 +74,8 @@ export class Program {
     this.#pauseMs = 0
     clearTimeout(this.#timer)
     const known = this.#process
-    if (known && isAlive(known)) this.#adopt(known)
-    else await this.#spawn()
+    if (!known || !isAlive(known)) await this.#spawn()
+    else if (this.#watched !== known) this.#adopt(known)
   }
 
   /** Ends it and keeps it down. SIGKILL at once, any other signal with ten seconds to follow it. */
@@ -128,16 +130,18 @@ export class Program {
     }
     if (!found) return
     this.#process = found
+    this.#watched = found
     writeFileSync(`${this.plan.state}.new`, JSON.stringify(found))
     renameSync(`${this.plan.state}.new`, this.plan.state)
   }
 
   #adopt(process: ProcessIdentity): void {
+    this.#watched = process
     const startedAt = Date.now()
     const timer = setInterval(() => {
-      if (this.#wanted && this.#process === process && isAlive(process)) return
+      if (isAlive(process)) return
       clearInterval(timer)
-      if (this.#process === process) this.#ended(startedAt, process)
+      this.#ended(startedAt, process)
     }, ADOPTED_POLL_MS)
     timer.unref()
   }
