@@ -5,6 +5,7 @@ import { describe, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { Command } from 'commander'
 import { register as agent } from '../bin/agent.ts'
+import { register as controller } from '../bin/controller.ts'
 import { register as lab } from '../bin/lab.ts'
 import { chinesePages, docPages, twinOf } from './docs.ts'
 
@@ -54,10 +55,10 @@ describe('the documentation', () => {
 
   test('every weft command shown is one, with options that it has', () => {
     const program = new Command('weft')
-    for (const register of [agent, lab]) register(program)
+    for (const register of [agent, controller, lab]) register(program)
     let seen = 0
     for (const page of pages) {
-      const shown = typed(read(page)).match(/(?<=(^|[\s(])(\.\/)?weft )(agent|lab) [^\n;&|)]*/gm) ?? []
+      const shown = typed(read(page)).match(/(?<=(^|[\s(])(\.\/)?weft )(agent|controller|lab) [^\n;&|)]*/gm) ?? []
       for (const line of shown) {
         seen++
         const problem = unknownWord(program, line.split(' -- ')[0] as string)
