@@ -10,7 +10,8 @@ import { inNetns } from '../../src/kernel/linux/netns.ts'
 import { AgentCluster, type TestNode } from '../netns/agent-cluster.ts'
 import type { TestNamespace } from '../netns/namespace.ts'
 import { SteadyPing, startServer } from '../netns/steady-ping.ts'
-import { type BuiltPeer, buildFlanneld, FlannelNode, type FlannelPod } from './flanneld.ts'
+import { buildFlanneld, FlannelNode, type FlannelPod } from './flanneld.ts'
+import type { BuiltPeer } from './go-program.ts'
 
 const prefix = 'flannel.alpha.coreos.com/'
 const built = buildFlanneld()

@@ -1,49 +1,24 @@
 /**
- * Real flanneld, built from its Go module as go.mod pins it, once for each go.mod, go.sum and compiler; and a node that runs
- * it: flanneld beside the reference plugins `bridge` and `host-local`, which is what flannel's own CNI plugin delegates to.
- *
- * The first build downloads about a gigabyte of modules and takes minutes; later runs take the binary from
- * `~/.cache/weft/peers` (or XDG_CACHE_HOME).
+ * Real flanneld, built from its Go module, and a node that runs it: flanneld beside the reference plugins `bridge` and
+ * `host-local`, which is what flannel's own CNI plugin delegates to. The first build downloads about a gigabyte of modules.
  */
-import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process'
-import { createHash } from 'node:crypto'
-import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
-import { homedir } from 'node:os'
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
+import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { inNetns } from '../../src/kernel/linux/netns.ts'
 import type { TestNode } from '../netns/agent-cluster.ts'
 import { TestNamespace } from '../netns/namespace.ts'
+import { type BuiltPeer, buildGoProgram } from './go-program.ts'
 
 const folder = fileURLToPath(new URL('.', import.meta.url))
 const PLUGINS = '/usr/lib/cni'
 
-export interface BuiltPeer {
-  readonly program: string
-}
-
 /** The binary, or why there is none on this machine. Throws when it should build and does not. */
 export function buildFlanneld(): BuiltPeer | { readonly missing: string } {
-  const go = spawnSync('go', ['env', 'GOVERSION', 'GOARCH'], { encoding: 'utf8' })
-  if (go.status !== 0) return { missing: 'there is no Go to build flanneld with' }
   if (!existsSync(`${PLUGINS}/bridge`))
     return { missing: `there is no ${PLUGINS}/bridge (package containernetworking-plugins)` }
-  const hash = createHash('sha256').update(go.stdout)
-  for (const file of ['go.mod', 'go.sum']) hash.update(readFileSync(join(folder, file)))
-  const cache = join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'weft', 'peers')
-  const program = join(cache, `flanneld-${hash.digest('hex').slice(0, 16)}`)
-  if (!existsSync(program)) {
-    mkdirSync(cache, { recursive: true })
-    const started = performance.now()
-    const flags = ['build', '-p', '1', '-trimpath', '-ldflags=-s -w', '-o', `${program}.tmp`]
-    execFileSync('go', [...flags, 'github.com/flannel-io/flannel'], {
-      cwd: folder,
-      stdio: ['ignore', 'inherit', 'inherit'],
-    })
-    renameSync(`${program}.tmp`, program)
-    console.log(`built flanneld in ${Math.round((performance.now() - started) / 1000)} s`)
-  }
-  return { program }
+  return buildGoProgram(folder, 'flanneld', 'github.com/flannel-io/flannel')
 }
 
 export interface FlannelPod {
