@@ -5,17 +5,19 @@
 #   scripts/setup.sh           what the lab needs
 #   scripts/setup.sh --tests   also what the tests and benches compare with
 #   scripts/setup.sh --kubernetes also containerd, runc and etcd, for clusters of Kubernetes' own programs
+#   scripts/setup.sh --peers   also other callers of CNI, for test:peers
 #   scripts/setup.sh --kernels also QEMU and the distribution's kernel, unpacked into .cache/, for the guests of test:kernels
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-with_tests=no with_kernels=no with_kubernetes=no
+with_tests=no with_peers=no with_kernels=no with_kubernetes=no
 case "${1:-}" in
   '') ;;
   --tests) with_tests=yes ;;
+  --peers) with_tests=yes with_peers=yes ;;
   --kernels) with_tests=yes with_kernels=yes ;;
   --kubernetes) with_tests=yes with_kubernetes=yes ;;
-  *) echo "usage: scripts/setup.sh [--tests|--kernels|--kubernetes]" >&2; exit 2 ;;
+  *) echo "usage: scripts/setup.sh [--tests|--peers|--kernels|--kubernetes]" >&2; exit 2 ;;
 esac
 
 say() { printf 'setup: %s\n' "$*"; }
@@ -35,6 +37,7 @@ if [ $with_tests = yes ]; then
   wanted="$wanted etcd:etcd-server etcdctl:etcd-client iperf3:iperf3 tshark:tshark ethtool:ethtool conntrack:conntrack"
   wanted="$wanted bird:bird2 jq:jq socat:socat sysctl:procps curl:curl strace:strace /usr/lib/cni/bridge:containernetworking-plugins"
 fi
+[ $with_peers = no ] || wanted="$wanted podman:podman runc:runc iptables:iptables findmnt:util-linux"
 if [ $with_kernels = yes ] && [ "$(uname -m)" != x86_64 ]; then
   say "the guests of test:kernels need x86_64; that tier will be skipped"
   with_kernels=no
