@@ -360,6 +360,24 @@ test('tunnel packets are not tracked, what is inside is; other packets to those 
     tracked().filter((line) => line.includes('dport=8472')),
     [],
   )
+  // To an address that no set knows (yet): an own pod's source inside is enough, in both families.
+  places.node.run(
+    `bridge fdb append 02:00:00:00:00:09 dev flannel.1 dst 172.30.0.9;
+     ip neigh replace 10.244.9.0 lladdr 02:00:00:00:00:09 dev flannel.1; ip route replace 10.244.9.0/24 via 10.244.9.0 dev flannel.1 onlink;
+     ip neigh replace fe80::9 lladdr 02:00:00:00:00:09 dev flannel.1; ip route replace fd00:244:0:9::/64 via fe80::9 dev flannel.1`,
+  )
+  const wrapped = () => Number(places.node.run('cat /sys/class/net/flannel.1/statistics/tx_packets'))
+  const before = wrapped()
+  assert.ok(!places.a.succeeds('ping -c 1 -W 0.3 10.244.9.9'))
+  assert.ok(!places.a.succeeds('ping -c 1 -W 0.3 fd00:244:0:9::9'))
+  assert.ok(wrapped() >= before + 2)
+  assert.deepEqual(
+    tracked().filter((line) => line.includes('dport=8472')),
+    [],
+  )
+  // What a program of the node sends to such a port is not wrapped, and may be a service's.
+  places.node.run('echo x | socat -u - UDP4:172.30.0.9:8472')
+  assert.ok(tracked().some((line) => line.includes('src=172.30.0.1 dst=172.30.0.9') && line.includes('dport=8472')))
   // A pod's packet to somebody else's port of that number is masqueraded as any other.
   places.a.run('echo x | socat -u - UDP4:172.30.0.9:8472')
   assert.ok(tracked().some((line) => line.includes('dport=8472') && line.includes('dst=172.30.0.1 ')))
