@@ -13,6 +13,7 @@ import { Applier, type ApplyReport } from '../apply/applier.ts'
 import type { ClusterSource } from '../cluster/cluster.ts'
 import { applierSink } from '../cni/applier-sink.ts'
 import { conflistName, installShim, writeConflist } from '../cni/install.ts'
+import type { CniServerOptions } from '../cni/network.ts'
 import { CniServer } from '../cni/server.ts'
 import type { Kernel } from '../kernel/kernel.ts'
 import { openLinuxKernel } from '../kernel/linux/linux-kernel.ts'
@@ -26,6 +27,7 @@ import { listenToLogSignals } from '../status/log-signals.ts'
 import { StatusServer } from '../status/status-server.ts'
 import { readMetrics } from './metric-readings.ts'
 import { AgentMetrics } from './metrics.ts'
+import { at, atAsync } from './named-place.ts'
 import { NetworkLoop, type PodNetwork } from './network-loop.ts'
 import { NodeWatch } from './node-watch.ts'
 import type { AgentOptions } from './options.ts'
@@ -51,7 +53,7 @@ export async function runAgent(options: AgentOptions, version: string): Promise<
     base: { node: options.nodeName },
     onMessage: (level) => metrics.process.countMessage(level),
   })
-  const lock = await RunLock.take(options.runDir)
+  const lock = await atAsync(`--run-dir ${options.runDir}`, () => RunLock.take(options.runDir))
   const source = await openCachedSource(options, log, {
     request: (...seen) => metrics.process.observeRequest(...seen),
     list: (...seen) => metrics.countList(...seen),
@@ -135,7 +137,7 @@ class Agent {
       onDetected: (detected) => this.#loop.onDetected(detected),
       onProblem: (error) => log.warn({ err: error.message }, 'the external interface is not known'),
     })
-    this.#cni = new CniServer({
+    const cniOptions: CniServerOptions = {
       kernel: this.#kernel,
       runDir: options.runDir,
       stateDir: `${options.stateDir}/cni`,
@@ -150,7 +152,8 @@ class Agent {
           metrics.cniDraining.set(draining)
         },
       },
-    })
+    }
+    this.#cni = at(`--state-dir ${options.stateDir}`, () => new CniServer(cniOptions))
     const parts = {
       kernel: this.#kernel,
       applier: this.#applier,
@@ -173,9 +176,11 @@ class Agent {
   }
 
   async start(): Promise<void> {
-    await this.#status.listen()
+    const { runDir, stateDir, healthz } = this.#options
+    const address = healthz.port > 0 ? ` or --healthz-port ${healthz.port}` : ''
+    await atAsync(`--run-dir ${runDir}${address}`, () => this.#status.listen())
     await this.#applier.start()
-    const recovered = await this.#cni.start()
+    const recovered = await atAsync(`--run-dir ${runDir} or --state-dir ${stateDir}`, () => this.#cni.start())
     this.#log.info({ recovered }, 'CNI server')
     this.#installPlugin()
     await this.#node.start()
@@ -207,15 +212,12 @@ class Agent {
   async #servePods(network: PodNetwork): Promise<void> {
     const { subnetFile, masquerade, cniConfDir, setNodeNetworkUnavailable } = this.#options
     await this.#cni.setNetwork(network)
-    writeSubnetEnv(subnetFile, {
-      networks: network.clusterNetworks,
-      subnets: network.podCidrs,
-      mtuBytes: network.mtuBytes,
-      masquerade: masquerade.enabled,
-    })
+    const { clusterNetworks: networks, podCidrs: subnets, mtuBytes } = network
+    const env = { networks, subnets, mtuBytes, masquerade: masquerade.enabled }
+    at(`--subnet-file ${subnetFile}`, () => writeSubnetEnv(subnetFile, env))
     this.#log.info(network, 'pods can be served')
     if (cniConfDir && !this.#conflistWritten) {
-      writeConflist(cniConfDir)
+      at(`--cni-conf-dir ${cniConfDir}`, () => writeConflist(cniConfDir))
       this.#conflistWritten = true
     }
     if (setNodeNetworkUnavailable && !this.#available) {
@@ -231,7 +233,7 @@ class Agent {
     const { cniBinDir, cniPlugin, runDir } = this.#options
     if (!cniBinDir) return
     const plugin = cniPlugin ?? pluginBesideProgram()
-    if (plugin) installShim(cniBinDir, runDir, plugin)
+    if (plugin) at(`--cni-bin-dir ${cniBinDir}`, () => installShim(cniBinDir, runDir, plugin))
     else this.#log.warn({}, 'there is no dist/native/weft-cni and no --cni-plugin: no plugin is put in place')
   }
 

@@ -148,6 +148,25 @@ test('a bad configuration and a vanished one change nothing', async () => {
   await agent.close()
 })
 
+test('each problem of a peer is said once, however often the peers are planned', async () => {
+  const cluster = openCluster()
+  cluster.putNode({ name: 'n1', addresses: [], podCidrs: ['10.244.1.0/24', 'fd00:1::/64'].map(Cidr.parse) })
+  const v6 = { EnableIPv6: true, IPv6Network: 'fd00::/16', IPv6SubnetLen: 64 }
+  cluster.putNetwork(JSON.stringify({ Network: '10.244.0.0/16', ...v6, Backend: { Type: 'host-gw' } }))
+  const lease = { backendType: 'host-gw', publicIp: Ip.parse('172.30.99.9'), publicIpv6: Ip.parse('fd99::9') }
+  cluster.putNode({ name: 'f9', addresses: [], podCidrs: ['10.244.9.0/24', 'fd00:9::/64'].map(Cidr.parse), lease })
+  const agent = new TestAgent(cluster, 'n1')
+  await agent.start('172.30.0.1')
+  const about = () => cluster.reports.filter(({ node }) => node === 'f9').map(({ message }) => message)
+  await agent.until('both are said', () => new Set(about()).size === 2)
+  for (let n = 20; n < 24; n++) {
+    cluster.putNode(flannelNode(n, 'host-gw'))
+    await agent.until(`peer ${n}`, async () => (await agent.routes()).includes(`10.244.${n}.0/24`))
+  }
+  assert.equal(about().length, 2, about().join('\n'))
+  await agent.close()
+})
+
 test('nothing is swept before the first list is complete', async () => {
   const cluster = openCluster()
   cluster.setUp(false)

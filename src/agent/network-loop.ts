@@ -70,6 +70,8 @@ export interface NetworkLoopOptions {
   onIdle?(): void
 }
 
+const MESSAGES_KEPT = 8
+
 export class NetworkLoop {
   readonly #options: NetworkLoopOptions
   readonly #planner: Planner
@@ -92,7 +94,8 @@ export class NetworkLoop {
   readonly #arriving: Drain
   #podNetwork = ''
   #serving = false
-  readonly #reported = new Map<string, string>()
+  /** The last few messages about each node, so that each is said once although there are several. */
+  readonly #reported = new Map<string, string[]>()
 
   constructor(options: NetworkLoopOptions) {
     this.#options = options
@@ -270,8 +273,7 @@ export class NetworkLoop {
   }
 
   #refuse(node: Pick<NodeInfo, 'name' | 'uid'>, message: string): void {
-    if (this.#reported.get(node.name) === message) return
-    this.#reported.set(node.name, message)
+    if (!this.#isNews(node.name, message)) return
     const { log, source, onPeerProblem } = this.#options
     onPeerProblem()
     log.warn({ peer: node.name }, message)
@@ -283,6 +285,13 @@ export class NetworkLoop {
       message: `${message} (seen by node ${this.#options.nodeName})`,
     }
     source.report(report)
+  }
+
+  #isNews(node: string, message: string): boolean {
+    const before = this.#reported.get(node) ?? []
+    if (before.includes(message)) return false
+    this.#reported.set(node, [...before.slice(1 - MESSAGES_KEPT), message])
+    return true
   }
 
   #schedule(): void {
@@ -427,8 +436,7 @@ export class NetworkLoop {
     const { inside, outside } = partSubnets(this.#own, this.#config)
     if (outside.length > 0) {
       const message = `Node ${nodeName}: spec.podCIDRs: ${outside.join(', ')} is outside the network of net-conf.json`
-      if (this.#reported.get(nodeName) !== message) {
-        this.#reported.set(nodeName, message)
+      if (this.#isNews(nodeName, message)) {
         log.error({}, message)
         source.report({ node: nodeName, severity: 'Warning', reason: 'SubnetOutsideNetwork', message })
       }

@@ -35,7 +35,7 @@ test('flags win over WEFT_ variables, those over FLANNELD_ ones', () => {
 test('etcd is chosen by its endpoints, unless told otherwise', () => {
   assert.equal(parseOptions({ 'etcd-endpoints': 'http://127.0.0.1:2379' }, {}).store, 'etcd')
   assert.equal(parseOptions({ 'kube-subnet-mgr': 'false' }, {}).store, 'etcd')
-  assert.equal(parseOptions({ 'etcd-endpoints': 'x', 'kube-subnet-mgr': true }, {}).store, 'kubernetes')
+  assert.equal(parseOptions({ 'etcd-endpoints': 'http://x', 'kube-subnet-mgr': true }, {}).store, 'kubernetes')
 })
 
 test('what is wrong is named', () => {
@@ -47,7 +47,15 @@ test('what is wrong is named', () => {
     [{ 'node-name': 'N 1' }, /--node-name/],
     [{ 'kube-annotation-prefix': 'a/b/c' }, /--kube-annotation-prefix/],
     [{ 'net-config-map': 'x' }, /--net-config-map/],
-    [{ 'log-level': 'loud' }, /--log-level/],
+    [{ 'log-level': 'loud' }, /--log-level: value: "loud" is none of error, warn, info, debug, trace/],
+    [{ 'log-format': 'xml' }, /--log-format/],
+    [{ 'etcd-endpoints': 'http://10.0.0.1:2379,ftp://x' }, /--etcd-endpoints: "ftp:..x": is neither http:.. nor https/],
+    [{ 'etcd-endpoints': '10.0.0.1' }, /--etcd-endpoints: "10.0.0.1": is not a URL/],
+    [
+      { 'etcd-endpoints': 'http://a:geheim@b' },
+      /^ConfigError: --etcd-endpoints: b: must not hold a user or a password$/,
+    ],
+    [{ 'kube-api-url': 'unix:///x' }, /--kube-api-url/],
   ]
   for (const [given, pattern] of wrong) assert.throws(() => parseOptions(given, { NODE_NAME: 'n1' }), pattern)
 })

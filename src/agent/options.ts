@@ -93,7 +93,7 @@ export function parseOptions(given: FlagValues, env: Readonly<Record<string, str
     nodeName: checkNodeName(text('node-name') || env.NODE_NAME || hostname().toLowerCase()),
     store: flag('kube-subnet-mgr', !etcdGiven) ? 'kubernetes' : 'etcd',
     ...present('kubeconfig', text('kubeconfig') || text('kubeconfig-file')),
-    ...present('kubeApiUrl', text('kube-api-url')),
+    ...present('kubeApiUrl', text('kube-api-url') && checkUrl('kube-api-url', text('kube-api-url')!)),
     annotationPrefix: checkPrefix(text('kube-annotation-prefix')!),
     setNodeNetworkUnavailable: flag('set-node-network-unavailable'),
     netConfig: netConfigFile ? { file: netConfigFile } : parseConfigMapName(text('net-config-map')!),
@@ -126,7 +126,7 @@ export function parseOptions(given: FlagValues, env: Readonly<Record<string, str
     etcd: {
       endpoints: (text('etcd-endpoints') ?? 'http://127.0.0.1:4001,http://127.0.0.1:2379')
         .split(',')
-        .map((url) => url.trim()),
+        .map((url) => checkUrl('etcd-endpoints', url.trim())),
       prefix: `/${text('etcd-prefix')!.replace(/^\/+|\/+$/g, '')}`,
       ...present('keyFile', text('etcd-keyfile')),
       ...present('certFile', text('etcd-certfile')),
@@ -167,6 +167,16 @@ function checkNodeName(name: string): string {
   if (!/^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$/.test(name))
     throw new ConfigError('--node-name', 'value', `${JSON.stringify(name.slice(0, 100))} is not the name of a node`)
   return name
+}
+
+/** Where a server is asked: http or https, and no password, which would be seen in logs. */
+function checkUrl(flag: string, text: string): string {
+  const refuse = (problem: string) => new ConfigError(`--${flag}`, JSON.stringify(text.slice(0, 100)), problem)
+  if (!URL.canParse(text)) throw refuse('is not a URL such as https://10.0.0.1:2379')
+  const { protocol, username, password, hostname: host } = new URL(text)
+  if (username || password) throw new ConfigError(`--${flag}`, host, 'must not hold a user or a password')
+  if (protocol !== 'http:' && protocol !== 'https:') throw refuse('is neither http:// nor https://')
+  return text
 }
 
 /** A domain name, and perhaps a slash and a beginning of the names after it. */

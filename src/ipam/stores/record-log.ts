@@ -113,10 +113,10 @@ export class RecordLog {
     let written = 0
     try {
       written = writeSync(this.#fd, line)
-      if (written !== line.length) throw new Error(`no space left for ${this.path}`)
+      if (written !== line.length) throw new Error('no space left on device')
     } catch (cause) {
       this.#undo(written)
-      throw cause
+      throw new Error(`${this.path}: ${(cause as Error).message}`, { cause })
     }
     this.#bytes += line.length
   }
