@@ -36,8 +36,3 @@ export function writeConflist(confDir: string): void {
   writeFileSync(fresh, `${JSON.stringify(conflist, undefined, 2)}\n`, { mode: 0o644 })
   renameSync(fresh, join(confDir, conflistName))
 }
-
-/** Takes the configuration away, so that the runtime starts no pod it could not wire. */
-export function removeConflist(confDir: string): void {
-  rmSync(join(confDir, conflistName), { force: true })
-}

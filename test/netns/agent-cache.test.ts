@@ -63,7 +63,7 @@ test('the API server away: a killed agent starts again, says what it works from,
   assert.deepEqual(peers.map(({ name }: { name: string }) => name).sort(), ['n2', 'n3'])
   assert.match(cluster.log(n1), /working from the cache of .*the store is away/)
   assert.match((await cluster.ask(n1, '/metrics')).body, /weft_cluster_from_cache 1/)
-  cluster.cni(n1, 'STATUS', 'status', '', '1.1.0')
+  cluster.cni(n1, 'STATUS', 'status', '', { cniVersion: '1.1.0' })
   const pod = cluster.addPod(n1)
   assert.ok(pod.namespace.succeeds(`ping -c 1 -W 2 ${pod2.address}`), 'a new pod reaches one of another node')
   cluster.cni(n1, 'DEL', pod.containerId, pod.namespace.path)
