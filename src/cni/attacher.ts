@@ -125,9 +125,9 @@ export class Attacher {
       const plan = podPlanOf(request, network, share)
       const entry = this.#begin(request, share, plan)
       try {
-        const bridgeMac = await this.#wire(entry, plan, pod, bridgePlanOf(config, network, share))
+        const wired = await this.#wire(entry, plan, pod, bridgePlanOf(config, network, share))
         this.#confirm(entry)
-        return resultOf(plan, share, bridgeMac, config)
+        return resultOf(wired.plan, share, wired.bridgeMac, config)
       } catch (error) {
         await this.#rollBack(entry)
         throw error
@@ -179,9 +179,14 @@ export class Attacher {
     }
   }
 
-  /** Makes everything and returns the bridge's MAC. */
-  async #wire({ attachment }: Entry, plan: PodPlan, pod: Kernel, bridge: WantedBridge): Promise<string> {
-    let mac = await this.#bridge(bridge.plan, bridge.rule)
+  /** Makes everything; returns the pod's plan as it stands and the bridge's MAC. */
+  async #wire(
+    { attachment }: Entry,
+    plan: PodPlan,
+    pod: Kernel,
+    bridge: WantedBridge,
+  ): Promise<{ plan: PodPlan; bridgeMac: string }> {
+    let bridgeMac = await this.#bridge(bridge.plan, bridge.rule)
     try {
       await makePair(this.#kernel, plan)
     } catch (error) {
@@ -189,12 +194,12 @@ export class Attacher {
       if (!(error instanceof CniError) || error.code !== CniCode.kernel) throw error
       if ((await readLinks(this.#kernel)).has(plan.bridge)) throw error
       this.#bridges.delete(plan.bridge)
-      mac = await this.#bridge(bridge.plan, bridge.rule)
+      bridgeMac = await this.#bridge(bridge.plan, bridge.rule)
       await makePair(this.#kernel, plan)
     }
-    await fillPod(pod, plan)
+    const standing = await fillPod(pod, plan)
     await this.#extras(attachment, plan.alias, plan.mtuBytes)
-    return mac
+    return { plan: standing, bridgeMac }
   }
 
   /** Bandwidth limits, host ports and masquerade. */

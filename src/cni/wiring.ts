@@ -122,11 +122,18 @@ export async function makePair(kernel: Kernel, plan: PodPlan): Promise<void> {
   if (error) throw kernelProblem(error)
 }
 
-/** What is inside the pod, in one batch. */
-export async function fillPod(pod: Kernel, plan: PodPlan): Promise<void> {
+/**
+ * What is inside the pod, in one batch. Returns the plan as it stands: a route that another interface of the pod has
+ * already stays there, as a second interface must not take the first one's traffic.
+ */
+export async function fillPod(pod: Kernel, plan: PodPlan): Promise<PodPlan> {
   const inside = planPod(plan)
-  if (inside.length === 0) return
-  throwFirst(await pod.execute(inside.map((object) => (object.kind === 'link' ? set(object) : add(object)))))
+  if (inside.length === 0) return plan
+  const results = await pod.execute(inside.map((object) => (object.kind === 'link' ? set(object) : add(object))))
+  const taken = (index: number) => inside[index]!.kind === 'route' && results[index]?.code === 'EEXIST'
+  throwFirst(results.filter((_, index) => !taken(index)))
+  const firstRoute = inside.length - plan.routes.length
+  return { ...plan, routes: plan.routes.filter((_, index) => !taken(firstRoute + index)) }
 }
 
 /** A device by this name and with this container's mark that no journal knows: ours, from a life that forgot it. */

@@ -276,6 +276,32 @@ test('GC takes what the runtime does not know, of its own network only', { skip 
   await node.drained()
 })
 
+test('a second and a third interface of one container: addresses of their own; routes stay with the first', {
+  skip,
+}, async () => {
+  using pod = new TestNamespace()
+  const containerId = nextId()
+  const routes = () => pod.run('ip route; ip -6 route').match(/^(default|.* via) .*/gm)
+  const interfaces = ['eth0', 'net1', 'net2']
+  const answers = []
+  for (const ifname of interfaces) {
+    const config = weftConfig('1.1.0', ifname === 'net1' ? { isDefaultGateway: false } : {})
+    const { json } = ok(await node.call('ADD', { containerId, ifname, netns: pod.path, config }))
+    answers.push({ ifname, config, json, routes: routes() })
+  }
+  const ips = answers.flatMap(({ json }) => json.ips.map(({ address }: { address: string }) => address))
+  assert.equal(new Set(ips).size, 6)
+  assert.equal(answers[0]!.json.routes.length, 4)
+  for (const later of answers.slice(1)) {
+    assert.deepEqual(later.json.routes ?? [], [])
+    assert.deepEqual(later.routes, answers[0]!.routes)
+  }
+  for (const { ifname, config, json } of answers)
+    ok(await node.call('CHECK', { containerId, ifname, netns: pod.path, config: { ...config, prevResult: json } }))
+  for (const ifname of interfaces) ok(await node.call('DEL', { containerId, ifname }))
+  await node.drained()
+})
+
 test('the bridge deleted, a port unplugged, the gateway removed by hand: mended for living pods', {
   skip,
 }, async () => {
