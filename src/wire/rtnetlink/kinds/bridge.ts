@@ -3,7 +3,7 @@
  *
  * Sources: include/uapi/linux/if_link.h (IFLA_BR_*, IFLA_BRPORT_*).
  */
-import { boolean8, u8, u32le } from '../../../bytes/codec.ts'
+import { boolean8, u32le } from '../../../bytes/codec.ts'
 import { attributeTable, type Decoded } from '../../netlink/attribute.ts'
 import * as k from '../constants.gen.ts'
 
