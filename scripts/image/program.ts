@@ -38,6 +38,9 @@ export function baseEntries(also: readonly string[]): TarEntry[] {
     file('etc/group', 'root:x:0:\n'),
     file('etc/nsswitch.conf', 'hosts: files dns\n'),
     { path: 'tmp', type: 'directory', mode: 0o1777 },
+    // Runtimes name network namespaces by /var/run/netns.
+    { path: 'run', type: 'directory', mode: 0o755 },
+    { path: 'var/run', type: 'symlink', target: '../run' },
     ...licenceOfNode(node),
     ...licencesOfLibraries([...libraries.values()]),
   ]
