@@ -146,6 +146,7 @@ export class NodeState {
   removeNode(name: string): void {
     this.#nodes.delete(name)
     this.#missing.delete(name)
+    this.#options.metrics.setAgentless(this.#missing.size)
     clearTimeout(this.#timers.get(name))
     this.#timers.delete(name)
   }
