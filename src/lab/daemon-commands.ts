@@ -88,7 +88,10 @@ const condition = (object: KubeObject, type: string): { status?: string; message
     (each) => each.type === type,
   )
 
-/** Watches a resource until the test over all its objects holds. Rejects with `describe` after the time. */
+/**
+ * Watches a resource until the test over all its objects holds. Rejects with `describe` after the time, and at once with what the
+ * test throws.
+ */
 function waitFor(
   daemon: LabDaemon,
   resource: string,
@@ -114,7 +117,11 @@ function waitFor(
       if (event.type === 'SYNCED') synced = true
       else if (event.type === 'DELETED') objects.delete(keyOfObject(event.object))
       else objects.set(keyOfObject(event.object), event.object)
-      if (synced && test([...objects.values()])) settle()
+      try {
+        if (synced && test([...objects.values()])) settle()
+      } catch (error) {
+        settle(error as Error)
+      }
     })
   })
 }
@@ -296,7 +303,24 @@ function pending(pod: KubeObject): string {
   return words.length === 0 ? keyOfObject(pod) : `${keyOfObject(pod)} (${[...new Set(words)].join('; ')})`
 }
 
-/** Waits until every chosen pod is ready or has finished. */
+interface EndedState {
+  readonly terminated?: { readonly reason?: string; readonly message?: string }
+}
+
+/** Throws for a container whose program cannot be executed: trying again changes nothing. */
+function refuseUnstartable(pods: readonly KubeObject[]): void {
+  for (const pod of pods) {
+    const { initContainerStatuses = [], containerStatuses = [] } = pod.status ?? {}
+    type Status = { name: string; state?: EndedState; lastState?: EndedState }
+    for (const { name, state, lastState } of [...initContainerStatuses, ...containerStatuses] as Status[]) {
+      const ended = state?.terminated ?? lastState?.terminated
+      if (ended?.reason !== 'StartError') continue
+      throw new Error(`pod ${keyOfObject(pod)}: container ${name} cannot be started (StartError): ${ended.message}`)
+    }
+  }
+}
+
+/** Waits until every chosen pod is ready or has finished; not for one that cannot start. */
 async function waitPods(daemon: LabDaemon, namespace: string, labelSelector?: string) {
   await daemon.started
   const done = (pod: KubeObject) =>
@@ -305,7 +329,10 @@ async function waitPods(daemon: LabDaemon, namespace: string, labelSelector?: st
     daemon,
     'pods',
     { namespace, ...(labelSelector ? { labelSelector } : {}) },
-    (pods) => pods.length > 0 && pods.every(done),
+    (pods) => {
+      refuseUnstartable(pods)
+      return pods.length > 0 && pods.every(done)
+    },
     READY_TIMEOUT_MS,
     (pods) =>
       `pods are not ready: ${

@@ -32,7 +32,7 @@ import {
   nodePaths,
   SERVICE_CIDRS,
 } from './layout.ts'
-import { endProcesses, findProcessesIn } from './process.ts'
+import { endProcesses, findProcessesIn, keepDescriptors } from './process.ts'
 import { wantedPaths, withNode, writeSpec } from './spec.ts'
 import { buildFabric, buildNode, listNetns, unplugNode } from './underlay.ts'
 
@@ -125,6 +125,7 @@ export class LabDaemon implements PodRuntime {
     progress(`underlay: ${spec.subnets} subnet${spec.subnets === 1 ? '' : 's'}, a router, an outside`)
     mkdirSync(paths.objects, { recursive: true, mode: 0o700 })
     this.#store = await ObjectStore.open(new LmdbJournal(paths.objects))
+    keepDescriptors()
     await this.#serveApi()
     progress(`api server: https://127.0.0.1:${this.spec.apiPort}, kubeconfig ${paths.kubeconfig}`)
     await this.#seedObjects()

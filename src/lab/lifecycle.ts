@@ -11,6 +11,7 @@ import { ANOTHER_DAEMON } from './daemon-main.ts'
 import { removeCgroups } from './kubernetes/machine.ts'
 import { type LabSpec, labPaths, labRoots, projectRoot } from './layout.ts'
 import { endProcesses, findLabProcesses, LAB_VARIABLE, readTail } from './process.ts'
+import { checkRoom } from './room.ts'
 import { writeSpec } from './spec.ts'
 import { deleteNamespaces, listNetns } from './underlay.ts'
 
@@ -18,6 +19,9 @@ type Progress = (line: string) => void
 
 /** How long another daemon may take to its socket. */
 const ANOTHER_TIMEOUT_MS = 30_000
+
+/** Logs and records of a small lab, and the first growth of its store. */
+const LEAST_ROOM_BYTES = 8 << 20
 
 /** True when a daemon answers for the lab. */
 export async function isRunning(lab: string): Promise<boolean> {
@@ -35,6 +39,8 @@ export async function startLab(spec: LabSpec, progress: Progress): Promise<LabSt
   if (process.getuid?.() !== 0) throw new Error('a lab needs root: it makes network namespaces. Try: sudo weft lab up')
   const paths = labPaths(spec.name)
   mkdirSync(paths.run, { recursive: true, mode: 0o755 })
+  mkdirSync(paths.store, { recursive: true, mode: 0o700 })
+  for (const folder of [paths.run, paths.store]) checkRoom(folder, LEAST_ROOM_BYTES)
   writeSpec(spec)
   const log = openSync(paths.daemonLog, 'a')
   const child = spawn(

@@ -4,7 +4,9 @@
  *
  * Sources: proc_pid_stat(5) field 22 (starttime), proc_pid_environ(5).
  */
+
 import { closeSync, fstatSync, openSync, readdirSync, readFileSync, readSync, statSync } from 'node:fs'
+import { closeOnExec } from '../kernel/linux/syscalls.ts'
 
 /** Name of the environment variable that marks every process of a lab. */
 export const LAB_VARIABLE = 'WEFT_LAB'
@@ -24,6 +26,14 @@ function statFields(pid: number): string[] | undefined {
   } catch {
     return undefined
   }
+}
+
+/**
+ * Keeps every descriptor of this process but the standard ones from programs that it starts from now on: libraries open
+ * files without saying so, and whoever started this process may have left some open.
+ */
+export function keepDescriptors(): void {
+  for (const fd of numbered('/proc/self/fd')) if (fd > 2) closeOnExec(fd)
 }
 
 /** The identity of a running process; undefined when it is gone or a zombie. */

@@ -50,7 +50,7 @@ for (const [what, argv, said] of [
     assert.doesNotMatch(text, /^ +at /m)
   })
 
-test('two at once bring up one lab; a third says what counts no more; nodes are asked for by name', async () => {
+test('two at once bring up one lab; a third says what counts no more; nodes are asked for by name, programs are there and get no files of the daemon', async () => {
   const lab = new TestLab()
   await Promise.all([lab.up('--nodes', '2'), lab.up('--nodes', '2')])
   const { nodes } = JSON.parse(await lab.weft('status', '--json')) as { nodes: { ready: boolean }[] }
@@ -61,5 +61,12 @@ test('two at once bring up one lab; a third says what counts no more; nodes are 
   assert.match(await lab.weft('up', '--nodes', '3'), /stays as it was made: --nodes/)
   await assert.rejects(lab.weft('run', 'a', '--node', 'n9'), /has no node "n9"; it has n1, n2/)
   await assert.rejects(lab.weft('node', 'exec', 'n9', '--', 'true'), /has no node "n9"; it has n1, n2/)
+  await assert.rejects(
+    lab.weft('run', 'b', '--', '/nosuch'),
+    /container main cannot be started \(StartError\): exec: "\/nosuch": not found on this machine/,
+  )
+  // Three standard ones, and the listing's own.
+  await lab.weft('run', 'c', '--restart', 'Never', '--', 'ls', '/proc/self/fd')
+  assert.equal((await lab.weft('logs', 'c')).trim().split('\n').length, 4)
   await lab.down()
 })

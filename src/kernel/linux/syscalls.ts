@@ -125,6 +125,11 @@ export const ioctl = (fd: number, request: number, argument: Uint8Array): number
 export const ioctlNumber = (fd: number, request: number, argument: number): number =>
   answer(c.ioctlNumber(fd, request, argument))
 
+const FIOCLEX = 0x5451
+
+/** The descriptor ends where this process executes another program (FD_CLOEXEC). */
+export const closeOnExec = (fd: number): number => answer(c.ioctlNumber(fd, FIOCLEX, 0))
+
 /** Makes `to` mean what `from` means, close-on-exec. */
 export const dup3 = (from: number, to: number): number => answer(c.dup3(from, to, O_CLOEXEC))
 

@@ -1,8 +1,7 @@
 /**
  * Brings one pod to what the API says, and the API to what the pod is. One worker per pod; its steps never overlap.
  *
- *   none ─► creating ─► ready ─────────► down        sandbox: namespace + CNI attachment
- *              │ ADD fails: DEL, wait, again
+ *   none ─► creating ─► ready ─────────► down        the sandbox (sandbox.ts)
  *   ready: init containers one after the other, then the containers; an ended one again as restartPolicy says
  *   deletion: SIGTERM, grace, SIGKILL ─► CNI DEL ─► namespace gone ─► object removed
  *
@@ -10,43 +9,29 @@
  */
 import { createHash } from 'node:crypto'
 import { join } from 'node:path'
-import type { Logger } from 'pino'
-import { createNetns, deleteNetns } from '../../kernel/linux/netns.ts'
 import type { LocalClient } from '../api/interfaces.ts'
 import { isNotFound, nameOf } from '../informer.ts'
-import { netnsPath as netnsPathOf } from '../layout.ts'
-import { attachmentOf } from './attachment.ts'
 import { markEnded, nowText } from './back-off.ts'
-import { CNI_TRY_AGAIN, CniError, type CniRuntime } from './cni.ts'
 import { ContainerProcess, START_FAILED_CODE } from './container.ts'
 import { ContainerProbes } from './container-probes.ts'
 import { type JoinTarget, runJoined } from './exec.ts'
 import { argvOf } from './image.ts'
 import type { AttachTarget } from './input.ts'
-import { loopbackUp, netnsExists } from './netns.ts'
 import { type ContainerSpec, environmentOf, type Pod } from './pod-spec.ts'
 import type { ContainerRecord, PodRecord, PodRecords } from './record.ts'
+import { Sandbox, type SandboxContext } from './sandbox.ts'
 import { isRunning, phaseOf, podStatus } from './status.ts'
 
 /** What the workers of one node share. */
-export interface WorkerContext {
-  readonly lab: string
+export interface WorkerContext extends SandboxContext {
   readonly nodeName: string
-  readonly nodeNetns: string
-  readonly hostIps: readonly string[]
   readonly logFolder: string
   readonly client: LocalClient
-  readonly cni: CniRuntime
   readonly records: PodRecords
-  readonly log: Logger
   /** Environment of everything that runs on the node. */
   readonly env: NodeJS.ProcessEnv
-  /** Lets few ADDs run at once. */
-  limit<T>(task: () => Promise<T>): Promise<T>
   recordEvent(pod: Pod, type: 'Normal' | 'Warning', reason: string, message: string): void
 }
-
-const SANDBOX_RETRY_LAST_MS = 5_000
 
 interface Live {
   process: ContainerProcess
@@ -63,9 +48,9 @@ export class PodWorker {
   #dirty = false
   #removed = false
   #timer: NodeJS.Timeout | undefined
-  #sandboxFailures = 0
   #lastStatus = ''
   readonly #context: WorkerContext
+  readonly #sandbox: Sandbox
   readonly #live = new Map<string, Live>()
   readonly #waiting = new Map<string, { reason: string; message?: string }>()
   readonly #onRemoved: () => void
@@ -85,6 +70,7 @@ export class PodWorker {
       startedAt: nowText(),
       containers: {},
     }
+    this.#sandbox = new Sandbox(context, this.record, () => this.#save())
     if (record) this.#adopt()
     this.wake()
   }
@@ -166,84 +152,22 @@ export class PodWorker {
     if (this.#gone || this.#pod.metadata.deletionTimestamp) return this.#terminate()
     const phase = phaseOf(this.#pod, this.record)
     if (phase === 'Succeeded' || phase === 'Failed') {
-      if (this.record.sandbox !== 'down') await this.#removeSandbox('down')
+      if (this.record.sandbox !== 'down') await this.#sandbox.remove('down')
     } else if (await this.#ensureSandbox()) {
       await this.#ensureContainers()
     }
     await this.#pushStatus()
   }
 
-  // ── sandbox ────────────────────────────────────────────────────────────────────────────────────────────
-
   async #ensureSandbox(): Promise<boolean> {
-    const { record } = this
-    if (record.sandbox === 'ready' && netnsExists(record.netnsPath!)) return true
-    if (record.sandbox !== 'none') await this.#removeSandbox('none')
-    if (record.hostNetwork) {
-      record.netnsPath = this.#context.nodeNetns
-      record.ips = [...this.#context.hostIps]
-      record.sandbox = 'ready'
-      this.#save()
-      return true
-    }
-    record.attempt++
-    const containerId = createHash('sha256')
-      .update(`${this.#context.lab}/${record.uid}/${record.attempt}`)
-      .digest('hex')
-    record.netnsPath = netnsPathOf(this.#context.lab, `pod-${containerId.slice(0, 12)}`)
-    record.attachment = attachmentOf(this.#pod, record, containerId, record.netnsPath)
-    record.sandbox = 'creating'
-    this.#save()
-    try {
-      const { attachment } = record
-      const result = await this.#context.limit(async () => {
-        createNetns(attachment.netnsPath)
-        loopbackUp(attachment.netnsPath)
-        return this.#context.cni.add(attachment)
-      })
-      record.ips = (result.ips ?? []).map(({ address }) => address.replace(/\/\d+$/, ''))
-      record.sandbox = 'ready'
-      this.#sandboxFailures = 0
-      this.#save()
-      return true
-    } catch (error) {
-      await this.#sandboxFailed(error)
-      return false
-    }
-  }
-
-  async #sandboxFailed(error: unknown): Promise<void> {
-    const message = error instanceof Error ? error.message : String(error)
-    const again = error instanceof CniError && error.code === CNI_TRY_AGAIN
-    const wait = Math.min((again ? 100 : 500) * 2 ** this.#sandboxFailures++, SANDBOX_RETRY_LAST_MS)
+    const failure = await this.#sandbox.ensure(this.#pod)
+    if (!failure) return true
     for (const { name } of this.#pod.spec.containers) this.#waiting.set(name, { reason: 'ContainerCreating' })
-    if (!again || this.#sandboxFailures > 3)
-      this.#context.recordEvent(
-        this.#pod,
-        'Warning',
-        'FailedCreatePodSandBox',
-        `Failed to create pod sandbox: ${message}`,
-      )
-    this.#context.log.warn({ pod: this.record.name, again, wait }, message)
-    try {
-      await this.#removeSandbox('none')
-    } catch (cleanup) {
-      this.#context.log.warn({ pod: this.record.name, err: cleanup }, 'cannot undo a failed attachment yet')
-    }
-    this.#wakeAfter(wait)
-  }
-
-  /** Ends the attachment and the namespace. Throws when the plugin cannot; the caller comes again. */
-  async #removeSandbox(next: 'none' | 'down'): Promise<void> {
-    const { record } = this
-    if (!record.hostNetwork && record.attachment) {
-      await this.#context.cni.del(record.attachment)
-      deleteNetns(record.attachment.netnsPath)
-    }
-    record.sandbox = next
-    delete record.attachment
-    if (next === 'none') record.ips = []
-    this.#save()
+    const message = `Failed to create pod sandbox: ${failure.message}`
+    if (!failure.again || failure.failures > 3)
+      this.#context.recordEvent(this.#pod, 'Warning', 'FailedCreatePodSandBox', message)
+    this.#wakeAfter(failure.waitMs)
+    return false
   }
 
   // ── containers ─────────────────────────────────────────────────────────────────────────────────────────
@@ -397,13 +321,13 @@ export class PodWorker {
     for (const name of this.#live.keys()) this.#closeProbes(name)
     if (!this.#gone && this.#live.size > 0) await this.#pushStatus()
     await Promise.all([...this.#live.values()].map((live) => live.process.terminate(grace * 1000)))
-    if (this.record.sandbox !== 'down' && this.record.sandbox !== 'none') {
+    if (this.#sandbox.isMade) {
       try {
-        await this.#removeSandbox('down')
+        await this.#sandbox.remove('down')
       } catch (error) {
         const message = error instanceof Error ? error.message : String(error)
         this.#context.recordEvent(this.#pod, 'Warning', 'FailedKillPod', `error killing pod: ${message}`)
-        this.#wakeAfter(Math.min(200 * 2 ** this.#sandboxFailures++, SANDBOX_RETRY_LAST_MS))
+        this.#wakeAfter(this.#sandbox.nextRemovalMs())
         return
       }
     }
