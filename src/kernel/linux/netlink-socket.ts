@@ -23,6 +23,7 @@ import {
   readMessages,
 } from '../../wire/netlink/message.ts'
 import { kernelError } from '../errno.ts'
+import { countDumpRetry, countOverrun, countRefusal } from './netlink-counts.ts'
 import { type DescribeMessage, nlDebug } from './netlink-debug.ts'
 import * as syscalls from './syscalls.ts'
 
@@ -210,6 +211,7 @@ export class NetlinkSocket {
     for (let attempt = 1; ; attempt++) {
       if (await this.#dumpOnce(op, type, encode, onData)) return
       if (attempt === MAX_DUMP_ATTEMPTS) throw kernelError(op, EINTR)
+      countDumpRetry()
       restart()
     }
   }
@@ -244,6 +246,7 @@ export class NetlinkSocket {
       const datagram = this.#receive()
       if (typeof datagram === 'number') {
         if (datagram === ENOBUFS) {
+          countOverrun()
           lost = true
           continue
         }
@@ -256,7 +259,10 @@ export class NetlinkSocket {
         if (!ours) return
         if (header.type === nl.NLMSG_ERROR) {
           const answer = decodeAcknowledgement(header.flags, payload)
-          if (answer.errno !== 0) failures.set(header.sequence, answer)
+          if (answer.errno !== 0) {
+            countRefusal(answer.errno)
+            failures.set(header.sequence, answer)
+          }
           const refused = answer.errno !== 0 && header.sequence === batch.openingSequence
           if (header.sequence === awaited || refused) answered = true
         } else if (header.type >= NLMSG_DATA_MIN) onData?.(header, payload)
@@ -313,7 +319,10 @@ export class NetlinkSocket {
         sliceStart = performance.now()
       }
     }
-    if (failure && failure.errno !== EINTR) throw failureError(op, failure)
+    if (failure && failure.errno !== EINTR) {
+      countRefusal(failure.errno)
+      throw failureError(op, failure)
+    }
     return !interrupted && !failure
   }
 
