@@ -104,3 +104,24 @@ test('ranges that make no sense are refused by key', () => {
   assert.throws(() => checkRangeSets('x', [[range('10.0.0.0/24'), range('fd00::/64')]]), /mixes address families/)
   checkRangeSets('x', [[range('10.0.0.0/24')], [range('fd00::/64')]])
 })
+
+test('usage counts what is taken and free, each once, without the gateway', () => {
+  const small = new RangeSetAllocator([range('10.1.2.0/29')])
+  for (let times = 0; times < 2; times++) small.take(Ip.parse('10.1.2.3'))
+  next(small)
+  assert.deepEqual(
+    small.usage().map(({ taken, free }) => [taken, free]),
+    [[2, 3n]],
+  )
+  for (let times = 0; times < 2; times++) small.release(Ip.parse('10.1.2.3'))
+  small.release(Ip.parse('10.1.2.1'))
+  assert.deepEqual(
+    small.usage().map(({ taken, free }) => [taken, free]),
+    [[1, 4n]],
+  )
+  const large = new RangeSetAllocator([range('fd00:10:244:1::/64')])
+  next(large)
+  const [{ taken, free }] = large.usage() as [{ taken: number; free: bigint }]
+  assert.equal(taken, 1)
+  assert.ok(free > 2n ** 63n)
+})
