@@ -9,6 +9,7 @@ import { describe, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { parse } from 'yaml'
 import { AgentMetrics } from '../src/agent/metrics.ts'
+import { ControllerMetrics } from '../src/controller/metrics.ts'
 
 interface Described {
   readonly name: string
@@ -18,11 +19,16 @@ interface Described {
 }
 
 const read = (path: string) => readFileSync(fileURLToPath(new URL(`../${path}`, import.meta.url)), 'utf8')
-const registered = new AgentMetrics('0').registry.getMetricsAsArray() as unknown as readonly Described[]
+const described = [new AgentMetrics('0'), new ControllerMetrics()].flatMap(
+  ({ registry }) => registry.getMetricsAsArray() as unknown as readonly Described[],
+)
+const registered = [...new Map(described.map((each) => [each.name, each])).values()]
 
 /** Prometheus' own conventions, beyond which Calico's name for a counter is kept. */
 const WITHOUT_TOTAL = new Set(['felix_int_dataplane_failures'])
-const PREFIXES = /^(weft|process|nodejs|rest_client|kubernetes|felix)_/
+const PREFIXES = /^(weft|process|nodejs|rest_client|kubernetes|felix|leader_election|node_ipam_controller)_/
+/** Kubernetes' own spelling of a label. */
+const KEPT_LABELS = new Set(['clusterCIDR'])
 const OTHER_UNITS = /_(milliseconds|microseconds|nanoseconds|minutes|ms|kilobytes|kb|mb|percent)(_|$)/
 const RESERVED_LABELS = new Set(['le', 'quantile', 'job', 'instance'])
 
@@ -40,7 +46,7 @@ function problemsOf({ name, help, type, labelNames }: Described): string[] {
   check(!new RegExp(`_(${type})(_|$)`).test(name), 'has its type in its name')
   if (type === 'histogram') check(/_(seconds|bytes)$/.test(name), 'is a histogram without a unit')
   for (const label of labelNames) {
-    check(/^[a-z][a-z0-9_]*$/.test(label) && !RESERVED_LABELS.has(label), `label ${label}`)
+    check((/^[a-z][a-z0-9_]*$/.test(label) || KEPT_LABELS.has(label)) && !RESERVED_LABELS.has(label), `label ${label}`)
     check(!name.split('_').includes(label) || name.endsWith(`_by_${label}`), `label ${label} is in the name already`)
   }
   check(labelNames.length <= 3, 'has many labels')
