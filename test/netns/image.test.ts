@@ -15,7 +15,7 @@ let root: string
 before(() => {
   folder = mkdtempSync(join(tmpdir(), 'weft-test-image-'))
   root = join(folder, 'root')
-  mkdirSync(root)
+  mkdirSync(join(root, 'proc'), { recursive: true })
   build('image.tar')
   execFileSync('tar', ['-xf', 'image.tar'], { cwd: folder })
   const [image] = JSON.parse(readFileSync(join(folder, 'manifest.json'), 'utf8'))
@@ -31,8 +31,13 @@ function build(file: string): string {
     .digest('hex')
 }
 
+/** In the image's files, with /proc as a runtime gives it. */
 const enter = (...args: string[]) =>
-  spawnSync('chroot', [root, '/usr/bin/weft', ...args], { encoding: 'utf8', env: { PATH: '/usr/sbin:/usr/bin' } })
+  spawnSync(
+    'unshare',
+    ['--mount', 'sh', '-c', 'mount --rbind /proc "$0/proc" && exec chroot "$0" /usr/bin/weft "$@"', root, ...args],
+    { encoding: 'utf8', env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' } },
+  )
 
 test('the program starts from its own Node and libraries and says the version of the image', () => {
   assert.equal(enter('--version').stdout, '9.8.7-test\n')
