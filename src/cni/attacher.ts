@@ -141,7 +141,9 @@ export class Attacher {
   async #share(request: AttachmentRequest, network: NodeNetwork): Promise<Share> {
     const { ipam, runtime, name } = request.config
     if (ipam.type === 'none') return { pool: name, ips: [], routes: [] }
-    const wanted = [...runtime.ips, ...request.args.ips.map((ip) => ({ ip }))]
+    // Some callers say the same address both ways.
+    const unsaid = request.args.ips.filter((ip) => !runtime.ips.some((said) => said.ip.equals(ip)))
+    const wanted = [...runtime.ips, ...unsaid.map((ip) => ({ ip }))]
     if (ipam.type === 'static')
       return { pool: name, ips: [...ipam.addresses, ...staticAddresses(wanted)], routes: ipam.routes }
     const [pool, sets] = ipam.type === 'node' ? [nodePool, undefined] : [name, ipam.sets]

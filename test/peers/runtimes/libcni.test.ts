@@ -158,7 +158,10 @@ describe('cnitool', { skip }, () => {
     assert.match(node.namespace.run('nft list table inet weft'), /18080/)
     assert.match(node.namespace.run('tc qdisc show'), /tbf/)
     await good('check', 'caps', a)
-    const args = await good('add', 'caps', b, { args: 'IP=10.77.0.201;MAC=02:00:00:00:00:bb;IgnoreUnknown=1;Other=x' })
+    const args = await good('add', 'caps', b, {
+      args: 'IP=10.77.0.201;MAC=02:00:00:00:00:bb;IgnoreUnknown=1;Other=x',
+      capabilities: { ips: ['10.77.0.201/24'] },
+    })
     assert.equal(args.ips[0].address, '10.77.0.201/24')
     assert.match(b.run('ip link show eth0'), /02:00:00:00:00:bb/)
     await good('del', 'caps', b)
