@@ -51,7 +51,10 @@ test('the clock jumps a day either way: addresses rotate, come free, and devices
   assert.deepEqual(addresses.slice(5), addresses.slice(0, 5))
   ok(await node.call('ADD', { containerId: 'lives', netns: pod.path }))
   await node.stop('SIGKILL')
-  assert.deepEqual(await node.start(), { kept: 1, undone: 0, finished: 0, freed: 0, adopted: 0 })
+  // A device that is gone may not have left the journal before the kill: then its end is noted now.
+  const { finished, ...found } = await node.start()
+  assert.ok(finished <= 1, `${finished} finished`)
+  assert.deepEqual(found, { kept: 1, undone: 0, freed: 0, adopted: 0 })
   pod.run('ping -c1 -W5 10.77.0.1')
   ok(await node.call('DEL', { containerId: 'lives' }))
   await node.drained()
