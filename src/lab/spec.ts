@@ -128,8 +128,10 @@ export function withNode(
 export function writeSpec(spec: LabSpec): void {
   const paths = labPaths(spec.name)
   mkdirSync(paths.store, { recursive: true, mode: 0o700 })
-  writeFileSync(`${paths.spec}.new`, JSON.stringify(spec, undefined, 2))
-  renameSync(`${paths.spec}.new`, paths.spec)
+  // Two commands at once may write the same lab: each has a file of its own until the rename.
+  const written = `${paths.spec}.${process.pid}`
+  writeFileSync(written, JSON.stringify(spec, undefined, 2))
+  renameSync(written, paths.spec)
 }
 
 /** The spec of a lab that was made on this machine; undefined when there is none. */

@@ -6,7 +6,7 @@
  * Sources: fifo(7); core/v1 Container (stdin, stdinOnce, tty).
  */
 import { execFileSync } from 'node:child_process'
-import { closeSync, constants, existsSync, openSync, rmSync } from 'node:fs'
+import { closeSync, constants, existsSync, openSync, rmSync, statSync } from 'node:fs'
 import { Socket } from 'node:net'
 import type { ExecStreams } from '../api/interfaces.ts'
 import { readLog } from './logs.ts'
@@ -88,6 +88,8 @@ export async function attachTo({ container, logPath, exited }: AttachTarget, str
     over = true
   })
   const path = inputPath(logPath)
+  // Before anything goes in: the answer to the client's first words is the client's.
+  const startBytes = statSync(logPath).size
   const input = container.stdin && streams.stdin ? writer(path) : undefined
   if (input && streams.stdin) {
     streams.stdin.pipe(input)
@@ -97,7 +99,7 @@ export async function attachTo({ container, logPath, exited }: AttachTarget, str
   const sizes = container.tty ? writer(sizesPath(logPath)) : undefined
   if (sizes) streams.onResize(({ columns, rows }) => void sizes.write(`${columns} ${rows}\n`))
   try {
-    const options = { follow: true, previous: false, timestamps: false, tailLines: 0, signal: streams.signal }
+    const options = { follow: true, previous: false, timestamps: false, startBytes, signal: streams.signal }
     for await (const chunk of readLog(logPath, options, () => over)) {
       if (streams.stdout && !streams.stdout.write(chunk))
         await new Promise<void>((done) => {

@@ -26,8 +26,15 @@ async function tailStart(file: Awaited<ReturnType<typeof open>>, lines: number):
   return 0
 }
 
-/** Yields the file's bytes; with `follow`, goes on until aborted or `ended()` holds and everything was read. */
-export async function* readLog(path: string, options: LogOptions, ended: () => boolean): AsyncGenerator<Buffer> {
+/**
+ * Yields the file's bytes, from `startBytes` on where it is given instead of `tailLines`; with `follow`, goes on until aborted
+ * or `ended()` holds and everything was read.
+ */
+export async function* readLog(
+  path: string,
+  options: LogOptions & { readonly startBytes?: number },
+  ended: () => boolean,
+): AsyncGenerator<Buffer> {
   const file = await open(path, 'r')
   let wake = () => {}
   const watcher = options.follow ? watch(path, () => wake()) : undefined
@@ -36,7 +43,7 @@ export async function* readLog(path: string, options: LogOptions, ended: () => b
   try {
     let at =
       options.tailLines === undefined
-        ? 0
+        ? (options.startBytes ?? 0)
         : options.tailLines === 0
           ? (await file.stat()).size
           : await tailStart(file, options.tailLines)
