@@ -243,6 +243,10 @@ test('an operation that takes long and is never echoed is in place when it has s
   const gate = new Promise<void>((resolve) => {
     open = resolve
   })
+  let ask: () => void = () => {}
+  const asked = new Promise<void>((resolve) => {
+    ask = resolve
+  })
   const slow: Kernel = {
     read: (...kinds) => kernel.read(...kinds),
     watch: () => ({ close() {} }),
@@ -250,6 +254,7 @@ test('an operation that takes long and is never echoed is in place when it has s
     deleteGroup: (group) => kernel.deleteGroup(group),
     close: () => kernel.close(),
     execute: async (ops) => {
+      ask()
       await gate
       return kernel.execute(ops)
     },
@@ -258,9 +263,11 @@ test('an operation that takes long and is never echoed is in place when it has s
   const applier = new Applier(slow, { clock })
   applier.set(local)
   await applier.start()
-  await new Promise((resolve) => setImmediate(resolve))
+  const settled = applier.settle()
+  await asked
   clock.advance(5000)
   open()
+  await settled
   await applier.settle()
   assert.ok(applier.inPlace(local.source))
   await applier.close()
