@@ -16,15 +16,20 @@ export function register(program: Command): void {
     .addHelpText('after', help)
   for (const row of flagRows) command.addOption(optionOf(row))
   command.action(async (_values, self: Command) => {
-    const given: Record<string, unknown> = {}
-    for (const option of self.options)
-      if (self.getOptionValueSource(option.attributeName()) === 'cli')
-        given[option.name()] = self.getOptionValue(option.attributeName())
-    const options = parseOptions(given, process.env)
+    const options = parseOptions(flagsGiven(self), process.env)
     const { runAgent } = await import('../src/agent/agent.ts')
     process.exitCode = await runAgent(options, program.version() ?? '')
   })
   registerLogLevel(command)
+}
+
+/** What the command line itself gave, by long name. */
+export function flagsGiven(command: Command): Record<string, unknown> {
+  const given: Record<string, unknown> = {}
+  for (const option of command.options)
+    if (command.getOptionValueSource(option.attributeName()) === 'cli')
+      given[option.name()] = command.getOptionValue(option.attributeName())
+  return given
 }
 
 /** `weft agent log-level`: asks the running agent, and tells it. */

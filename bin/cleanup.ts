@@ -4,7 +4,7 @@
 import type { Command } from 'commander'
 import { flagName, flagRows } from '../src/agent/flags.ts'
 import { parseOptions } from '../src/agent/options.ts'
-import { optionOf } from './agent.ts'
+import { flagsGiven, optionOf } from './agent.ts'
 
 const taken = new Set(['run-dir', 'state-dir', 'cni-bin-dir', 'cni-conf-dir', 'subnet-file'])
 
@@ -15,11 +15,7 @@ export function register(program: Command): void {
     .addHelpText('after', help)
   for (const row of flagRows) if (taken.has(flagName(row))) command.addOption(optionOf(row))
   command.action(async (_values, self: Command) => {
-    const given: Record<string, unknown> = {}
-    for (const option of self.options)
-      if (self.getOptionValueSource(option.attributeName()) === 'cli')
-        given[option.name()] = self.getOptionValue(option.attributeName())
-    const options = parseOptions(given, process.env)
+    const options = parseOptions(flagsGiven(self), process.env)
     const { cleanUp } = await import('../src/agent/cleanup.ts')
     process.exitCode = await cleanUp(options, (line) => process.stdout.write(`${line}\n`))
   })

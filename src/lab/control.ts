@@ -11,6 +11,13 @@ export interface ControlRequest {
   readonly [argument: string]: unknown
 }
 
+/** A word that the request must have. Throws when it is missing or empty. */
+export function textOf(request: ControlRequest, key: string): string {
+  const value = request[key]
+  if (typeof value !== 'string' || value === '') throw new Error(`${request.command}: ${key} is missing`)
+  return value
+}
+
 type Answer = { readonly progress: string } | { readonly result: unknown } | { readonly error: string }
 
 /** Serves requests one by one per connection; `progress` writes a line to the caller. */

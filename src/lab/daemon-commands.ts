@@ -4,7 +4,7 @@
  */
 import type { KubeObject } from './api/interfaces.ts'
 import { arrived, backendOf } from './arrival.ts'
-import type { ControlRequest } from './control.ts'
+import { type ControlRequest, textOf } from './control.ts'
 import { type LabDaemon, NET_CONFIG_MAP } from './daemon.ts'
 import { fault } from './fault-commands.ts'
 import { keyOfObject } from './informer.ts'
@@ -54,11 +54,7 @@ export interface Place {
 }
 
 export async function handleControl(daemon: LabDaemon, request: ControlRequest, progress: Progress): Promise<unknown> {
-  const text = (key: string): string => {
-    const value = request[key]
-    if (typeof value !== 'string' || value === '') throw new Error(`${request.command}: ${key} is missing`)
-    return value
-  }
+  const text = (key: string): string => textOf(request, key)
   switch (request.command) {
     case 'wait-ready':
       return waitReady(daemon, progress)

@@ -8,7 +8,7 @@ import type { Logger } from 'pino'
 import type { KubeObject } from '../api/interfaces.ts'
 import { backendOf } from '../arrival.ts'
 import { connectIn } from '../connect.ts'
-import { type ControlRequest, serveControl } from '../control.ts'
+import { type ControlRequest, serveControl, textOf } from '../control.ts'
 import type { LabStatus, NodeStatus, Place } from '../daemon-commands.ts'
 import { type FaultTarget, fault } from '../fault-commands.ts'
 import { apiAddress, FABRIC_API_PORT, type LabSpec, labPaths, netnsPath } from '../layout.ts'
@@ -101,11 +101,7 @@ export class KubernetesDaemon {
       this.#tellers.delete(progress)
     }
     const cluster = this.#cluster!
-    const text = (key: string): string => {
-      const value = request[key]
-      if (typeof value !== 'string' || value === '') throw new Error(`${request.command}: ${key} is missing`)
-      return value
-    }
+    const text = (key: string): string => textOf(request, key)
     switch (request.command) {
       case 'wait-ready':
       case 'status':
