@@ -1,11 +1,12 @@
 /**
  * `weft agent`: the table of flags as a command, and the hand-over to src/agent.
  */
-import { type Command, Option } from 'commander'
-import { envNames, type FlagRow, flagRows } from '../src/agent/flags.ts'
+import type { Command } from 'commander'
+import { agentFlags } from '../src/agent/flags.ts'
 import { parseOptions } from '../src/agent/options.ts'
 import { ConfigError } from '../src/model/errors.ts'
 import { isLogLevel, logLevels } from '../src/status/log-level.ts'
+import { addFlags, flagsGiven } from './flag-options.ts'
 
 export function register(program: Command): void {
   const command = program
@@ -14,22 +15,13 @@ export function register(program: Command): void {
       'Run on every node: gives pods their network, joins them with those of other nodes, and follows flannel’s configuration.',
     )
     .addHelpText('after', help)
-  for (const row of flagRows) command.addOption(optionOf(row))
+  addFlags(command, agentFlags)
   command.action(async (_values, self: Command) => {
     const options = parseOptions(flagsGiven(self), process.env)
     const { runAgent } = await import('../src/agent/agent.ts')
     process.exitCode = await runAgent(options, program.version() ?? '')
   })
   registerLogLevel(command)
-}
-
-/** What the command line itself gave, by long name. */
-export function flagsGiven(command: Command): Record<string, unknown> {
-  const given: Record<string, unknown> = {}
-  for (const option of command.options)
-    if (command.getOptionValueSource(option.attributeName()) === 'cli')
-      given[option.name()] = command.getOptionValue(option.attributeName())
-  return given
 }
 
 /** `weft agent log-level`: asks the running agent, and tells it. */
@@ -47,15 +39,6 @@ function registerLogLevel(agent: Command): void {
       const { askStatus } = await import('../src/status/status-client.ts')
       process.stdout.write(await askStatus(`${runDir}/agent.sock`, '/loglevel', level))
     })
-}
-
-export function optionOf(row: FlagRow): Option {
-  const shown =
-    row.defaultText ?? (row.default === undefined || row.default === false ? undefined : String(row.default))
-  const facts = [...(shown === undefined ? [] : [`default: ${shown}`]), `env: ${envNames(row).join(', ')}`]
-  const option = new Option(row.flags, `${row.description} (${facts.join('; ')})`).helpGroup(`${row.group}:`)
-  if (row.flags.includes('...>')) option.argParser((text: string, before: string[] = []) => [...before, text])
-  return option
 }
 
 const help = `

@@ -2,9 +2,10 @@
  * `weft cleanup`: options, and the hand-over to src/agent.
  */
 import type { Command } from 'commander'
-import { flagName, flagRows } from '../src/agent/flags.ts'
+import { agentFlags } from '../src/agent/flags.ts'
 import { parseOptions } from '../src/agent/options.ts'
-import { flagsGiven, optionOf } from './agent.ts'
+import { flagName } from '../src/config/flag-table.ts'
+import { addFlags, flagsGiven } from './flag-options.ts'
 
 const taken = new Set(['run-dir', 'state-dir', 'cni-bin-dir', 'cni-conf-dir', 'subnet-file'])
 
@@ -13,7 +14,7 @@ export function register(program: Command): void {
     .command('cleanup')
     .description('Take everything of weft off this node: devices, routes, rules, files. Refuses while an agent runs.')
     .addHelpText('after', help)
-  for (const row of flagRows) if (taken.has(flagName(row))) command.addOption(optionOf(row))
+  addFlags(command, agentFlags, (row) => taken.has(flagName(row)))
   command.action(async (_values, self: Command) => {
     const options = parseOptions(flagsGiven(self), process.env)
     const { cleanUp } = await import('../src/agent/cleanup.ts')

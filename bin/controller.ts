@@ -1,9 +1,10 @@
 /**
  * `weft controller`: its options, and the hand-over to src/controller.
  */
-import { type Command, Option } from 'commander'
-import { type ControllerFlag, controllerFlags, envName } from '../src/controller/flags.ts'
-import { type FlagTexts, parseControllerOptions } from '../src/controller/options.ts'
+import type { Command } from 'commander'
+import { controllerFlags } from '../src/controller/flags.ts'
+import { parseControllerOptions } from '../src/controller/options.ts'
+import { addFlags, flagsGiven } from './flag-options.ts'
 
 export function register(program: Command): void {
   const command = program
@@ -12,20 +13,12 @@ export function register(program: Command): void {
       'Run once for a cluster, in one or more replicas: gives nodes their pod CIDRs, and tells of nodes whose agent is gone.',
     )
     .addHelpText('after', help)
-  for (const row of controllerFlags) command.addOption(optionOf(row))
+  addFlags(command, controllerFlags)
   command.action(async (_values, self: Command) => {
-    const given: Record<string, FlagTexts[string]> = {}
-    for (const option of self.options) given[option.name()] = self.getOptionValue(option.attributeName())
-    const options = parseControllerOptions(given, process.env)
+    const options = parseControllerOptions(flagsGiven(self), process.env)
     const { runController } = await import('../src/controller/controller.ts')
     process.exitCode = await runController(options, program.version() ?? '')
   })
-}
-
-function optionOf(row: ControllerFlag): Option {
-  const shown = row.defaultText ?? row.default
-  const facts = [...(shown === undefined ? [] : [`default: ${shown}`]), `env: ${envName(row)}`]
-  return new Option(row.flags, `${row.description} (${facts.join('; ')})`).helpGroup(`${row.group}:`)
 }
 
 const help = `

@@ -4,27 +4,14 @@
  *
  * Sources: flannel Documentation/configuration.md and main.go (names, meanings and defaults of its flags).
  */
-
-export interface FlagRow {
-  /** As commander reads it: `--iface <name...>`, `--ip-masq [boolean]`. */
-  readonly flags: string
-  readonly description: string
-  /** Shown in --help; undefined when there is none. */
-  readonly default?: string | boolean | number | readonly string[]
-  /** What the help says instead of a plain default. */
-  readonly defaultText?: string
-  /** flannel has the flag and its environment variable. */
-  readonly flannel?: true
-  readonly group: string
-}
+import { FlagTable } from '../config/flag-table.ts'
 
 const WEFT = 'Agent'
 const FLANNEL = "Network (flannel's flags)"
 const ETCD = "etcd (flannel's flags)"
-
 const KUBERNETES = 'Kubernetes'
 
-export const flagRows: readonly FlagRow[] = [
+export const agentFlags = new FlagTable('WEFT', [
   {
     group: KUBERNETES,
     flags: '--kubeconfig <file>',
@@ -244,15 +231,4 @@ export const flagRows: readonly FlagRow[] = [
     default: '60',
     description: 'renew the lease when this much is left of it, below 1440',
   },
-]
-
-/** The long name without dashes: `ip-masq`. */
-export const flagName = (row: FlagRow): string => /^--([a-z0-9-]+)/.exec(row.flags)![1]!
-
-const envName = (prefix: string, name: string): string => `${prefix}_${name.toUpperCase().replaceAll('-', '_')}`
-
-/** Environment variables of a flag, the first that is set counts. */
-export const envNames = (row: FlagRow): readonly string[] => [
-  envName('WEFT', flagName(row)),
-  ...(row.flannel ? [envName('FLANNELD', flagName(row))] : []),
-]
+])

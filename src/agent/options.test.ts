@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { envNames, flagName, flagRows } from './flags.ts'
+import { flagName } from '../config/flag-table.ts'
+import { agentFlags } from './flags.ts'
 import { parseOptions } from './options.ts'
 
 test('defaults are those of one agent on a machine', () => {
@@ -61,7 +62,7 @@ test('what is wrong is named', () => {
 })
 
 test('every row has a description, and no two have one name or variable', () => {
-  const names = flagRows.flatMap((row) => [flagName(row), ...envNames(row)])
+  const names = agentFlags.rows.flatMap((row) => [flagName(row), ...agentFlags.envNames(row)])
   assert.equal(new Set(names).size, names.length)
-  for (const row of flagRows) assert.ok(row.description.length > 5)
+  for (const row of agentFlags.rows) assert.ok(row.description.length > 5)
 })

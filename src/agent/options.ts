@@ -3,10 +3,11 @@
  * (flags.ts), and checked.
  */
 import { hostname } from 'node:os'
+import type { FlagValues } from '../config/flag-table.ts'
 import { ConfigError } from '../model/errors.ts'
 import { Ip } from '../net/ip.ts'
 import { type LogFormat, type LogLevel, logFormats, logLevels } from '../status/log-level.ts'
-import { envNames, flagName, flagRows } from './flags.ts'
+import { agentFlags } from './flags.ts'
 
 export interface AgentOptions {
   readonly nodeName: string
@@ -52,20 +53,9 @@ export interface EtcdOptions {
   readonly renewMarginMinutes: number
 }
 
-/** What the command line gave: by long name, as text, list or boolean. Flags that were not given are absent. */
-export type FlagValues = Readonly<Record<string, unknown>>
-
 /** Fills in environment and defaults, and checks everything. Throws ConfigError naming the flag. */
 export function parseOptions(given: FlagValues, env: Readonly<Record<string, string | undefined>>): AgentOptions {
-  const rows = new Map(flagRows.map((row) => [flagName(row), row]))
-  const value = (name: string): unknown => {
-    if (given[name] !== undefined) return given[name]
-    for (const key of envNames(rows.get(name)!)) {
-      const set = env[key]
-      if (set !== undefined && set !== '') return rows.get(name)!.flags.includes('...>') ? set.split(',') : set
-    }
-    return rows.get(name)!.default
-  }
+  const value = agentFlags.reader(given, env)
   const text = (name: string): string | undefined => (value(name) === undefined ? undefined : String(value(name)))
   const list = (name: string): string[] => [value(name) ?? []].flat().map(String)
   const flag = (name: string, otherwise = false): boolean => parseBoolean(name, value(name) ?? otherwise)

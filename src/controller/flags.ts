@@ -3,15 +3,7 @@
  *
  * Sources: Kubernetes documentation, kube-controller-manager (names, meanings and defaults of the flags that it has).
  */
-
-export interface ControllerFlag {
-  readonly group: string
-  readonly flags: string
-  readonly description: string
-  readonly default?: string
-  /** Said in the help where there is no plain default. */
-  readonly defaultText?: string
-}
+import { FlagTable } from '../config/flag-table.ts'
 
 const KUBERNETES = 'Kubernetes'
 const CIDRS = "Pod CIDRs (kube-controller-manager's flags)"
@@ -19,7 +11,7 @@ const NODES = 'State of nodes'
 const ELECTION = "Leader election (flags of Kubernetes' components)"
 const PROGRAM = 'Program'
 
-export const controllerFlags: readonly ControllerFlag[] = [
+export const controllerFlags = new FlagTable('WEFT_CONTROLLER', [
   {
     group: KUBERNETES,
     flags: '--kubeconfig <file>',
@@ -172,11 +164,4 @@ export const controllerFlags: readonly ControllerFlag[] = [
     description: 'error, warn, info, debug or trace; SIGHUP turns debug on and off, SIGUSR1 and SIGUSR2 step it',
   },
   { group: PROGRAM, flags: '--log-format <format>', default: 'json', description: 'json, or text for people' },
-]
-
-/** The long name without dashes: `cluster-cidr`. */
-export const flagName = (row: ControllerFlag): string => /^--([a-z0-9-]+)/.exec(row.flags)![1]!
-
-/** The environment variable that stands for a flag that is not given. */
-export const envName = (row: ControllerFlag): string =>
-  `WEFT_CONTROLLER_${flagName(row).toUpperCase().replaceAll('-', '_')}`
+])

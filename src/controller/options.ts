@@ -4,12 +4,13 @@
  * Sources: Kubernetes documentation, kube-controller-manager (--cluster-cidr, --node-cidr-mask-size…, --leader-elect…); Go's
  * time.ParseDuration (`1m30s`).
  */
+import type { FlagValues } from '../config/flag-table.ts'
 import { ConfigError } from '../model/errors.ts'
 import { Cidr } from '../net/cidr.ts'
 import { bitsOf } from '../net/ip.ts'
 import { isLogLevel, type LogFormat, logFormats, logLevels } from '../status/log-level.ts'
 import { type ElectionTiming, JITTER_FACTOR } from './election.ts'
-import { controllerFlags, envName, flagName } from './flags.ts'
+import { controllerFlags } from './flags.ts'
 import type { NetworkPlace, PoolSettings } from './network.ts'
 import type { NodeStateSettings } from './node-state.ts'
 
@@ -36,19 +37,14 @@ export interface ControllerOptions {
   readonly logFormat: LogFormat
 }
 
-/** What the command line gave, by long name. */
-export type FlagTexts = Readonly<Record<string, string | boolean | undefined>>
-
 /** Fills in environment and defaults, and checks everything. Throws ConfigError naming the flag. */
 export function parseControllerOptions(
-  commandLine: FlagTexts,
+  commandLine: FlagValues,
   env: Readonly<Record<string, string | undefined>> = {},
 ): ControllerOptions {
-  const given = Object.fromEntries(
-    controllerFlags.map((row) => [flagName(row), commandLine[flagName(row)] ?? (env[envName(row)] || row.default)]),
-  )
+  const given = controllerFlags.reader(commandLine, env)
   const text = (name: string): string | undefined => {
-    const value = given[name]
+    const value = given(name)
     return value === undefined || value === '' ? undefined : String(value)
   }
   const duration = (name: string) => parseDuration(`--${name}`, text(name) ?? '0s')
@@ -63,18 +59,18 @@ export function parseControllerOptions(
     ...present('kubeconfig', text('kubeconfig')),
     ...present('kubeApiUrl', text('kube-api-url')),
     annotationPrefix: text('kube-annotation-prefix')!,
-    allocate: parseBoolean('--allocate-node-cidrs', given['allocate-node-cidrs']),
+    allocate: parseBoolean('--allocate-node-cidrs', given('allocate-node-cidrs')),
     network: parseNetwork(text),
     serviceCidrs: parseCidrs('--service-cluster-ip-range', text('service-cluster-ip-range')),
     reuseDelay: duration('cidr-reuse-delay'),
     ledger: { namespace, name: checkName('--ledger-name', text('ledger-name') ?? '') },
     nodeState: {
-      markNew: parseBoolean('--set-network-unavailable', given['set-network-unavailable']),
+      markNew: parseBoolean('--set-network-unavailable', given('set-network-unavailable')),
       agents: agents === undefined ? undefined : parseAgents(agents),
       missedAfter: duration('agent-missed-after'),
       forgetAfter: forgetAfter === 0 ? undefined : forgetAfter,
     },
-    ...(parseBoolean('--leader-elect', given['leader-elect'])
+    ...(parseBoolean('--leader-elect', given('leader-elect'))
       ? {
           election: {
             namespace,
@@ -187,7 +183,7 @@ function parseInteger(flag: string, text: string | undefined, from: number, to: 
   return number
 }
 
-function parseBoolean(flag: string, value: string | boolean | undefined): boolean {
+function parseBoolean(flag: string, value: unknown): boolean {
   if (typeof value === 'boolean') return value
   if (['true', '1', 't', 'TRUE', 'True', 'T'].includes(String(value))) return true
   if (['false', '0', 'f', 'FALSE', 'False', 'F'].includes(String(value))) return false

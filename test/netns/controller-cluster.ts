@@ -14,9 +14,10 @@ import { fileURLToPath } from 'node:url'
 import { parseAllDocuments } from 'yaml'
 import { MemoryJournal } from '../../src/cluster/embedded/memory-journal.ts'
 import { ObjectStore } from '../../src/cluster/embedded/store.ts'
+import type { FlagValues } from '../../src/config/flag-table.ts'
 import { Controller } from '../../src/controller/controller.ts'
 import { ControllerMetrics } from '../../src/controller/metrics.ts'
-import { type FlagTexts, parseControllerOptions } from '../../src/controller/options.ts'
+import { parseControllerOptions } from '../../src/controller/options.ts'
 import { serviceAccountGroups, serviceAccountUser } from '../../src/lab/api/access/rbac.ts'
 import type { KubeObject, LocalClient, TokenUser } from '../../src/lab/api/interfaces.ts'
 import { writeKubeconfig } from '../../src/lab/api/kubeconfig.ts'
@@ -190,7 +191,7 @@ export class ControllerCluster {
   /** A replica in this process. */
   async run(
     name: string,
-    flags: FlagTexts,
+    flags: FlagValues,
   ): Promise<{ proxy: ApiProxy; controller: Controller; metrics: ControllerMetrics }> {
     const { proxy, kubeconfig } = await this.#account(name)
     const metrics = new ControllerMetrics()
