@@ -77,7 +77,10 @@ impl Terminal {
     }
 
     fn wait_for_size(&mut self) -> io::Result<()> {
-        let Some(sizes) = &self.sizes else { return Ok(()) };
+        let sizes = match &self.sizes {
+            Some(sizes) => sizes,
+            None => return Ok(()),
+        };
         let mut ready = [sys::pollfd { fd: sizes.fd.as_raw_fd(), events: sys::POLLIN, revents: 0 }];
         if sys::wait(&mut ready, FIRST_SIZE_NS)? > 0 {
             self.read_sizes()?;
@@ -87,7 +90,10 @@ impl Terminal {
 
     /// Reads what the size descriptor has; its end closes it.
     fn read_sizes(&mut self) -> io::Result<()> {
-        let Some(sizes) = &mut self.sizes else { return Ok(()) };
+        let sizes = match &mut self.sizes {
+            Some(sizes) => sizes,
+            None => return Ok(()),
+        };
         let mut bytes = [0u8; 256];
         let count = sys::read_fd(sizes.fd.as_raw_fd(), &mut bytes)?;
         for byte in &bytes[..count] {
