@@ -12,8 +12,9 @@ import type { Logger } from 'pino'
 import { Applier, type ApplyReport } from '../apply/applier.ts'
 import type { ClusterSource } from '../cluster/cluster.ts'
 import { applierSink } from '../cni/applier-sink.ts'
-import { conflistName, installShim, writeConflist } from '../cni/install.ts'
+import { conflistName } from '../cni/install.ts'
 import type { CniServerOptions } from '../cni/network.ts'
+import { RuntimeFiles } from '../cni/runtime-files.ts'
 import { CniServer } from '../cni/server.ts'
 import type { Kernel } from '../kernel/kernel.ts'
 import { openLinuxKernel } from '../kernel/linux/linux-kernel.ts'
@@ -89,6 +90,7 @@ class Agent {
   readonly #node: NodeWatch
   readonly #loop: NetworkLoop
   readonly #cni: CniServer
+  readonly #runtimeFiles: RuntimeFiles
   readonly #status: StatusServer
   readonly #eventLoop: EventLoopWatch
   #driftSeen = 0
@@ -154,6 +156,19 @@ class Agent {
       },
     }
     this.#cni = at(`--state-dir ${options.stateDir}`, () => new CniServer(cniOptions))
+    this.#runtimeFiles = new RuntimeFiles({
+      binDir: options.cniBinDir,
+      confDir: options.cniConfDir,
+      runDir: options.runDir,
+      log,
+      onOvertaken: (fileName) =>
+        source.report({
+          node: options.nodeName,
+          severity: 'Normal',
+          reason: 'OtherNetworkFirst',
+          message: `The container runtime takes ${fileName} of ${options.cniConfDir} before ${conflistName}`,
+        }),
+    })
     const parts = {
       kernel: this.#kernel,
       applier: this.#applier,
@@ -204,6 +219,7 @@ class Agent {
     this.#loop.close()
     this.#node.close()
     this.#status.close()
+    this.#runtimeFiles.close()
     await Promise.all([this.#source.close(), this.#cni.close()])
     await this.#applier.close()
     this.#kernel.close()
@@ -217,7 +233,7 @@ class Agent {
     at(`--subnet-file ${subnetFile}`, () => writeSubnetEnv(subnetFile, env))
     this.#log.info(network, 'pods can be served')
     if (cniConfDir && !this.#conflistWritten) {
-      at(`--cni-conf-dir ${cniConfDir}`, () => writeConflist(cniConfDir))
+      at(`--cni-conf-dir ${cniConfDir}`, () => this.#runtimeFiles.keepConflist())
       this.#conflistWritten = true
     }
     if (setNodeNetworkUnavailable && !this.#available) {
@@ -230,10 +246,10 @@ class Agent {
 
   /** Puts the plugin binary where the runtime looks. Without one, a plugin that is there already goes on working. */
   #installPlugin(): void {
-    const { cniBinDir, cniPlugin, runDir } = this.#options
+    const { cniBinDir, cniPlugin } = this.#options
     if (!cniBinDir) return
     const plugin = cniPlugin ?? pluginBesideProgram()
-    if (plugin) at(`--cni-bin-dir ${cniBinDir}`, () => installShim(cniBinDir, runDir, plugin))
+    if (plugin) at(`--cni-bin-dir ${cniBinDir}`, () => this.#runtimeFiles.keepPlugin(plugin))
     else this.#log.warn({}, 'there is no dist/native/weft-cni and no --cni-plugin: no plugin is put in place')
   }
 
@@ -256,10 +272,11 @@ class Agent {
   #ready(): Check[] {
     const { runDir, cniConfDir } = this.#options
     const conflist = cniConfDir && join(cniConfDir, conflistName)
+    const missing = conflist && !existsSync(conflist) ? `there is no ${conflist}` : undefined
     return [
       ...this.#loop.checks(),
       { name: 'cni-socket', problem: this.#cni.isListening ? undefined : `nobody serves ${runDir}/cni.sock` },
-      { name: 'conflist', problem: conflist && !existsSync(conflist) ? `there is no ${conflist}` : undefined },
+      { name: 'conflist', problem: this.#runtimeFiles.problem ?? missing },
     ]
   }
 

@@ -19,6 +19,10 @@ test('an agent with a run directory of its own keeps its files there', () => {
   assert.equal(options.stateDir, '/run/x')
 })
 
+test('an empty run directory is refused by the name of its flag', () => {
+  assert.throws(() => parseOptions({ 'run-dir': '' }, {}), /--run-dir/)
+})
+
 test('flags win over WEFT_ variables, those over FLANNELD_ ones', () => {
   const env = {
     WEFT_IFACE: 'eth1,eth2',

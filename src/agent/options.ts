@@ -76,6 +76,7 @@ export function parseOptions(given: FlagValues, env: Readonly<Record<string, str
     throw new ConfigError(`--${name}`, 'value', `${JSON.stringify(text(name))} is none of ${values.join(', ')}`)
   }
   const runDir = text('run-dir')!
+  if (runDir === '') throw new ConfigError('--run-dir', 'value', 'is empty')
   const standard = runDir === '/run/weft'
   const etcdGiven = text('etcd-endpoints') !== undefined
   const netConfigFile = text('net-config') || text('net-config-path')

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { existsSync, readFileSync, renameSync } from 'node:fs'
+import { existsSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { after, before, test } from 'node:test'
 import { AgentCluster, type TestNode, type TestPod } from './agent-cluster.ts'
 
@@ -109,18 +109,36 @@ test('health and metrics by TCP; the state and the log level only by the socket'
   for (const path of ['/state', '/loglevel', '/debug/flags/v']) assert.match(get(path), / 404$/)
 })
 
-test('a readiness check fails by name when what it looks at is gone', async () => {
-  const conflist = `${n1.folder}/cni-conf/10-weft.conflist`
-  renameSync(conflist, `${conflist}.away`)
+test('a readiness check fails by name when what it looks at is gone and cannot be put back', async () => {
+  const confDir = `${n1.folder}/cni-conf`
+  renameSync(confDir, `${confDir}.away`)
+  writeFileSync(confDir, 'in the way')
   const failed = await cluster.ask(n1, '/readyz')
   assert.equal(failed.status, 503)
-  assert.match(failed.body, /^\[-\]conflist failed: there is no .*10-weft\.conflist$/m)
+  assert.match(failed.body, /^\[-\]conflist failed: .*cni-conf/m)
   assert.match(failed.body, /^\[\+\]lease ok$/m)
   assert.equal((await cluster.ask(n1, '/readyz?exclude=conflist')).status, 200)
   assert.equal((await cluster.ask(n1, '/readyz/conflist')).status, 503)
   assert.equal((await cluster.ask(n1, '/readyz/nothing')).status, 404)
-  renameSync(`${conflist}.away`, conflist)
+  rmSync(confDir)
+  renameSync(`${confDir}.away`, confDir)
+  await cluster.ready(n1)
   assert.equal((await cluster.ask(n1, '/readyz')).body, 'ok\n')
+})
+
+test('what the container runtime looks for is put back, and another network before it is told', async () => {
+  const plugin = `${n1.folder}/cni-bin/weft`
+  const conflist = `${n1.folder}/cni-conf/10-weft.conflist`
+  rmSync(plugin)
+  rmSync(conflist)
+  await cluster.until('both are back', () => (existsSync(plugin) && existsSync(conflist) ? undefined : 'not yet'))
+  writeFileSync(`${n1.folder}/cni-conf/05-other.conflist`, '{}')
+  await cluster.until('the Event', async () => {
+    const { items } = await cluster.client.list('events', { namespace: 'default' })
+    const told = items.find(({ reason }) => reason === 'OtherNetworkFirst')
+    return /05-other\.conflist/.test(String(told?.message)) ? undefined : items
+  })
+  rmSync(`${n1.folder}/cni-conf/05-other.conflist`)
 })
 
 test('the log level by command, socket and signal', async () => {
