@@ -4,6 +4,7 @@
 //!
 //! Sources: setns(2), unshare(2), mount_namespaces(7), pid_namespaces(7).
 
+use crate::terminal::Terminal;
 use std::fs::File;
 use std::io;
 use std::os::raw::c_int;
@@ -12,7 +13,6 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 use weft_sys as sys;
-use crate::terminal::Terminal;
 use weft_sys::Options;
 
 const VALUED: [&str; 7] = ["netns", "join", "hostname", "bind", "cwd", "setenv", "sizes"];
@@ -38,7 +38,9 @@ pub fn main(arguments: &[String]) -> Result<i32, String> {
     }
     let terminal = match options.has("tty") {
         // Before the namespaces: the pod may have no /dev/ptmx.
-        true => Some(Terminal::open(options.parsed("sizes")?).map_err(|problem| format!("open a terminal: {problem}"))?),
+        true => {
+            Some(Terminal::open(options.parsed("sizes")?).map_err(|problem| format!("open a terminal: {problem}"))?)
+        }
         false => None,
     };
     enter(&options)?;
