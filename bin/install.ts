@@ -22,6 +22,11 @@ interface Given {
   readonly maxUnavailable?: string
   readonly privileged?: boolean
   readonly nodeGuard: boolean
+  readonly controller: boolean
+  readonly allocateNodeCidrs?: boolean
+  readonly controllerReplicas?: string
+  readonly controllerArg?: readonly string[]
+  readonly controllerHealthPort?: string
   readonly cniBinDir?: string
   readonly cniConfDir?: string
   readonly dryRun?: boolean
@@ -55,12 +60,20 @@ function registerInstall(program: Command, version: () => string): void {
     .option('--backend <type>', 'vxlan, host-gw, udp, … as in net-conf.json (default: vxlan)')
     .option('--net-config <file>', 'a whole net-conf.json instead of these two')
     .option('--agent-arg <argument>', 'a further argument of weft agent, such as --iface=eth1; repeatable', several)
-    .option('--log-level <level>', 'of the agents (default: info)')
+    .option('--log-level <level>', 'of the agents and the controller (default: info)')
     .option('--health-port <port>', 'of /healthz, /readyz and /metrics on every node (default: 9180)')
     .option('--max-unavailable <nodes>', 'how many nodes an upgrade works on at once (default: 10%)')
     .option('--no-node-guard', 'without the admission policy that keeps an agent to its own node (default: with it)')
+    .option(
+      '--allocate-node-cidrs',
+      'the controller gives nodes their pod CIDRs; needs kube-controller-manager --allocate-node-cidrs=false (default: not)',
+    )
+    .option('--controller-replicas <count>', 'of which one leads (default: 2)')
+    .option('--controller-arg <argument>', 'a further argument of weft controller; repeatable', several)
+    .option('--controller-health-port <port>', 'of /healthz, /readyz and /metrics where it runs (default: 9181)')
+    .option('--no-controller', 'without a controller (default: with it)')
     .option('--dry-run', 'the API server checks every object and keeps none', false)
-    .option('--wait <seconds>', 'wait for agents on every node; 0 for not', '0')
+    .option('--wait <seconds>', 'wait for agents on every node, and a controller; 0 for not', '0')
     .addOption(
       new Option('-o, --output <format>', 'print the manifest and do nothing (default: apply)').choices(['yaml']),
     )
@@ -74,7 +87,11 @@ function registerInstall(program: Command, version: () => string): void {
       }
       const { install } = await import('../src/install/install.ts')
       const netConfGiven = Boolean(given.netConfig ?? given.podNetwork ?? given.backend)
-      await install(await connect(given), values, { netConfGiven, waitSeconds: seconds(given.wait), print })
+      await install(await connect(given, version()), values, {
+        netConfGiven,
+        waitSeconds: given.dryRun ? 0 : seconds(given.wait),
+        print,
+      })
     })
 }
 
@@ -90,9 +107,9 @@ function registerUninstall(program: Command, version: () => string): void {
     .option('--wait <seconds>', 'how long a step over all nodes may take', '300')
     .addHelpText('after', uninstallHelp)
     .action(async (given: Given & { keepNodes: boolean; kubeAnnotationPrefix: string }) => {
-      const values = await valuesOf({ ...given, nodeGuard: true }, version())
+      const values = await valuesOf({ ...given, nodeGuard: true, controller: true }, version())
       const { uninstall } = await import('../src/install/uninstall.ts')
-      await uninstall(await connect(given), values, {
+      await uninstall(await connect(given, version()), values, {
         annotationPrefix: given.kubeAnnotationPrefix,
         waitSeconds: seconds(given.wait),
         keepNodes: given.keepNodes,
@@ -113,7 +130,7 @@ function seconds(text: string): number {
   return value
 }
 
-async function connect({ kubeconfig, kubeApiUrl, dryRun }: Given) {
+async function connect({ kubeconfig, kubeApiUrl, dryRun }: Given, version: string) {
   const [{ ClusterClient }, { HttpClient }, { inClusterConnection, readKubeconfig }] = await Promise.all([
     import('../src/install/cluster-client.ts'),
     import('../src/cluster/http-client.ts'),
@@ -122,7 +139,7 @@ async function connect({ kubeconfig, kubeApiUrl, dryRun }: Given) {
   const usual = join(homedir(), '.kube/config')
   const file = kubeconfig ?? (process.env.KUBECONFIG?.split(':')[0] || (existsSync(usual) ? usual : undefined))
   const connection = file === undefined ? inClusterConnection() : readKubeconfig(file, kubeApiUrl)
-  return new ClusterClient(new HttpClient(connection), { dryRun: dryRun ?? false })
+  return new ClusterClient(new HttpClient(connection, undefined, `weft/${version}`), { dryRun: dryRun ?? false })
 }
 
 async function valuesOf(given: Given, version: string): Promise<InstallValues> {
@@ -131,10 +148,7 @@ async function valuesOf(given: Given, version: string): Promise<InstallValues> {
   const usual = defaultValues(version)
   const netConf = netConfOf(given, usual.netConf)
   parseNetConf(JSON.stringify(netConf), given.netConfig ?? 'net-conf.json')
-  const { image, agent } = usual
-  const healthPort = Number(given.healthPort ?? agent.healthPort)
-  if (!Number.isInteger(healthPort) || healthPort < 1 || healthPort > 65535)
-    throw new ConfigError('--health-port', 'value', `${JSON.stringify(given.healthPort)} is not a port`)
+  const { image, agent, controller } = usual
   const unavailable = given.maxUnavailable ?? String(agent.maxUnavailable)
   if (!/^\d{1,5}%?$/.test(unavailable))
     throw new ConfigError(
@@ -150,14 +164,30 @@ async function valuesOf(given: Given, version: string): Promise<InstallValues> {
       ...agent,
       args: given.agentArg ?? agent.args,
       logLevel: given.logLevel ?? agent.logLevel,
-      healthPort,
+      healthPort: count('--health-port', given.healthPort, agent.healthPort, 1, 65535),
       privileged: given.privileged ?? agent.privileged,
       maxUnavailable: unavailable.endsWith('%') ? unavailable : Number(unavailable),
+    },
+    controller: {
+      ...controller,
+      enabled: given.controller,
+      allocateNodeCidrs: given.allocateNodeCidrs ?? controller.allocateNodeCidrs,
+      replicas: count('--controller-replicas', given.controllerReplicas, controller.replicas, 0, 10),
+      args: given.controllerArg ?? controller.args,
+      logLevel: given.logLevel ?? controller.logLevel,
+      healthPort: count('--controller-health-port', given.controllerHealthPort, controller.healthPort, 1, 65535),
     },
     cniBinDir: given.cniBinDir ?? usual.cniBinDir,
     cniConfDir: given.cniConfDir ?? usual.cniConfDir,
     nodeGuard: given.nodeGuard,
   }
+}
+
+function count(flag: string, text: string | undefined, usual: number, from: number, to: number): number {
+  const value = Number(text ?? usual)
+  if (!Number.isInteger(value) || value < from || value > to)
+    throw new ConfigError(flag, 'value', `${JSON.stringify(text)} is not a number in ${from}..${to}`)
+  return value
 }
 
 function netConfOf(
@@ -195,18 +225,19 @@ function parseImage(text: string): { repository: string; tag: string } {
 }
 
 const installHelp = `
-What is applied is deploy/weft.yaml with the values given: rights, ConfigMap, DaemonSet. Running it again upgrades. A
-ConfigMap that is there already is kept unless a network, a backend or a net-conf.json is given: after flannel, weft goes
+What is applied is deploy/weft.yaml with the values given: rights, ConfigMap, DaemonSet, Deployment of the controller. Running it
+again upgrades, and what the values do not ask for any more goes. A ConfigMap that is there already is kept unless a network, a backend or a net-conf.json is given: after flannel, weft goes
 on with flannel's.
 
 Examples:
   weft install --wait 120
   weft install --pod-network 10.42.0.0/16 --pod-network fd00:42::/56 --backend host-gw
+  weft install --allocate-node-cidrs                  where kube-controller-manager gives no pod CIDRs
   weft install --image registry.example/weft:0.1.0 -o yaml > weft.yaml
   weft install --dry-run`
 
 const uninstallHelp = `
-The agents are deleted, then weft cleanup runs once on every node, then the annotations and the condition of weft leave the
+The controller and the agents are deleted, then weft cleanup runs once on every node, then the annotations and the condition of weft leave the
 Node objects, then weft's own objects go. What lacks weft's label stays. Pods lose their network: drain, or restart them
 under the next one.
 

@@ -34,7 +34,8 @@ test('what a manifest says is what install applies, and every object has a place
 })
 
 test('every rule of a role stands under its reason', () => {
-  for (const path of ['deploy/agent-rbac.yaml', 'deploy/helm/weft/templates/rights.yaml'])
+  const templates = ['rights', 'controller'].map((name) => `deploy/helm/weft/templates/${name}.yaml`)
+  for (const path of ['deploy/weft.yaml', 'deploy/agent-rbac.yaml', 'deploy/controller-rbac.yaml', ...templates])
     for (const [, before] of read(path).matchAll(/^(.*)\n {2}- apiGroups:/gm))
       if (before !== '    resourceRules:') assert.match(before!, /^ {2}# \S/, path)
 })

@@ -6,7 +6,13 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { formatManifest, manifestObjects } from '../src/install/manifest.ts'
-import { accountObjects } from '../src/install/rights.ts'
+import {
+  type Account,
+  accountObjects,
+  agentAccount,
+  controllerAccount,
+  namespaceObject,
+} from '../src/install/rights.ts'
 import { defaultValues } from '../src/install/values.ts'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
@@ -16,15 +22,22 @@ const HEAD = `weft, as \`weft install -o yaml\` prints it with the defaults: kub
 The network configuration is in the ConfigMap, in flannel's words. Values, permissions and the way back: docs/install.md.
 Made by scripts/manifests.ts.`
 
-const RIGHTS_HEAD = `What \`weft agent\` may do in a cluster, and nothing more. The lab applies this file as it is; weft.yaml begins with it.
+const AGENT_HEAD = `What \`weft agent\` may do in a cluster, and nothing more. The lab applies this file as it is; weft.yaml has it too.
 Made by scripts/manifests.ts.`
+
+const CONTROLLER_HEAD = `What \`weft controller\` may do in a cluster where it gives nodes their pod CIDRs, and nothing more. weft.yaml, where it does
+not, has less. Made by scripts/manifests.ts.`
 
 /** Text of every file, by path from the checkout. */
 export function manifestFiles(): ReadonlyMap<string, string> {
   const values = defaultValues(version)
+  const { namespace } = values
+  const rights = (account: Account, head: string) =>
+    formatManifest([namespaceObject(namespace), ...accountObjects(namespace, account)], head)
   return new Map([
     ['deploy/weft.yaml', formatManifest(manifestObjects(values), HEAD)],
-    ['deploy/agent-rbac.yaml', formatManifest(accountObjects(values.namespace), RIGHTS_HEAD)],
+    ['deploy/agent-rbac.yaml', rights(agentAccount, AGENT_HEAD)],
+    ['deploy/controller-rbac.yaml', rights(controllerAccount(true), CONTROLLER_HEAD)],
   ])
 }
 

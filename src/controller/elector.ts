@@ -6,6 +6,7 @@
  */
 import type { ClusterLog } from '../cluster/cluster.ts'
 import { type HttpClient, HttpError } from '../cluster/http-client.ts'
+import { ownLabels } from '../cluster/kubernetes/own-labels.ts'
 import {
   type ElectionEffect,
   type ElectionEvent,
@@ -147,7 +148,12 @@ export class Elector {
       ? client.request({
           method: 'POST',
           path: this.#path,
-          body: { apiVersion: 'coordination.k8s.io/v1', kind: 'Lease', metadata: { name, namespace }, spec },
+          body: {
+            apiVersion: 'coordination.k8s.io/v1',
+            kind: 'Lease',
+            metadata: { name, namespace, labels: ownLabels },
+            spec,
+          },
           signal,
         })
       : client.request({

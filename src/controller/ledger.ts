@@ -16,6 +16,7 @@
  * Sources: Kubernetes API Concepts, "Resource versions", "Updates to existing resources".
  */
 import { type HttpClient, HttpError } from '../cluster/http-client.ts'
+import { ownLabels } from '../cluster/kubernetes/own-labels.ts'
 import type { Promised } from '../ipam/node-cidrs.ts'
 import { Cidr } from '../net/cidr.ts'
 import { versionOf } from './objects.ts'
@@ -59,7 +60,8 @@ export class Ledger {
       object = await client.request({ method: 'GET', path: this.#path, signal })
     } catch (error) {
       if (!(error instanceof HttpError && error.status === 404)) throw error
-      const body = { apiVersion: 'v1', kind: 'ConfigMap', metadata: { name, namespace }, data: format(empty) }
+      const metadata = { name, namespace, labels: ownLabels }
+      const body = { apiVersion: 'v1', kind: 'ConfigMap', metadata, data: format(empty) }
       object = await client.request({ method: 'POST', path: this.#collection, body, signal })
     }
     this.#version = versionOf(object)

@@ -16,6 +16,7 @@ import type { ClusterLog } from '../cluster/cluster.ts'
 import { type HttpClient, HttpError } from '../cluster/http-client.ts'
 import { announcedKeys } from '../cluster/kubernetes/annotations.ts'
 import { Informer, type RawObject } from '../cluster/kubernetes/informer.ts'
+import { conditionReasons } from '../cluster/kubernetes/network-condition.ts'
 import type { NodeEvents } from '../cluster/kubernetes/node-events.ts'
 import type { ControllerMetrics } from './metrics.ts'
 import { type Condition, hasWeft, isConflict, projectWatched, versionOf, type WatchedNode } from './objects.ts'
@@ -40,10 +41,12 @@ export interface AgentSight {
 
 export type Duty = 'mark-new' | 'mark-gone' | 'unmark' | 'forget'
 
+const { up, gone, fresh } = conditionReasons
+
 const MARKS = {
-  'mark-new': { status: 'True', reason: 'NoWeftYet', message: 'no agent of weft has said yet that pods can be served' },
-  'mark-gone': { status: 'True', reason: 'WeftAgentGone', message: 'no agent of weft is ready on this node' },
-  unmark: { status: 'False', reason: 'WeftIsUp', message: 'weft is running on this node' },
+  'mark-new': { status: 'True', reason: fresh, message: 'no agent of weft has said yet that pods can be served' },
+  'mark-gone': { status: 'True', reason: gone, message: 'no agent of weft is ready on this node' },
+  unmark: { status: 'False', reason: up, message: 'weft is running on this node' },
 } as const
 
 /** What is to be done about a node now. Pure. `sight` is undefined when nothing is known of agents. */
@@ -241,7 +244,7 @@ export class NodeState {
           : undefined
     if (!told) return
     const uid = node.uid === undefined ? {} : { uid: node.uid }
-    const reason = duty === 'forget' ? 'WeftStateRemoved' : 'WeftAgentGone'
+    const reason = duty === 'forget' ? 'WeftStateRemoved' : gone
     events.report({ node: node.name, ...uid, severity: 'Warning', reason, message: told })
   }
 }

@@ -4,8 +4,8 @@
  * Sources: Kubernetes API Concepts ("Server-Side Apply", "Resource deletion").
  */
 import { type HttpClient, HttpError } from '../cluster/http-client.ts'
+import { ownLabels } from '../cluster/kubernetes/own-labels.ts'
 import { type KubeObject, nameOf, pathOf } from './kube-object.ts'
-import { ownLabels } from './rights.ts'
 
 const POLL_MS = 300
 const [partOf, weft] = ['app.kubernetes.io/part-of', ownLabels['app.kubernetes.io/part-of']] as const
@@ -73,6 +73,17 @@ export class ClusterClient {
     }
   }
 
+  /** Objects of a list (`/api/v1/namespaces/x/configmaps`) that bear weft's label; none when there is no such list. */
+  async ours(path: string, apiVersion: string, kind: string): Promise<KubeObject[]> {
+    const list = (await this.read(`${path}?labelSelector=${encodeURIComponent(`${partOf}=${weft}`)}`)) ?? {}
+    const { items = [] } = list as { items?: readonly Pick<KubeObject, 'metadata'>[] }
+    return items.map(({ metadata: { name, namespace } }) => ({
+      apiVersion,
+      kind,
+      metadata: { name, ...(namespace === undefined ? {} : { namespace }) },
+    }))
+  }
+
   async waitUntilGone(object: KubeObject, seconds: number): Promise<void> {
     await this.waitFor(`${nameOf(object)} is gone`, seconds, async () =>
       (await this.read(pathOf(object))) === undefined ? undefined : 'it is still there',
@@ -90,6 +101,18 @@ export class ClusterClient {
       if (wanted === undefined || (observedGeneration ?? 0) < (metadata.generation ?? 0)) return 'not looked at yet'
       const ready = Math.min(numberReady ?? 0, updatedNumberScheduled ?? 0)
       return ready >= wanted ? undefined : `${ready} of ${wanted} nodes`
+    })
+  }
+
+  /** Until one replica of the Deployment, as it is now, is ready. */
+  async waitForDeployment(object: KubeObject, seconds: number): Promise<void> {
+    await this.waitFor(`a replica of ${nameOf(object)} is ready`, seconds, async () => {
+      const { metadata, status = {} } = ((await this.read(pathOf(object))) ?? { metadata: {} }) as {
+        metadata: { generation?: number }
+        status?: Readonly<Record<string, number>>
+      }
+      if ((status.observedGeneration ?? 0) < (metadata.generation ?? 0)) return 'not looked at yet'
+      return (status.updatedReplicas ?? 0) > 0 && (status.readyReplicas ?? 0) > 0 ? undefined : 'none is'
     })
   }
 

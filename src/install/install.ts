@@ -1,11 +1,13 @@
 /**
  * Puts weft into a cluster: applies the manifest, object by object. May run again at any time; an upgrade is the same with
- * another image. What was there before weft stays another's: a namespace, and flannel's net-conf.json, which weft then uses.
+ * another image or other values, and what those do not want any more goes. What was there before weft stays another's: a
+ * namespace, and flannel's net-conf.json, which weft then uses.
  */
 import type { ClusterClient } from './cluster-client.ts'
 import { isOurs } from './cluster-client.ts'
+import { controllerDeployment } from './controller-workload.ts'
 import { type KubeObject, nameOf, pathOf } from './kube-object.ts'
-import { manifestObjects } from './manifest.ts'
+import { everyObject, manifestObjects } from './manifest.ts'
 import type { InstallValues } from './values.ts'
 import { agentDaemonSet } from './workloads.ts'
 
@@ -23,7 +25,9 @@ const flannelDaemonSets = ['kube-flannel-ds', 'kube-flannel-ds-amd64']
 export async function install(client: ClusterClient, values: InstallValues, options: InstallOptions): Promise<void> {
   const { print, waitSeconds } = options
   await warnOfFlannel(client, values.namespace, print)
-  for (const object of manifestObjects(values)) {
+  const wanted = manifestObjects(values)
+  await removeUnwanted(client, values, new Set(wanted.map(pathOf)), print)
+  for (const object of wanted) {
     const kept = await keepsExisting(client, object, options)
     if (kept !== undefined) print(`${nameOf(object)}: ${kept}`)
     else if (await client.apply(object)) print(`${nameOf(object)}: applied`)
@@ -33,6 +37,26 @@ export async function install(client: ClusterClient, values: InstallValues, opti
   const agents = agentDaemonSet(values)
   await client.waitForDaemonSet(agents, waitSeconds)
   print(`${nameOf(agents)}: ready on every node`)
+  if (!values.controller.enabled || values.controller.replicas === 0) return
+  const controller = controllerDeployment(values)
+  await client.waitForDeployment(controller, waitSeconds)
+  print(`${nameOf(controller)}: ready`)
+}
+
+/** What an earlier installation with other values put there, the last one first: what uses a right goes before the right. */
+async function removeUnwanted(
+  client: ClusterClient,
+  values: InstallValues,
+  wanted: ReadonlySet<string>,
+  print: (line: string) => void,
+): Promise<void> {
+  for (const object of everyObject(values).reverse()) {
+    const path = pathOf(object)
+    const held = wanted.has(path) ? undefined : ((await client.read(path)) as KubeObject | undefined)
+    if (!held || !isOurs(held)) continue
+    await client.delete(object)
+    print(`${nameOf(object)}: deleted, the values do not ask for it`)
+  }
 }
 
 /** Why an object that is there is not touched; undefined when it is to be applied. */

@@ -1,16 +1,19 @@
 /**
- * Everything that weft is in a cluster, as objects and as the text of a manifest. `weft install`, deploy/weft.yaml,
- * deploy/agent-rbac.yaml and the chart all say the same; scripts/manifests.test.ts holds them together.
+ * Everything that weft is in a cluster, as objects and as the text of a manifest. `weft install`, the files under deploy/ and
+ * the chart all say the same; scripts/manifests.test.ts and test/peers/helm.test.ts hold them together.
  */
 import { Document, isMap, isSeq, stringify, type YAMLMap, type YAMLSeq } from 'yaml'
+import { ownLabels } from '../cluster/kubernetes/own-labels.ts'
+import { controllerDeployment } from './controller-workload.ts'
 import type { KubeObject } from './kube-object.ts'
 import {
+  type Account,
   accountObjects,
-  agentClusterRules,
-  agentRules,
+  agentAccount,
+  controllerAccount,
+  namespaceObject,
   netConfMap,
   nodeGuardObjects,
-  ownLabels,
   type Rule,
 } from './rights.ts'
 import type { InstallValues } from './values.ts'
@@ -18,9 +21,10 @@ import { agentDaemonSet } from './workloads.ts'
 
 /** In the order in which they are to be applied. */
 export function manifestObjects(values: InstallValues): KubeObject[] {
-  const { namespace, netConf } = values
+  const { namespace, netConf, controller } = values
   return [
-    ...accountObjects(namespace),
+    namespaceObject(namespace),
+    ...accountObjects(namespace, agentAccount),
     ...(values.nodeGuard ? nodeGuardObjects(namespace) : []),
     {
       apiVersion: 'v1',
@@ -29,8 +33,15 @@ export function manifestObjects(values: InstallValues): KubeObject[] {
       data: { 'net-conf.json': `${JSON.stringify(netConf, undefined, 2)}\n` },
     },
     agentDaemonSet(values),
+    ...(controller.enabled
+      ? [...accountObjects(namespace, controllerAccount(controller.allocateNodeCidrs)), controllerDeployment(values)]
+      : []),
   ]
 }
+
+/** Everything that an installation may have put there, whatever its values were. */
+export const everyObject = (values: InstallValues): KubeObject[] =>
+  manifestObjects({ ...values, nodeGuard: true, controller: { ...values.controller, enabled: true } })
 
 /** The objects as documents of one file, each rule of a role under its reason. `head` becomes the comment at the top. */
 export function formatManifest(objects: readonly KubeObject[], head: string): string {
@@ -43,14 +54,24 @@ const comment = (text: string): string =>
     .map((line) => `# ${line}\n`)
     .join('')
 
-const reasons: Readonly<Record<string, readonly Rule[]>> = { ClusterRole: agentClusterRules, Role: agentRules }
+const accounts: readonly Account[] = [agentAccount, controllerAccount(true)]
+
+/** Why a role has a rule. The same rule may be in roles of several accounts, for other reasons. */
+function reasonFor(role: KubeObject, rule: object): string | undefined {
+  const account = accounts.find(({ name }) => name === role.metadata.name)
+  const rules: readonly Rule[] = (role.kind === 'Role' ? account?.here : account?.everywhere) ?? []
+  return rules.find(({ why: _, ...rest }) => JSON.stringify(rest) === JSON.stringify(rule))?.why
+}
 
 function formatObject(object: KubeObject): string {
-  const rules = reasons[object.kind]
-  if (!rules) return stringify(object, { lineWidth: 0, aliasDuplicateObjects: false })
+  const rules = (object.rules ?? []) as readonly object[]
+  if (rules.length === 0) return stringify(object, { lineWidth: 0, aliasDuplicateObjects: false })
   const document = new Document(object, { aliasDuplicateObjects: false })
   const list = document.get('rules') as YAMLSeq<YAMLMap>
   if (isSeq(list))
-    for (const [index, rule] of list.items.entries()) if (isMap(rule)) rule.commentBefore = ` ${rules[index]!.why}`
+    for (const [index, node] of list.items.entries()) {
+      const why = reasonFor(object, rules[index]!)
+      if (isMap(node) && why !== undefined) node.commentBefore = ` ${why}`
+    }
   return document.toString({ lineWidth: 0 })
 }

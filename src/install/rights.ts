@@ -1,17 +1,17 @@
 /**
- * Who weft is in a cluster and what it may do there: the account of the agents, and a rule with its reason for every
- * request that they make. deploy/agent-rbac.yaml is this and nothing else; so is the start of deploy/weft.yaml.
+ * Who weft is in a cluster and what it may do there: an account of the agents and one of the controller, and a rule with its
+ * reason for every request that they make. deploy/agent-rbac.yaml and deploy/controller-rbac.yaml are this and nothing else.
  *
  * Sources: Kubernetes documentation "Using RBAC Authorization", "Validating Admission Policy", "Managing Service Accounts"
  * (claim authentication.kubernetes.io/node-name).
  */
+import { ownLabels } from '../cluster/kubernetes/own-labels.ts'
 import type { KubeObject } from './kube-object.ts'
 
-export const agentAccount = 'weft-agent'
 export const netConfMap = 'kube-flannel-cfg'
-
-/** By this label weft knows its own objects; what lacks it is left alone. */
-export const ownLabels = { 'app.kubernetes.io/name': 'weft', 'app.kubernetes.io/part-of': 'weft' } as const
+/** Where the controller keeps which pod CIDRs it has promised. */
+export const ledgerMap = 'weft-pod-cidrs'
+export const controllerLease = 'weft-controller'
 
 export interface Rule {
   readonly why: string
@@ -21,34 +21,125 @@ export interface Rule {
   readonly verbs: readonly string[]
 }
 
-export const agentClusterRules: readonly Rule[] = [
+/** An account with what it may do in the whole cluster, and in its own namespace. */
+export interface Account {
+  readonly name: string
+  readonly everywhere: readonly Rule[]
+  readonly here: readonly Rule[]
+}
+
+const core = ['']
+
+export const agentAccount: Account = {
+  name: 'weft-agent',
+  everywhere: [
+    {
+      why: "Where the other nodes are and which pods' addresses are theirs: one list, then one watch.",
+      apiGroups: core,
+      resources: ['nodes'],
+      verbs: ['get', 'list', 'watch'],
+    },
+    {
+      why: 'Annotations that say how to reach this node, and the condition NetworkUnavailable. Not nodes: taints and spec stay out of reach.',
+      apiGroups: core,
+      resources: ['nodes/status'],
+      verbs: ['patch'],
+    },
+    {
+      why: 'Events on a node whose words cannot be read, and on this one when its configuration cannot.',
+      apiGroups: core,
+      resources: ['events'],
+      verbs: ['create'],
+    },
+  ],
+  here: [
+    {
+      why: 'net-conf.json, and its changes. No other ConfigMap, and none for writing.',
+      apiGroups: core,
+      resources: ['configmaps'],
+      resourceNames: [netConfMap],
+      verbs: ['get', 'list', 'watch'],
+    },
+  ],
+}
+
+/** `allocates`: it gives pod CIDRs, which needs the right to write nodes; else it only speaks of their state. */
+export const controllerAccount = (allocates: boolean): Account => ({
+  name: 'weft-controller',
+  everywhere: [
+    {
+      why: 'What every node has, and whether its agent has spoken: one list, then one watch; one node again before it is written.',
+      apiGroups: core,
+      resources: ['nodes'],
+      verbs: ['get', 'list', 'watch'],
+    },
+    {
+      why: 'The condition NetworkUnavailable of nodes whose agent is gone, and the annotations of those that it does not come back to.',
+      apiGroups: core,
+      resources: ['nodes/status'],
+      verbs: ['patch'],
+    },
+    ...(allocates
+      ? [
+          {
+            why: 'spec.podCIDRs of nodes that have none. There is no smaller right for it.',
+            apiGroups: core,
+            resources: ['nodes'],
+            verbs: ['patch'],
+          },
+        ]
+      : []),
+    {
+      why: 'Events on nodes: no pod CIDR is free, two nodes have the same one, an agent is gone.',
+      apiGroups: core,
+      resources: ['events'],
+      verbs: ['create'],
+    },
+  ],
+  here: [
+    {
+      why: 'Which of the replicas leads. What is created cannot be named.',
+      apiGroups: ['coordination.k8s.io'],
+      resources: ['leases'],
+      verbs: ['create'],
+    },
+    {
+      why: 'The Lease of the election itself.',
+      apiGroups: ['coordination.k8s.io'],
+      resources: ['leases'],
+      resourceNames: [controllerLease],
+      verbs: ['get', 'patch'],
+    },
+    {
+      why: "The agents' pods: which nodes have one that is ready.",
+      apiGroups: core,
+      resources: ['pods'],
+      verbs: ['list', 'watch'],
+    },
+    ...(allocates ? allocationRules : []),
+  ],
+})
+
+const allocationRules: readonly Rule[] = [
   {
-    why: "Where the other nodes are and which pods' addresses are theirs: one list, then one watch.",
-    apiGroups: [''],
-    resources: ['nodes'],
-    verbs: ['get', 'list', 'watch'],
-  },
-  {
-    why: 'Annotations that say how to reach this node, and the condition NetworkUnavailable. Not nodes: labels, taints and spec stay out of reach.',
-    apiGroups: [''],
-    resources: ['nodes/status'],
-    verbs: ['patch'],
-  },
-  {
-    why: 'Events on a node whose words cannot be read, and on this one when its configuration cannot.',
-    apiGroups: [''],
-    resources: ['events'],
+    why: 'The ledger of promised pod CIDRs, once. What is created cannot be named.',
+    apiGroups: core,
+    resources: ['configmaps'],
     verbs: ['create'],
   },
-]
-
-export const agentRules: readonly Rule[] = [
   {
-    why: 'net-conf.json, and its changes. No other ConfigMap, and none for writing.',
-    apiGroups: [''],
+    why: 'The ledger itself.',
+    apiGroups: core,
+    resources: ['configmaps'],
+    resourceNames: [ledgerMap],
+    verbs: ['get', 'patch'],
+  },
+  {
+    why: 'net-conf.json, and its changes: the network that pod CIDRs are cut from.',
+    apiGroups: core,
     resources: ['configmaps'],
     resourceNames: [netConfMap],
-    verbs: ['get', 'list', 'watch'],
+    verbs: ['list', 'watch'],
   },
 ]
 
@@ -59,33 +150,39 @@ const bare = ({ apiGroups, resources, resourceNames, verbs }: Rule): object => (
   verbs,
 })
 
-/** The namespace, the account and its rights. */
-export function accountObjects(namespace: string): KubeObject[] {
+/** weft's pods use the node's network, and the agents its files. */
+export const namespaceObject = (namespace: string): KubeObject => ({
+  apiVersion: 'v1',
+  kind: 'Namespace',
+  metadata: { name: namespace, labels: { ...ownLabels, 'pod-security.kubernetes.io/enforce': 'privileged' } },
+})
+
+/** An account and its rights. */
+export function accountObjects(namespace: string, { name, everywhere, here }: Account): KubeObject[] {
   const group = 'rbac.authorization.k8s.io'
   const apiVersion = `${group}/v1`
-  const here = { name: agentAccount, namespace, labels: ownLabels }
-  const everywhere = { name: agentAccount, labels: ownLabels }
-  const subjects = [{ kind: 'ServiceAccount', name: agentAccount, namespace }]
-  const roleRef = (kind: string) => ({ apiGroup: group, kind, name: agentAccount })
+  const inNamespace = { name, namespace, labels: ownLabels }
+  const inCluster = { name, labels: ownLabels }
+  const subjects = [{ kind: 'ServiceAccount', name, namespace }]
+  const roleRef = (kind: string) => ({ apiGroup: group, kind, name })
   return [
-    {
-      apiVersion: 'v1',
-      kind: 'Namespace',
-      metadata: { name: namespace, labels: { ...ownLabels, 'pod-security.kubernetes.io/enforce': 'privileged' } },
-    },
-    { apiVersion: 'v1', kind: 'ServiceAccount', metadata: here },
-    { apiVersion, kind: 'ClusterRole', metadata: everywhere, rules: agentClusterRules.map(bare) },
-    { apiVersion, kind: 'ClusterRoleBinding', metadata: everywhere, roleRef: roleRef('ClusterRole'), subjects },
-    { apiVersion, kind: 'Role', metadata: here, rules: agentRules.map(bare) },
-    { apiVersion, kind: 'RoleBinding', metadata: here, roleRef: roleRef('Role'), subjects },
+    { apiVersion: 'v1', kind: 'ServiceAccount', metadata: inNamespace },
+    { apiVersion, kind: 'ClusterRole', metadata: inCluster, rules: everywhere.map(bare) },
+    { apiVersion, kind: 'ClusterRoleBinding', metadata: inCluster, roleRef: roleRef('ClusterRole'), subjects },
+    { apiVersion, kind: 'Role', metadata: inNamespace, rules: here.map(bare) },
+    { apiVersion, kind: 'RoleBinding', metadata: inNamespace, roleRef: roleRef('Role'), subjects },
   ]
 }
 
-/** RBAC cannot say "its own node"; the token of a pod names the node that the pod runs on, and this compares. */
+/**
+ * What RBAC cannot say of an agent: "its own node", by the token of its pod, which names the node that the pod runs on; and
+ * "no labels", which the right to write a node's status brings along.
+ */
 export function nodeGuardObjects(namespace: string): KubeObject[] {
   const apiVersion = 'admissionregistration.k8s.io/v1'
   const metadata = { name: 'weft-agent-own-node', labels: ownLabels }
   const node = "'authentication.kubernetes.io/node-name'"
+  const labels = (object: string) => `(has(${object}.metadata.labels) ? ${object}.metadata.labels : {})`
   return [
     {
       apiVersion,
@@ -101,13 +198,18 @@ export function nodeGuardObjects(namespace: string): KubeObject[] {
         matchConditions: [
           {
             name: 'by-an-agent',
-            expression: `request.userInfo.username == 'system:serviceaccount:${namespace}:${agentAccount}'`,
+            expression: `request.userInfo.username == 'system:serviceaccount:${namespace}:${agentAccount.name}'`,
           },
         ],
         validations: [
           {
             expression: `${node} in request.userInfo.extra && request.userInfo.extra[${node}].exists(name, name == request.name)`,
             message: "a weft agent may write its own node's status only",
+            reason: 'Forbidden',
+          },
+          {
+            expression: `${labels('object')} == ${labels('oldObject')}`,
+            message: 'a weft agent may not change labels of nodes',
             reason: 'Forbidden',
           },
         ],

@@ -1,16 +1,20 @@
 /**
- * Takes weft out of a cluster: the agents first, then what they left on every node, then what they wrote in Node objects,
- * then the objects of the installation. Only what bears weft's label goes.
+ * Takes weft out of a cluster: the controller first, which would tell of agents that are gone, then the agents, what they
+ * left on every node, what both wrote in Node objects and beside, and the objects of the installation. Only what bears weft's
+ * label goes.
  *
- *   delete agents ─► cleanup on every node, wait ─► delete it ─► annotations, condition ─► rights, ConfigMap, namespace
+ *   delete controller ─► delete agents ─► cleanup on every node, wait ─► delete it
+ *     ─► annotations, condition ─► Lease, ledger ─► rights, ConfigMap, namespace
  *
  * May run again when it was interrupted: each step finds what is left of it.
  */
 import { annotationsByKey, formatAnnouncement, STATUS_ANNOTATION } from '../cluster/kubernetes/annotations.ts'
+import { conditionReasons } from '../cluster/kubernetes/network-condition.ts'
 import type { ClusterClient } from './cluster-client.ts'
 import { isOurs } from './cluster-client.ts'
+import { controllerDeployment } from './controller-workload.ts'
 import { type KubeObject, nameOf, pathOf } from './kube-object.ts'
-import { manifestObjects } from './manifest.ts'
+import { everyObject } from './manifest.ts'
 import type { InstallValues } from './values.ts'
 import { agentDaemonSet, cleanupDaemonSet } from './workloads.ts'
 
@@ -32,9 +36,10 @@ export async function uninstall(
   options: UninstallOptions,
 ): Promise<void> {
   const { print, waitSeconds, keepNodes, dryRun, annotationPrefix } = options
-  const agents = agentDaemonSet(values)
-  const wasThere = await removeOurs(client, agents, print)
-  if (wasThere && !dryRun) await client.waitUntilGone(agents, waitSeconds)
+  for (const workload of [controllerDeployment(values), agentDaemonSet(values)]) {
+    const wasThere = await removeOurs(client, workload, print)
+    if (wasThere && !dryRun) await client.waitUntilGone(workload, waitSeconds)
+  }
   if (!keepNodes && !dryRun && (await client.read(pathOf(namespaceOf(values))))) {
     const cleaners = cleanupDaemonSet(values)
     await client.apply(cleaners)
@@ -45,7 +50,8 @@ export async function uninstall(
     print(`${nameOf(cleaners)}: every node is clean`)
   }
   await clearNodes(client, annotationPrefix, print)
-  for (const object of manifestObjects(values).reverse())
+  await removeWritten(client, values.namespace, print)
+  for (const object of everyObject(values).reverse())
     if (object.kind !== 'Namespace') await removeOurs(client, object, print)
   await removeNamespace(client, namespaceOf(values), print)
 }
@@ -69,6 +75,25 @@ async function removeOurs(client: ClusterClient, object: KubeObject, print: (lin
   return true
 }
 
+/** What the controller made itself: the Lease of its election and the ledger of pod CIDRs, whatever they are called. */
+async function removeWritten(client: ClusterClient, namespace: string, print: (line: string) => void): Promise<void> {
+  const lists = [
+    ['/apis/coordination.k8s.io/v1', 'coordination.k8s.io/v1', 'Lease', 'leases'],
+    ['/api/v1', 'v1', 'ConfigMap', 'configmaps'],
+  ] as const
+  for (const [root, apiVersion, kind, list] of lists)
+    for (const object of await client.ours(
+      `${root}/namespaces/${encodeURIComponent(namespace)}/${list}`,
+      apiVersion,
+      kind,
+    )) {
+      await client.delete(object)
+      print(`${nameOf(object)}: deleted`)
+    }
+}
+
+const ownReasons: readonly string[] = Object.values(conditionReasons)
+
 interface NodeObject {
   readonly metadata: { readonly name: string; readonly annotations?: Readonly<Record<string, string>> }
   readonly status?: { readonly conditions?: readonly { readonly type: string; readonly reason?: string }[] }
@@ -88,7 +113,7 @@ async function clearNodes(client: ClusterClient, prefix: string, print: (line: s
       print(`Node ${metadata.name}: annotations removed`)
     }
     const condition = status?.conditions?.find(({ type }) => type === 'NetworkUnavailable')
-    if (condition?.reason !== 'WeftIsUp') continue
+    if (!ownReasons.includes(condition?.reason ?? '')) continue
     await client.patch(`${path}/status`, 'application/strategic-merge-patch+json', {
       status: { conditions: [{ type: 'NetworkUnavailable', $patch: 'delete' }] },
     })

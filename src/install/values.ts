@@ -19,9 +19,22 @@ export interface InstallValues {
     /** How many nodes are upgraded at once; a number or a share. */
     readonly maxUnavailable: number | string
   }
+  readonly controller: {
+    readonly enabled: boolean
+    /** It gives nodes their pod CIDRs. Only one in a cluster may: not where kube-controller-manager does. */
+    readonly allocateNodeCidrs: boolean
+    /** One leads; the others take over. */
+    readonly replicas: number
+    /** Further arguments of `weft controller`. */
+    readonly args: readonly string[]
+    readonly logLevel: string
+    /** Port of /healthz, /readyz and /metrics on the nodes where it runs. */
+    readonly healthPort: number
+    readonly resources: Resources
+  }
   readonly cniBinDir: string
   readonly cniConfDir: string
-  /** An agent's token may write its own node only (ValidatingAdmissionPolicy, Kubernetes 1.32 and later). */
+  /** An agent's token may write its own node only, and no labels (ValidatingAdmissionPolicy, Kubernetes 1.32 and later). */
   readonly nodeGuard: boolean
 }
 
@@ -41,6 +54,15 @@ export const defaultValues = (version: string): InstallValues => ({
     resources: { requests: { cpu: '50m', memory: '100Mi' } },
     privileged: false,
     maxUnavailable: '10%',
+  },
+  controller: {
+    enabled: true,
+    allocateNodeCidrs: false,
+    replicas: 2,
+    args: [],
+    logLevel: 'info',
+    healthPort: 9181,
+    resources: { requests: { cpu: '10m', memory: '80Mi' } },
   },
   cniBinDir: '/opt/cni/bin',
   cniConfDir: '/etc/cni/net.d',

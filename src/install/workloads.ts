@@ -1,5 +1,5 @@
 /**
- * The pods of weft: one agent on every node, and, while it is uninstalled, one on every node that cleans up.
+ * The pods of weft on every node: an agent, and, while weft is uninstalled, one that cleans up.
  *
  * An agent lives in the node's network namespace and reaches, of the node's files, what is listed in `mounts` alone. It
  * is not privileged: the capabilities below suffice, and every one has its reason. Kernel modules are loaded by the kernel
@@ -7,8 +7,9 @@
  *
  * Sources: capabilities(7); Kubernetes API reference: DaemonSet, SecurityContext, VolumeMount (mountPropagation).
  */
+import { ownLabels } from '../cluster/kubernetes/own-labels.ts'
 import type { KubeObject } from './kube-object.ts'
-import { agentAccount, netConfMap, ownLabels } from './rights.ts'
+import { agentAccount, netConfMap } from './rights.ts'
 import type { InstallValues } from './values.ts'
 
 export const agentName = 'weft-agent'
@@ -55,7 +56,7 @@ const volumeMounts = (mounts: readonly Mount[]) =>
     ...(propagation ? { mountPropagation: propagation } : {}),
   }))
 
-const imageOf = ({ image }: InstallValues): string => `${image.repository}:${image.tag}`
+export const imageOf = ({ image }: InstallValues): string => `${image.repository}:${image.tag}`
 
 const securityContext = (privileged: boolean) => ({
   privileged,
@@ -81,11 +82,21 @@ const podSpec = {
   tolerations: [{ operator: 'Exists' }],
 } as const
 
-const probe = (port: number, path: string) => ({ httpGet: { host: '127.0.0.1', port, path } })
+export const probe = (port: number, path: string) => ({ httpGet: { host: '127.0.0.1', port, path } })
+
+/** Annotations by which Prometheus finds /metrics. */
+export const scraped = (port: number) => ({
+  'prometheus.io/scrape': 'true',
+  'prometheus.io/port': `${port}`,
+  'prometheus.io/path': '/metrics',
+})
+
+/** By these the agents' pods are known, to the DaemonSet and to the controller. */
+export const agentLabels = { ...ownLabels, 'app.kubernetes.io/component': 'agent' }
 
 export function agentDaemonSet(values: InstallValues): KubeObject {
   const { agent, namespace } = values
-  const labels = { ...ownLabels, 'app.kubernetes.io/component': 'agent' }
+  const labels = agentLabels
   const mounts = mountsOf(values)
   const container = {
     name: 'agent',
@@ -125,15 +136,11 @@ export function agentDaemonSet(values: InstallValues): KubeObject {
       template: {
         metadata: {
           labels,
-          annotations: {
-            'prometheus.io/scrape': 'true',
-            'prometheus.io/port': `${agent.healthPort}`,
-            'prometheus.io/path': '/metrics',
-          },
+          annotations: scraped(agent.healthPort),
         },
         spec: {
           ...podSpec,
-          serviceAccountName: agentAccount,
+          serviceAccountName: agentAccount.name,
           terminationGracePeriodSeconds: 10,
           containers: [container],
           volumes: volumes(mounts),

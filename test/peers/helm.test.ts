@@ -51,8 +51,10 @@ function render(values: object): KubeObject[] {
 }
 
 const usual = defaultValues(version)
+const without: InstallValues = { ...usual, controller: { ...usual.controller, enabled: false } }
 const cases: Readonly<Record<string, InstallValues>> = {
   defaults: usual,
+  'no controller': without,
   'everything else': {
     namespace: 'network',
     image: { repository: 'registry.example:5000/weft', tag: '9.9', pullPolicy: 'Always' },
@@ -64,6 +66,15 @@ const cases: Readonly<Record<string, InstallValues>> = {
       resources: { requests: { cpu: '1', memory: '200Mi' }, limits: { memory: '1Gi' } },
       privileged: true,
       maxUnavailable: 3,
+    },
+    controller: {
+      enabled: true,
+      allocateNodeCidrs: true,
+      replicas: 3,
+      args: ['--agent-forget-after=24h'],
+      logLevel: 'warn',
+      healthPort: 19181,
+      resources: { requests: { cpu: '20m', memory: '90Mi' }, limits: { memory: '300Mi' } },
     },
     cniBinDir: '/var/lib/cni/bin',
     cniConfDir: '/var/lib/cni/net.d',

@@ -20,6 +20,7 @@ import { type HttpClient, HttpError } from '../http-client.ts'
 import { NetConfigFile } from '../net-config-file.ts'
 import { annotationsByKey, formatAnnouncement, type ProjectedNode, parseNode, projectNode } from './annotations.ts'
 import { Informer, type InformerOptions, type RawObject } from './informer.ts'
+import { conditionReasons } from './network-condition.ts'
 import { NodeEvents } from './node-events.ts'
 
 export interface KubernetesSourceOptions {
@@ -80,7 +81,7 @@ export class KubernetesSource implements ClusterSource {
     const condition = {
       type: 'NetworkUnavailable',
       status: 'False',
-      reason: 'WeftIsUp',
+      reason: conditionReasons.up,
       message: 'weft is running on this node',
       lastHeartbeatTime: now,
       lastTransitionTime: now,

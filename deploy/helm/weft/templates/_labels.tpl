@@ -6,3 +6,7 @@ app.kubernetes.io/part-of: weft
 {{ include "weft.labels" . }}
 app.kubernetes.io/component: agent
 {{- end }}
+{{- define "weft.controllerLabels" -}}
+{{ include "weft.labels" . }}
+app.kubernetes.io/component: controller
+{{- end }}
