@@ -6,12 +6,13 @@
  *   link                 alias weft:<role>, for the roles that the applier keeps
  *   address, neighbour   on such a link: not link-local addresses, and permanent neighbours only (the kernel makes the rest)
  *   fdb                  on such a link, with a remote end and not learnt
- *   nft objects          in table inet weft, but for what other writers of that table keep to themselves
+ *   nft objects          in tables inet weft and bridge weft, but for what other writers of those keep to themselves
  *   tunnel, tunnel-peer  always: only our processes answer on our control sockets
  *   sysctl, offload      never: nobody knows what they were before
  *   qdisc, class, filter never: they go with their devices
  */
 import type { KernelObject } from '../model/kernel-object.ts'
+import type { NftFamily } from '../model/nft.ts'
 import { WEFT_ROUTE_PROTOCOL } from '../model/route.ts'
 
 export interface Ownership {
@@ -57,12 +58,12 @@ function bearsMark(object: KernelObject, roles: ReadonlySet<string>, isOurDevice
     case 'fdb':
       return isOurDevice(object.device) && object.remote !== undefined && object.state !== 'dynamic'
     case 'nft-table':
-      return object.family === 'inet' && object.name === 'weft'
+      return isOurs(object.family, object.name)
     case 'nft-set':
     case 'nft-counter':
     case 'nft-chain':
     case 'nft-element':
-      return object.family === 'inet' && object.table === 'weft'
+      return isOurs(object.family, object.table)
     case 'tunnel':
     case 'tunnel-peer':
       return true
@@ -74,3 +75,6 @@ function bearsMark(object: KernelObject, roles: ReadonlySet<string>, isOurDevice
       return false
   }
 }
+
+const isOurs = (family: NftFamily, table: string): boolean =>
+  (family === 'inet' || family === 'bridge') && table === 'weft'

@@ -12,6 +12,7 @@ import { DesiredConflict } from '../apply/desired.ts'
 import type { BridgePlan, PodPlan } from '../datapath/bridge/plan.ts'
 import type { Kernel } from '../kernel/kernel.ts'
 import { forgetMappedFlows } from '../kernel/linux/drivers/conntrack.ts'
+import { KernelError } from '../model/errors.ts'
 import type { Ip } from '../net/ip.ts'
 import { attachmentFragment, fragmentSource } from './attachment-fragment.ts'
 import {
@@ -374,8 +375,12 @@ const journalProblem = (cause: unknown): CniError =>
 /** What the applier said about a fragment, as an answer to the runtime. */
 function fragmentProblem(source: string, cause: unknown): CniError {
   if (cause instanceof CniError) return cause
+  if (cause instanceof KernelError && / bridge weft\b/.test(cause.op))
+    return new CniError(CniCode.kernel, `macspoofchk: ${cause.message}`, 'needs nf_tables for bridges', { cause })
   if (!(cause instanceof DesiredConflict))
-    return new CniError(CniCode.hostPort, `The host ports could not be set: ${(cause as Error).message}`, '', { cause })
+    return new CniError(CniCode.hostPort, `The packet rules could not be set: ${(cause as Error).message}`, '', {
+      cause,
+    })
   const other = cause.sources.find((one) => one !== source)
   return new CniError(CniCode.hostPort, `A host port is taken by ${other}`, cause.key, { cause })
 }

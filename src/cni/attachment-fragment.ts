@@ -1,13 +1,16 @@
 /**
- * What an attachment wants in the node's shared nft table, as one fragment that the applier owns: an element for each
- * host port, for a bridge other than cni0 its name, and for `ipMasq` a chain that masquerades its subnet. Attachments of one subnet want the same chain; it goes
- * with the last of them. Pods of the node's own pool need none: the node's pod network is masqueraded as a whole.
+ * What an attachment wants in the node's shared nft tables, as one fragment that the applier owns: an element for each
+ * host port, for a bridge other than cni0 its name, for `macspoofchk` the check of its port, and for `ipMasq` a chain that
+ * masquerades its subnet. Attachments of one subnet want the same chain; it goes with the last of them. Pods of the node's
+ * own pool need none: the node's pod network is masqueraded as a whole.
  */
+import { planSourceCheck } from '../datapath/bridge/source-check.ts'
 import { planHostPorts, planPodDevice } from '../datapath/firewall/firewall.ts'
 import type { KernelObject } from '../model/kernel-object.ts'
 import type { Fragment } from '../model/kernel-state.ts'
 import type { NftChain } from '../model/nft.ts'
 import { Cidr } from '../net/cidr.ts'
+import { Mac } from '../net/mac.ts'
 import type { Attachment, HeldAddress } from './journal.ts'
 import { nodePool } from './pools.ts'
 
@@ -16,12 +19,13 @@ export const fragmentSource = ({ role, containerId, ifname }: Attachment): strin
 
 /** The attachment's fragment; undefined when it wants nothing there. */
 export function attachmentFragment(attachment: Attachment): Fragment | undefined {
-  const { portMappings, ips, bridge, ipMasq, pool } = attachment
+  const { portMappings, ips, bridge, ipMasq, pool, hostDevice, mac, macSpoofCheck } = attachment
   const objects: KernelObject[] = []
   // The table lets pod addresses in by cni0 only: a bridge of a configuration's own must be named to it.
   if (bridge !== undefined && bridge !== 'cni0') objects.push(planPodDevice(bridge))
   if (portMappings?.length)
     objects.push(...planHostPorts({ ips: ips.map(({ ip }) => ip) }, portMappings, bridge ? { bridge } : {}))
+  if (macSpoofCheck && mac) objects.push(...planSourceCheck(hostDevice, Mac.parse(mac)))
   if (ipMasq && pool !== nodePool) objects.push(...ips.map(planMasquerade))
   return objects.length ? { source: fragmentSource(attachment), objects } : undefined
 }

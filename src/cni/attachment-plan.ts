@@ -98,6 +98,7 @@ export function bridgePlanOf(config: NetworkConfig, network: NodeNetwork, { ips 
     name,
     alias: name === nodeBridgeOf(network) ? nodeBridgeAlias : configuredBridgeAlias,
     ...(ofNode ? { mtuBytes: network.mtuBytes } : config.mtuBytes ? { mtuBytes: config.mtuBytes } : {}),
+    ...(config.promiscuous ? { promiscuous: true } : {}),
     gateways: config.isGateway ? gateways : [],
   }
   return { plan, rule: ofNode ? 'keep others' : config.forceAddress ? 'remove others' : 'refuse others' }
@@ -129,6 +130,7 @@ export function recordOf(request: AttachmentRequest, share: Share, plan: PodPlan
     ...(config.mtuBytes ? { fixedMtu: true } : {}),
     hairpin: plan.hairpin,
     ...(plan.isolated ? { isolated: true } : {}),
+    ...(config.macSpoofCheck ? { macSpoofCheck: true } : {}),
     ...(config.ipMasq ? { ipMasq: true } : {}),
     ...(portMappings.length ? { portMappings } : {}),
     ...(bandwidth ? { bandwidth } : {}),

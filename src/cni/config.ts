@@ -68,6 +68,10 @@ export interface NetworkConfig {
   readonly hairpin?: boolean
   readonly mtuBytes?: number
   readonly portIsolation: boolean
+  /** Frames of the pod under another hardware address than its own are dropped. */
+  readonly macSpoofCheck: boolean
+  /** The bridge takes frames to every address. */
+  readonly promiscuous: boolean
   readonly disableContainerInterface: boolean
   /** Leave duplicate address detection on for IPv6 addresses of pods. */
   readonly enableDad: boolean
@@ -78,7 +82,7 @@ export interface NetworkConfig {
 }
 
 /** Options of the reference bridge that this plugin does not have: refused, not ignored, because pods would be less apart than asked for. */
-const unsupported = ['vlan', 'vlanTrunk', 'promiscMode', 'macspoofchk'] as const
+const unsupported = ['vlan', 'vlanTrunk'] as const
 
 export function parseNetworkConfig(fields: FieldReader, cniVersion: CniVersion): NetworkConfig {
   const name = fields.text('name', 256)
@@ -97,7 +101,8 @@ export function parseNetworkConfig(fields: FieldReader, cniVersion: CniVersion):
   const ofNode = ipam.type === 'node'
   const isDefaultGateway = fields.flag('isDefaultGateway', ofNode)
   const mtuBytes = fields.optionalInteger('mtu', 0, 65535)
-  const hairpin = fields.optionalFlag('hairpinMode')
+  const promiscuous = fields.flag('promiscMode')
+  const hairpin = parseHairpin(fields, promiscuous)
   const prevResult = fields.has('prevResult')
     ? decodeResult(fields.optionalObject('prevResult')!.raw, cniVersion)
     : undefined
@@ -112,6 +117,8 @@ export function parseNetworkConfig(fields: FieldReader, cniVersion: CniVersion):
     ...(hairpin === undefined ? {} : { hairpin }),
     ...(mtuBytes ? { mtuBytes } : {}),
     portIsolation: fields.flag('portIsolation'),
+    macSpoofCheck: fields.flag('macspoofchk'),
+    promiscuous,
     disableContainerInterface,
     enableDad: fields.flag('enabledad'),
     ipam,
@@ -119,6 +126,13 @@ export function parseNetworkConfig(fields: FieldReader, cniVersion: CniVersion):
     runtime: parseRuntime(fields.optionalObject('runtimeConfig'), fields.optionalObject('args')?.optionalObject('cni')),
     ...(prevResult ? { prevResult } : {}),
   }
+}
+
+/** A promiscuous bridge sees its ports' frames itself: with hairpin as well they would come twice. */
+function parseHairpin(fields: FieldReader, promiscuous: boolean): boolean | undefined {
+  const hairpin = fields.optionalFlag('hairpinMode')
+  if (promiscuous && hairpin) throw fields.problem('hairpinMode', 'cannot stand beside promiscMode')
+  return promiscuous ? false : hairpin
 }
 
 function refuseUnlessOff(fields: FieldReader, key: string): void {

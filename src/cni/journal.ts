@@ -44,6 +44,8 @@ export interface Attachment {
   readonly fixedMtu?: boolean
   readonly hairpin?: boolean
   readonly isolated?: boolean
+  /** Only frames under `mac` are let in. */
+  readonly macSpoofCheck?: boolean
   readonly ipMasq?: boolean
   readonly portMappings?: readonly PortMapping[]
   readonly bandwidth?: Bandwidth

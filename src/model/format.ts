@@ -82,6 +82,7 @@ function formatLinkOp(verb: KernelOp['verb'], link: Link | ForeignLink): string 
   const settings = formatLinkSettings(link)
   const common = line(
     link.up !== undefined && verb === 'set' && (link.up ? 'up' : 'down'),
+    onOff('promisc', link.promiscuous),
     option('address', link.mac),
     option('mtu', link.mtuBytes),
     option('txqueuelen', link.txQueueLength),

@@ -76,6 +76,8 @@ interface LinkOf<K extends LinkKind> {
 }
 interface LinkCommon {
   readonly up?: boolean
+  /** IFF_PROMISC as somebody asked for it: takes frames to every address. */
+  readonly promiscuous?: boolean
   readonly mtuBytes?: number
   readonly mac?: Mac
   /** Name of the bridge or VRF that this device is a port of; null: of none. */

@@ -11,6 +11,7 @@ import type {
   NftChain,
   NftCounter,
   NftElement,
+  NftFamily,
   NftHook,
   NftRule,
   NftSelector,
@@ -105,7 +106,9 @@ export function formatNftRule(rule: NftRule): string {
   return rule.comment === undefined ? text : `${text} comment ${quoted(rule.comment)}`
 }
 
-const standardPriorities: readonly (readonly [name: string, priority: number, hook?: NftHook])[] = [
+type StandardPriority = readonly [name: string, priority: number, hook?: NftHook]
+
+const standardPriorities: readonly StandardPriority[] = [
   ['raw', -300],
   ['mangle', -150],
   ['dstnat', -100, 'prerouting'],
@@ -114,8 +117,16 @@ const standardPriorities: readonly (readonly [name: string, priority: number, ho
   ['srcnat', 100, 'postrouting'],
 ]
 
-function priorityText({ hook, priority }: NftBase): string {
-  for (const [name, standard, only] of standardPriorities) {
+/** Bridges have names of their own. */
+const bridgePriorities: readonly StandardPriority[] = [
+  ['dstnat', -300, 'prerouting'],
+  ['filter', -200],
+  ['out', 100, 'output'],
+  ['srcnat', 300, 'postrouting'],
+]
+
+function priorityText(family: NftFamily, { hook, priority }: NftBase): string {
+  for (const [name, standard, only] of family === 'bridge' ? bridgePriorities : standardPriorities) {
     const over = priority - standard
     if (Math.abs(over) > 10 || (only && only !== hook) || (hook === 'ingress' && name !== 'filter')) continue
     return over === 0 ? name : `${name} ${over < 0 ? '-' : '+'} ${Math.abs(over)}`
@@ -123,8 +134,8 @@ function priorityText({ hook, priority }: NftBase): string {
   return `${priority}`
 }
 
-const baseText = (base: NftBase): string =>
-  `type ${base.type} hook ${base.hook}${base.device ? ` device ${quoted(base.device)}` : ''} priority ${priorityText(base)}; policy ${base.policy ?? 'accept'};`
+const baseText = (family: NftFamily, base: NftBase): string =>
+  `type ${base.type} hook ${base.hook}${base.device ? ` device ${quoted(base.device)}` : ''} priority ${priorityText(family, base)}; policy ${base.policy ?? 'accept'};`
 
 const typesText = (types: readonly NftType[]): string => types.join(' . ')
 
@@ -178,7 +189,7 @@ function commandLines(verb: KernelOp['verb'], object: NftObject, was?: KernelOp[
     case 'nft-chain': {
       if (verb === 'delete') return [`delete chain ${place(object)}`]
       return [
-        `add chain ${place(object)}${object.base ? ` { ${baseText(object.base)} }` : ''}`,
+        `add chain ${place(object)}${object.base ? ` { ${baseText(object.family, object.base)} }` : ''}`,
         ...(verb === 'set' ? [`flush chain ${place(object)}`] : []),
         ...object.rules.map((rule) => `add rule ${place(object)} ${formatNftRule(rule)}`),
       ]
@@ -212,7 +223,10 @@ function tableText(table: NftTable, objects: readonly NftObject[]): string {
     block(`${set.data ? 'map' : 'set'} ${set.name}`, lines)
   }
   for (const chain of here('nft-chain'))
-    block(`chain ${chain.name}`, [...(chain.base ? [baseText(chain.base)] : []), ...chain.rules.map(formatNftRule)])
+    block(`chain ${chain.name}`, [
+      ...(chain.base ? [baseText(chain.family, chain.base)] : []),
+      ...chain.rules.map(formatNftRule),
+    ])
   const comment = table.comment === undefined ? '' : `\tcomment ${quoted(table.comment)}\n${blocks.length ? '\n' : ''}`
   return `table ${table.family} ${table.name} {\n${comment}${blocks.join('\n')}}\n`
 }

@@ -39,6 +39,13 @@ export function testKernelCompliance(name: string, make: () => Subject): void {
     await succeed(kernel, set(bridge('br0', { mtuBytes: 1300, up: false })))
     const changed = (await kernel.read('link')).find((link) => link.name === 'br0')!
     assert.deepEqual([changed.up, changed.mtuBytes, changed.alias], [false, 1300, 'weft:test'])
+    const promiscuous = async () =>
+      (await kernel.read('link')).find((link) => link.name === 'br0')!.promiscuous ?? false
+    assert.equal(await promiscuous(), false)
+    await succeed(kernel, set(bridge('br0', { promiscuous: true })))
+    assert.equal(await promiscuous(), true)
+    await succeed(kernel, set(bridge('br0', { promiscuous: false })))
+    assert.equal(await promiscuous(), false)
     assert.deepEqual(await codes(kernel, remove(bridge('br0')), remove(bridge('br0'))), [undefined, 'ENODEV'])
     assert.ok(!(await keys(kernel, 'link')).has('link br0'))
     assert.deepEqual(await codes(kernel, set(bridge('br0'))), ['ENODEV'])

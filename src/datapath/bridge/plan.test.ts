@@ -2,9 +2,11 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { formatOp } from '../../model/format.ts'
 import type { KernelObject } from '../../model/kernel-object.ts'
+import { formatNftRuleset, isNftObject } from '../../model/nft-format.ts'
 import { Cidr } from '../../net/cidr.ts'
 import { Ip } from '../../net/ip.ts'
 import { macOf, nodeBridgeAlias, type PodPlan, planBridge, planPair, planPod, planPodRoutes, podMac } from './plan.ts'
+import { guardedPorts, planSourceCheck } from './source-check.ts'
 
 const lines = (objects: readonly KernelObject[]) => objects.map((object) => formatOp({ verb: 'add', object }))
 const gateways = [Ip.parse('10.244.1.1'), Ip.parse('fd00:10:244:1::1')]
@@ -65,4 +67,35 @@ test("a pod, in an operator's words", () => {
   ])
   assert.deepEqual(planPod({ ...plan, podDown: true }), [])
   assert.deepEqual(planPodRoutes(gateways, [], false), [])
+})
+
+test('the check of a port is its own two elements in a table that all of them share', () => {
+  const mac = macOf(Ip.parse('10.244.1.7'))
+  const [first, second] = ['veth5a3e0f91', 'veth77c0a9d2'].map((port) => planSourceCheck(port, mac))
+  assert.deepEqual(first!.slice(0, -2), second!.slice(0, -2))
+  assert.equal(
+    formatNftRuleset(first!.filter(isNftObject)),
+    `table bridge weft {
+	counter spoofed {
+	}
+
+	set guarded-ports {
+		type ifname
+		elements = { "veth5a3e0f91" }
+	}
+
+	set port-addresses {
+		type ifname . ether_addr
+		elements = { "veth5a3e0f91" . 0a:58:0a:f4:01:07 }
+	}
+
+	chain source-check {
+		type filter hook prerouting priority dstnat; policy accept;
+		iifname @guarded-ports iifname . ether saddr != @port-addresses counter name "spoofed" drop comment "a pod sends under its own hardware address"
+	}
+}
+`,
+  )
+  const elements = first!.filter((object) => object.kind === 'nft-element')
+  assert.deepEqual([...guardedPorts(elements)], ['veth5a3e0f91'])
 })

@@ -45,6 +45,8 @@ export interface BridgePlan {
   readonly name: string
   readonly alias: string
   readonly mtuBytes?: number
+  /** The bridge takes frames to every address. */
+  readonly promiscuous?: boolean
   /** Addresses on the bridge; none for a bridge that is no gateway. */
   readonly gateways: readonly PrefixedIp[]
 }
@@ -59,6 +61,7 @@ export function planBridge(plan: BridgePlan): KernelObject[] {
       type: 'bridge',
       alias: plan.alias,
       up: true,
+      ...(plan.promiscuous ? { promiscuous: true } : {}),
       ...(plan.mtuBytes ? { mtuBytes: plan.mtuBytes } : {}),
       ...(gateway ? { mac: macOf(gateway) } : {}),
     },

@@ -116,17 +116,14 @@ function create(link: AnyLink, sink: RequestSink): undefined | (() => void) {
   }
   // The address generation mode must stand before the device comes up, or a link-local address is made first.
   const mode = link.addressGeneration
-  const upNow = link.up === true && mode === undefined && !hasAny(later)
-  put(sink, NLM_F_CREATE | NLM_F_EXCL, {
-    header: linkRequest(link.ifindex ?? 0, upNow ? k.IFF_UP : 0, upNow ? k.IFF_UP : 0),
-    attributes,
-  })
+  const flags = (link.up ? k.IFF_UP : 0) | (link.promiscuous ? k.IFF_PROMISC : 0)
+  const flagsNow = mode === undefined && !hasAny(later) ? flags : 0
+  put(sink, NLM_F_CREATE | NLM_F_EXCL, { header: linkRequest(link.ifindex ?? 0, flagsNow, flagsNow), attributes })
   if (mode === undefined && !hasAny(later)) return undefined
   return () => {
     const index = sink.index(link.name)
     if (mode !== undefined) put(sink, 0, { header: linkRequest(index), attributes: generationSpecifics(mode) })
-    const up = link.up ? k.IFF_UP : 0
-    if (up || hasAny(later)) put(sink, 0, { header: linkRequest(index, up, up), attributes: later })
+    if (flags || hasAny(later)) put(sink, 0, { header: linkRequest(index, flags, flags), attributes: later })
   }
 }
 
@@ -144,8 +141,11 @@ function change(link: AnyLink, was: AnyLink | undefined, sink: RequestSink): voi
   const mode = link.addressGeneration
   if (mode !== undefined && was?.addressGeneration !== mode) say(generationSpecifics(mode))
   if (data) say({ info: { kind: link.type, data } })
-  const mask = link.up === undefined || link.up === was?.up ? 0 : k.IFF_UP
-  if (mask || hasAny(attributes)) say(attributes, link.up ? mask : 0, mask)
+  const flags = (link.up ? k.IFF_UP : 0) | (link.promiscuous ? k.IFF_PROMISC : 0)
+  const mask =
+    (link.up === undefined || link.up === was?.up ? 0 : k.IFF_UP) |
+    (link.promiscuous === undefined || link.promiscuous === was?.promiscuous ? 0 : k.IFF_PROMISC)
+  if (mask || hasAny(attributes)) say(attributes, flags & mask, mask)
   if (port) say({ info: { portKind: 'bridge', portData: port } })
 }
 
@@ -180,6 +180,7 @@ export const linkKind: RtnetlinkKind<'link'> = {
       kind: 'link' as const,
       name: attributes.name,
       up: (header.flags & k.IFF_UP) !== 0,
+      ...(header.flags & k.IFF_PROMISC && { promiscuous: true }),
       mtuBytes: attributes.mtu ?? 0,
       ...(attributes.address?.length === 6 && { mac: new Mac(attributes.address) }),
       master: attributes.master ? names.name(attributes.master) : null,
