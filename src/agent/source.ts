@@ -27,12 +27,11 @@ export async function openSource(
     const client = new EtcdClient({ ...etcd, ...(observer ? { observe: observer.request } : {}) })
     return new EtcdSource({ client, prefix, nodeName, renewMarginMinutes, log, ...(observer ? { observer } : {}) })
   }
-  const [{ inClusterConnection, readKubeconfig }, { KubernetesSource }] = await Promise.all([
+  const [{ followConnection }, { KubernetesSource }] = await Promise.all([
     import('../cluster/kubernetes/kubeconfig.ts'),
     import('../cluster/kubernetes/source.ts'),
   ])
-  const connection = kubeconfig ? readKubeconfig(kubeconfig, kubeApiUrl) : inClusterConnection()
-  const client = new HttpClient(connection, observer?.request)
+  const client = new HttpClient(followConnection(kubeconfig, kubeApiUrl, log), observer?.request)
   return new KubernetesSource({
     client,
     nodeName,

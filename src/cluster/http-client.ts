@@ -31,6 +31,12 @@ export interface Endpoint {
   credentials(): Promise<Credentials>
 }
 
+/** Connections of one identity to one server. */
+interface Pool {
+  readonly key: string
+  readonly agent: HttpAgent | HttpsAgent
+}
+
 const REQUEST_TIMEOUT_MS = 30_000
 const KEEPALIVE_MS = 15_000
 /** A list page or a watch line larger than this is refused. */
@@ -67,21 +73,26 @@ export interface HttpRequest {
 export type RequestObserver = (method: string, host: string, status: number | undefined, seconds: number) => void
 
 export class HttpClient {
-  readonly #endpoint: Endpoint
+  readonly #endpoint: () => Endpoint
   readonly #observe: RequestObserver
-  readonly #base: URL
-  #agent: HttpAgent | HttpsAgent | undefined
-  #agentFor: Credentials | undefined
+  readonly #userAgent: string
+  #pool: Pool | undefined
+  /** The one before, for the requests that were under way when it was replaced. */
+  #formerPool: Pool | undefined
 
-  constructor(endpoint: Endpoint, observe: RequestObserver = () => {}) {
-    this.#endpoint = endpoint
+  /**
+   * A function is asked before every request: an endpoint whose address, authority or credentials change. `userAgent` is who
+   * asks, for the server's own logs and limits.
+   */
+  constructor(endpoint: Endpoint | (() => Endpoint), observe: RequestObserver = () => {}, userAgent = 'weft-agent') {
+    this.#endpoint = typeof endpoint === 'function' ? endpoint : () => endpoint
     this.#observe = observe
-    this.#base = new URL(endpoint.server)
+    this.#userAgent = userAgent
   }
 
   /** For messages. */
   get server(): string {
-    return this.#endpoint.server
+    return this.#endpoint().server
   }
 
   /** Sends and reads one JSON answer. Rejects with HttpError, or the socket's error. */
@@ -125,13 +136,16 @@ export class HttpClient {
 
   /** Ends every connection; requests under way reject. Later requests open new ones. */
   close(): void {
-    this.#agent?.destroy()
-    this.#agent = undefined
+    for (const pool of [this.#formerPool, this.#pool]) pool?.agent.destroy()
+    this.#formerPool = undefined
+    this.#pool = undefined
   }
 
   async #send(request: HttpRequest, timeout?: AbortSignal): Promise<IncomingMessage> {
-    const credentials = await this.#endpoint.credentials()
-    const url = new URL(this.#base.pathname.replace(/\/$/, '') + request.path, this.#base)
+    const endpoint = this.#endpoint()
+    const credentials = await endpoint.credentials()
+    const base = new URL(endpoint.server)
+    const url = new URL(base.pathname.replace(/\/$/, '') + request.path, base)
     const body = request.body === undefined ? undefined : JSON.stringify(request.body)
     const signals = [request.signal, timeout].filter((signal) => signal !== undefined)
     const open = url.protocol === 'https:' ? httpsRequest : httpRequest
@@ -144,11 +158,11 @@ export class HttpClient {
         url,
         {
           method: request.method,
-          agent: this.#agentOf(credentials, url),
+          agent: this.#agentFor(endpoint, credentials),
           ...(signals.length ? { signal: AbortSignal.any(signals) } : {}),
           headers: {
             accept: 'application/json',
-            'user-agent': 'weft-agent',
+            'user-agent': this.#userAgent,
             ...(credentials.authorization ? { authorization: credentials.authorization } : {}),
             ...(body === undefined
               ? {}
@@ -173,27 +187,36 @@ export class HttpClient {
     })
   }
 
-  /** One pool of connections per client certificate: a rotated one makes a new pool. */
-  #agentOf(credentials: Credentials, url: URL): HttpAgent | HttpsAgent {
-    const same = this.#agentFor?.certificate === credentials.certificate && this.#agentFor?.key === credentials.key
-    if (this.#agent && same) return this.#agent
-    this.#agent?.destroy()
-    this.#agentFor = credentials
-    const { ca, insecure, serverName } = this.#endpoint
+  /**
+   * The pool of the server, its authority and the client certificate: when one of them changes, requests under way end on the
+   * connections that they have, and later ones open new ones.
+   */
+  #agentFor({ server, ca, insecure, serverName }: Endpoint, { certificate, key }: Credentials): HttpAgent | HttpsAgent {
+    const identity = JSON.stringify([server, ca, insecure, serverName, certificate, key])
+    if (this.#pool?.key === identity) return this.#pool.agent
+    this.#formerPool?.agent.destroy()
+    this.#formerPool = this.#pool
+    if (this.#formerPool) endWhenIdle(this.#formerPool.agent)
     const pool = { keepAlive: true, keepAliveMsecs: KEEPALIVE_MS, maxFreeSockets: 2, timeout: 0 }
-    this.#agent =
-      url.protocol === 'https:'
-        ? new HttpsAgent({
-            ...pool,
-            ...(ca === undefined ? {} : { ca }),
-            ...(credentials.certificate === undefined ? {} : { cert: credentials.certificate }),
-            ...(credentials.key === undefined ? {} : { key: credentials.key }),
-            ...(serverName === undefined ? {} : { servername: serverName }),
-            rejectUnauthorized: !insecure,
-          })
-        : new HttpAgent(pool)
-    return this.#agent
+    const agent = server.startsWith('https:')
+      ? new HttpsAgent({
+          ...pool,
+          ...(ca === undefined ? {} : { ca }),
+          ...(certificate === undefined ? {} : { cert: certificate }),
+          ...(key === undefined ? {} : { key }),
+          ...(serverName === undefined ? {} : { servername: serverName }),
+          rejectUnauthorized: !insecure,
+        })
+      : new HttpAgent(pool)
+    this.#pool = { key: identity, agent }
+    return agent
   }
+}
+
+/** Closes the connections that nobody uses, and the others as soon as their request is answered. */
+function endWhenIdle(agent: HttpAgent | HttpsAgent): void {
+  agent.maxFreeSockets = 0
+  for (const sockets of Object.values(agent.freeSockets)) for (const socket of sockets ?? []) socket.destroy()
 }
 
 async function readBounded(response: IncomingMessage): Promise<string> {

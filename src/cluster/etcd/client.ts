@@ -4,8 +4,8 @@
  *
  * Sources: etcd documentation "Why gRPC gateway", api/etcdserverpb/rpc.proto (messages and their meaning).
  */
-import { readFileSync } from 'node:fs'
 import { ConfigError } from '../../model/errors.ts'
+import { FollowedFiles, type ReadFile } from '../followed-files.ts'
 import { HttpClient, HttpError, type RequestObserver } from '../http-client.ts'
 
 export interface EtcdClientOptions {
@@ -57,25 +57,22 @@ export class EtcdClient {
   /** Throws ConfigError for certificates that cannot be read. */
   constructor(options: EtcdClientOptions) {
     this.#options = options
-    const ca = readPem('--etcd-cafile', options.caFile)
-    const certificate = readPem('--etcd-certfile', options.certFile)
-    const key = readPem('--etcd-keyfile', options.keyFile)
-    this.#clients = options.endpoints.map(
-      (server) =>
-        new HttpClient(
-          {
-            server: server.replace(/\/+$/, ''),
-            ...(ca === undefined ? {} : { ca }),
-            insecure: false,
-            credentials: async () => ({
-              ...(certificate === undefined ? {} : { certificate }),
-              ...(key === undefined ? {} : { key }),
-              ...(this.#token === undefined ? {} : { authorization: this.#token }),
-            }),
-          },
-          options.observe,
-        ),
-    )
+    const files = new FollowedFiles((read) => readIdentity(options, read))
+    this.#clients = options.endpoints.map((server) => {
+      const endpoint = () => {
+        const { ca, ...client } = files.value
+        return {
+          server: server.replace(/\/+$/, ''),
+          ...(ca === undefined ? {} : { ca }),
+          insecure: false,
+          credentials: async () => ({
+            ...client,
+            ...(this.#token === undefined ? {} : { authorization: this.#token }),
+          }),
+        }
+      }
+      return new HttpClient(endpoint, options.observe)
+    })
   }
 
   /** All pairs under a prefix (or one key, with `exact`), and the revision that this is the state of. */
@@ -200,11 +197,19 @@ function eventOf(event: Json): KeyEvent {
   return event.type === 'DELETE' ? { type: 'delete', key: decode(kv.key) } : { type: 'put', pair: pairOf(kv) }
 }
 
-function readPem(flag: string, path: string | undefined): string | undefined {
-  if (path === undefined) return undefined
-  try {
-    return readFileSync(path, 'utf8')
-  } catch (cause) {
-    throw new ConfigError(flag, path, (cause as Error).message, { cause })
+/** Authority, certificate and key, as far as they are named. Certificates are renewed while we run. */
+function readIdentity({ caFile, certFile, keyFile }: EtcdClientOptions, read: ReadFile) {
+  const pem = <K extends string>(key: K, flag: string, path: string | undefined): { [key in K]?: string } => {
+    if (path === undefined) return {}
+    try {
+      return { [key]: read(path) } as { [key in K]?: string }
+    } catch (cause) {
+      throw new ConfigError(flag, path, (cause as Error).message, { cause })
+    }
+  }
+  return {
+    ...pem('ca', '--etcd-cafile', caFile),
+    ...pem('certificate', '--etcd-certfile', certFile),
+    ...pem('key', '--etcd-keyfile', keyFile),
   }
 }

@@ -1,6 +1,7 @@
 /**
- * Where the API server is and who we are: a kubeconfig file, or the service account of a pod. Read once; tokens in files
- * are read again as they rotate, and exec plugins are asked again when their credential expires.
+ * Where the API server is and who we are: a kubeconfig file, or the service account of a pod. A connection stands for the
+ * files as they were read; a followed one for the files as they are, since certificates are renewed and tokens rotated under
+ * a program that runs. Exec plugins are asked again when their credential expires.
  *
  * Sources: Kubernetes "Organizing Cluster Access Using kubeconfig Files", client.authentication.k8s.io/v1 (ExecCredential),
  * "Accessing the Kubernetes API from a Pod".
@@ -11,6 +12,8 @@ import { dirname, resolve } from 'node:path'
 import { promisify } from 'node:util'
 import { parse } from 'yaml'
 import { ConfigError } from '../../model/errors.ts'
+import type { ClusterLog } from '../cluster.ts'
+import { FollowedFiles, type ReadFile } from '../followed-files.ts'
 import type { Credentials, Endpoint } from '../http-client.ts'
 
 export interface Connection extends Endpoint {
@@ -19,13 +22,16 @@ export interface Connection extends Endpoint {
 }
 
 const SERVICE_ACCOUNT = '/var/run/secrets/kubernetes.io/serviceaccount'
-const TOKEN_RELOAD_MS = 60_000
 const MAX_FILE_BYTES = 1 << 20
 
 type Fields = Record<string, unknown>
 
 /** The connection of a pod: environment and service account files. Throws ConfigError outside of a pod. */
-export function inClusterConnection(env: NodeJS.ProcessEnv = process.env, folder = SERVICE_ACCOUNT): Connection {
+export function inClusterConnection(
+  env: NodeJS.ProcessEnv = process.env,
+  folder = SERVICE_ACCOUNT,
+  read: ReadFile = readText,
+): Connection {
   const host = env.KUBERNETES_SERVICE_HOST
   const port = env.KUBERNETES_SERVICE_PORT ?? '443'
   if (!host || !existsSync(`${folder}/token`))
@@ -34,21 +40,40 @@ export function inClusterConnection(env: NodeJS.ProcessEnv = process.env, folder
       'path',
       'not given, and this is not a pod with a service account (KUBERNETES_SERVICE_HOST, /var/run/secrets/kubernetes.io)',
     )
+  const authorization = `Bearer ${read(`${folder}/token`).trim()}`
   return {
     server: `https://${host.includes(':') ? `[${host}]` : host}:${port}`,
-    ca: readFileSync(`${folder}/ca.crt`, 'utf8'),
+    ca: read(`${folder}/ca.crt`),
     insecure: false,
-    namespace: existsSync(`${folder}/namespace`) ? readFileSync(`${folder}/namespace`, 'utf8').trim() : 'default',
-    credentials: tokenFile(`${folder}/token`),
+    namespace: existsSync(`${folder}/namespace`) ? read(`${folder}/namespace`).trim() : 'default',
+    credentials: async () => ({ authorization }),
   }
 }
 
+/**
+ * The connection of a kubeconfig file, or without one that of a pod, by the files as they are at every asking. Throws
+ * ConfigError when they cannot be read at first; of later ones that cannot the log is told, and the last good ones count.
+ */
+export function followConnection(path: string | undefined, server: string | undefined, log: ClusterLog) {
+  const files = new FollowedFiles<Connection>(
+    (read) =>
+      path === undefined ? inClusterConnection(process.env, SERVICE_ACCOUNT, read) : readKubeconfig(path, server, read),
+    (problem) => {
+      if (problem) log.warn({ err: problem.message }, 'new credentials cannot be read; the last ones are used on')
+      else log.info({ from: path ?? SERVICE_ACCOUNT }, 'credentials were read again')
+    },
+  )
+  return () => files.value
+}
+
+const readText: ReadFile = (path) => readFileSync(path, 'utf8')
+
 /** Reads a kubeconfig file; `server` overrides its cluster's address. Throws ConfigError naming file and key. */
-export function readKubeconfig(path: string, server?: string): Connection {
+export function readKubeconfig(path: string, server?: string, read: ReadFile = readText): Connection {
   const object = `kubeconfig ${path}`
   let root: Fields
   try {
-    const text = readFileSync(path, 'utf8')
+    const text = read(path)
     if (text.length > MAX_FILE_BYTES) throw new Error('is larger than 1 MiB')
     root = asFields(parse(text)) ?? fail(object, '(root)', 'is not a mapping')
   } catch (cause) {
@@ -64,7 +89,7 @@ export function readKubeconfig(path: string, server?: string): Connection {
   const userName = text(object, context, 'user')
   const user = userName === undefined ? {} : named(object, root, 'users', userName, 'user')
   if (cluster['proxy-url'] !== undefined) fail(object, 'proxy-url', 'is not supported')
-  const ca = material(object, cluster, 'certificate-authority', folder)
+  const ca = material(object, cluster, 'certificate-authority', folder, read)
   const serverName = text(object, cluster, 'tls-server-name')
   const address = server ?? text(object, cluster, 'server') ?? fail(object, 'server', 'is missing')
   if (!/^https?:\/\/[^\s]+$/.test(address))
@@ -75,22 +100,22 @@ export function readKubeconfig(path: string, server?: string): Connection {
     insecure: cluster['insecure-skip-tls-verify'] === true,
     ...(serverName === undefined ? {} : { serverName }),
     namespace: text(object, context, 'namespace') ?? 'default',
-    credentials: credentialsOf(object, user, folder),
+    credentials: credentialsOf(object, user, folder, read),
   }
 }
 
-function credentialsOf(object: string, user: Fields, folder: string): () => Promise<Credentials> {
+function credentialsOf(object: string, user: Fields, folder: string, read: ReadFile): () => Promise<Credentials> {
   for (const key of ['auth-provider', 'as'])
     if (user[key] !== undefined) fail(object, `user.${key}`, 'is not supported')
-  const certificate = material(object, user, 'client-certificate', folder)
-  const key = material(object, user, 'client-key', folder)
+  const certificate = material(object, user, 'client-certificate', folder, read)
+  const key = material(object, user, 'client-key', folder, read)
   const client = { ...(certificate === undefined ? {} : { certificate }), ...(key === undefined ? {} : { key }) }
-  const token = text(object, user, 'token')
   const file = text(object, user, 'tokenFile')
+  const token =
+    text(object, user, 'token') ?? (file && contentOf(object, 'tokenFile', resolve(folder, file), read).trim())
   const name = text(object, user, 'username')
   const exec = asFields(user.exec)
   if (token) return async () => ({ ...client, authorization: `Bearer ${token}` })
-  if (file) return tokenFile(resolve(folder, file), client)
   if (name !== undefined) {
     const password = text(object, user, 'password') ?? ''
     const authorization = `Basic ${Buffer.from(`${name}:${password}`).toString('base64')}`
@@ -98,18 +123,6 @@ function credentialsOf(object: string, user: Fields, folder: string): () => Prom
   }
   if (exec) return execCredentials(object, exec, folder, client)
   return async () => client
-}
-
-function tokenFile(path: string, client: Credentials = {}): () => Promise<Credentials> {
-  let held: Credentials | undefined
-  let readAt = 0
-  return async () => {
-    if (!held || performance.now() - readAt > TOKEN_RELOAD_MS) {
-      held = { ...client, authorization: `Bearer ${readFileSync(path, 'utf8').trim()}` }
-      readAt = performance.now()
-    }
-    return held
-  }
 }
 
 /** Runs the plugin that the file names and keeps its answer until it expires. */
@@ -169,13 +182,16 @@ function text(object: string, fields: Fields, key: string): string | undefined {
 }
 
 /** `<key>-data` in base64, or the file that `<key>` names. */
-function material(object: string, fields: Fields, key: string, folder: string): string | undefined {
+function material(object: string, fields: Fields, key: string, folder: string, read: ReadFile): string | undefined {
   const inline = text(object, fields, `${key}-data`)
   if (inline !== undefined) return Buffer.from(inline, 'base64').toString('utf8')
   const path = text(object, fields, key)
-  if (path === undefined) return undefined
+  return path === undefined ? undefined : contentOf(object, key, resolve(folder, path), read)
+}
+
+function contentOf(object: string, key: string, path: string, read: ReadFile): string {
   try {
-    return readFileSync(resolve(folder, path), 'utf8')
+    return read(path)
   } catch (cause) {
     throw new ConfigError(object, key, (cause as Error).message, { cause })
   }
