@@ -13,6 +13,7 @@ export function deviceOf(object: KernelObject): string | undefined {
     case 'address':
     case 'neighbour':
     case 'fdb':
+    case 'bridge-vlan':
     case 'qdisc':
     case 'class':
     case 'filter':

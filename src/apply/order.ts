@@ -28,6 +28,7 @@ const kindsInOrder: readonly ObjectKind[] = [
   'qdisc',
   'class',
   'filter',
+  'bridge-vlan',
   'fdb',
   'neighbour',
   'route',

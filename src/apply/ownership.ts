@@ -9,7 +9,7 @@
  *   nft objects          in tables inet weft and bridge weft, but for what other writers of those keep to themselves
  *   tunnel, tunnel-peer  always: only our processes answer on our control sockets
  *   sysctl, offload      never: nobody knows what they were before
- *   qdisc, class, filter never: they go with their devices
+ *   qdisc, class, filter, bridge-vlan   never: they go with their devices
  */
 import type { KernelObject } from '../model/kernel-object.ts'
 import type { NftFamily } from '../model/nft.ts'
@@ -67,6 +67,7 @@ function bearsMark(object: KernelObject, roles: ReadonlySet<string>, isOurDevice
     case 'tunnel':
     case 'tunnel-peer':
       return true
+    case 'bridge-vlan':
     case 'sysctl':
     case 'offload':
     case 'qdisc':

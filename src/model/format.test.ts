@@ -70,6 +70,14 @@ const cases: readonly (readonly [KernelOp, string])[] = [
     'bridge fdb delete 0a:58:0a:f4:01:02 dev flannel.1 dst 172.30.1.12 self permanent',
   ],
   [
+    { verb: 'set', object: { kind: 'bridge-vlan', device: 'veth0', vlan: 7, pvid: true, untagged: true } },
+    'bridge vlan add dev veth0 vid 7 pvid untagged',
+  ],
+  [
+    { verb: 'delete', object: { kind: 'bridge-vlan', device: 'br0', vlan: 1, self: true, pvid: true } },
+    'bridge vlan delete dev br0 vid 1 self',
+  ],
+  [
     { verb: 'add', object: { kind: 'rule', family: 4, priority: 100, mark: 0x4000, markMask: 0x4000, table: 77 } },
     'ip rule add priority 100 from all fwmark 0x4000/0x4000 lookup 77',
   ],

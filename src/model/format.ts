@@ -42,6 +42,16 @@ export function formatOp(op: KernelOp): string {
       return line('ip neighbour', verb === 'set' ? 'replace' : verb, formatNeighbour(object, verb))
     case 'fdb':
       return line('bridge fdb', verb === 'set' ? 'replace' : verb, formatFdb(object))
+    case 'bridge-vlan':
+      return line(
+        'bridge vlan',
+        verb === 'delete' ? verb : 'add',
+        option('dev', object.device),
+        option('vid', object.vlan),
+        object.self && 'self',
+        verb !== 'delete' && object.pvid && 'pvid',
+        verb !== 'delete' && object.untagged && 'untagged',
+      )
     case 'rule':
       return line('ip', sixFlag(object.family), 'rule', verb === 'set' ? 'add' : verb, formatRule(object))
     case 'qdisc':

@@ -3,7 +3,18 @@
  * An object's key is what the kernel itself tells objects apart by: two objects of one key cannot stand
  * side by side, and a change under one key is a `set`, not a delete and an add.
  */
-import type { Address, FdbEntry, ForeignLink, Link, Neighbour, Offload, Sysctl, Tunnel, TunnelPeer } from './link.ts'
+import type {
+  Address,
+  BridgeVlan,
+  FdbEntry,
+  ForeignLink,
+  Link,
+  Neighbour,
+  Offload,
+  Sysctl,
+  Tunnel,
+  TunnelPeer,
+} from './link.ts'
 import type { NftChain, NftCounter, NftElement, NftSet, NftTable } from './nft.ts'
 import type { Route, Rule } from './route.ts'
 import type { Filter, Qdisc, TrafficClass } from './traffic.ts'
@@ -15,6 +26,7 @@ export type KernelObject =
   | Route
   | Neighbour
   | FdbEntry
+  | BridgeVlan
   | Rule
   | Qdisc
   | TrafficClass
@@ -47,6 +59,8 @@ export function keyOf(object: KernelObject): KernelKey {
       return `neighbour ${object.device} ${object.ip}${object.proxy ? ' proxy' : ''}`
     case 'fdb':
       return `fdb ${object.device} ${object.mac} ${object.vlan ?? 0}${object.mac.isZero ? ` ${object.remote}` : ''} ${object.table ?? 'self'}`
+    case 'bridge-vlan':
+      return `bridge-vlan ${object.device} ${object.vlan}`
     case 'rule':
       return `rule ${object.family} ${object.priority} ${object.from ?? ''} ${object.to ?? ''} ${object.inDevice ?? ''} ${object.outDevice ?? ''} ${object.mark ?? ''}/${object.markMask ?? ''}`
     case 'qdisc':

@@ -146,6 +146,23 @@ export interface FdbEntry {
   readonly state?: 'permanent' | 'static' | 'dynamic'
 }
 
+/**
+ * A VLAN that a port of a bridge lets through, or the bridge itself hears. Only a bridge with `vlanFiltering` asks for it;
+ * a new port has the bridge's default VLAN, 1.
+ */
+export interface BridgeVlan {
+  readonly kind: 'bridge-vlan'
+  /** The port, or the bridge with `self`. */
+  readonly device: string
+  /** 1 to 4094. */
+  readonly vlan: number
+  readonly self?: boolean
+  /** Untagged frames that come in belong to this VLAN; a device has one such VLAN at most. */
+  readonly pvid?: boolean
+  /** Frames of this VLAN go out without a tag. */
+  readonly untagged?: boolean
+}
+
 /** Set one kernel variable; `path` is relative to /proc/sys, dots written as slashes. */
 export interface Sysctl {
   readonly kind: 'sysctl'

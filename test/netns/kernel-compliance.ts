@@ -24,11 +24,13 @@ import {
   succeed,
   vxlan,
 } from './kernel-compliance-subject.ts'
+import { checkVlans } from './kernel-compliance-vlan.ts'
 
 /** Defines the tests; `make` gives a fresh subject for each. */
 export function testKernelCompliance(name: string, make: () => Subject): void {
   const check = checker(name, make)
   checkAddressing(check)
+  checkVlans(check)
 
   check('a device is added once, changed, and deleted once', async ({ kernel }) => {
     assert.deepEqual(await codes(kernel, add(bridge('br0', { mtuBytes: 1400, alias: 'weft:test' }))), [undefined])

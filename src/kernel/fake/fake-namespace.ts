@@ -6,7 +6,7 @@
  */
 import { type KernelKey, type KernelObject, keyOf, type ObjectKind, type ObjectOf } from '../../model/kernel-object.ts'
 import type { KernelOp } from '../../model/kernel-state.ts'
-import type { Address, ForeignLink, Link } from '../../model/link.ts'
+import type { Address, BridgeVlan, ForeignLink, Link } from '../../model/link.ts'
 import type { NftChain, NftElement, NftSet } from '../../model/nft.ts'
 import { type NftObject, sameDefinition } from '../../model/nft-format.ts'
 import { setsUsedBy } from '../../model/nft-reference.ts'
@@ -91,6 +91,8 @@ export class FakeNamespace {
       case 'tunnel':
         if (verb !== 'delete' && !this.device(object.device)) this.#createTunnelDevice(object.device, object.mtuBytes)
         return this.#performPlain(verb, object, 'ENOENT')
+      case 'bridge-vlan':
+        return this.#performBridgeVlan(verb, object)
       case 'rule':
       case 'tunnel-peer':
         return this.#performPlain(verb, object, 'ENOENT')
@@ -171,6 +173,8 @@ export class FakeNamespace {
     const device = { mtuBytes: 1500, up: false, ...wanted, ifindex: this.#nextIndex, mac: wanted.mac ?? this.#newMac() }
     this.#nextIndex++
     this.#put(device as Device)
+    if (device.type === 'bridge') this.#joinDefaultVlan(device.name, undefined)
+    if (device.master) this.#joinDefaultVlan(device.name, device.master)
     if (!peer || !peerHome) return
     peerHome.#put({
       kind: 'link',
@@ -203,6 +207,8 @@ export class FakeNamespace {
     const changed = own ? { settings: { ...own, ...settings } } : {}
     const next = { ...present, ...given, ...port, ...changed, type: present.type } as Device
     this.#put(next)
+    if (wanted.master !== undefined && wanted.master !== (present.master ?? null))
+      this.#joinDefaultVlan(present.name, wanted.master ?? '')
     if (present.up && wanted.up === false) this.#deviceWentDown(present.name)
     if (!present.up && wanted.up) for (const address of this.#addressesOf(present.name)) this.#connect(address)
   }
@@ -230,6 +236,29 @@ export class FakeNamespace {
     const peer = this.#peers.get(name)
     this.#peers.delete(name)
     peer?.namespace.deleteDevice(peer.name)
+  }
+
+  /** A second addition is a change, the removal of nothing is done; a new default VLAN takes that part from the old one. */
+  #performBridgeVlan(verb: KernelOp['verb'], vlan: BridgeVlan): void {
+    const device = this.device(vlan.device)
+    if (!device) throw new Refusal('ENODEV')
+    if (vlan.self ? device.type !== 'bridge' : !device.master) throw new Refusal('EOPNOTSUPP')
+    if (vlan.vlan < 1 || vlan.vlan > 4094) throw new Refusal('EINVAL')
+    if (verb === 'delete') return this.#drop(keyOf(vlan))
+    if (vlan.pvid) for (const { pvid, ...other } of this.#vlansOf(vlan.device)) if (pvid) this.#put(other)
+    this.#put(vlan)
+  }
+
+  #vlansOf(device: string): BridgeVlan[] {
+    return this.of('bridge-vlan').filter((vlan) => vlan.device === device)
+  }
+
+  /** A bridge, and each new port of one, is in VLAN 1; a port that leaves is in none. */
+  #joinDefaultVlan(name: string, master: string | undefined): void {
+    for (const vlan of this.#vlansOf(name)) this.#drop(keyOf(vlan))
+    const self = master === undefined
+    if (self || this.device(master)?.type === 'bridge')
+      this.#put({ kind: 'bridge-vlan', device: name, vlan: 1, pvid: true, untagged: true, ...(self && { self }) })
   }
 
   // --- addresses and routes ---

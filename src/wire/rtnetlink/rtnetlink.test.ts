@@ -13,6 +13,7 @@ import { Writer } from '../../bytes/writer.ts'
 import { NLMSG_DONE, NLMSG_ERROR } from '../netlink/constants.gen.ts'
 import { decodeAcknowledgement, readMessages } from '../netlink/message.ts'
 import { addressMessage } from './address.ts'
+import { type BridgeLinkMessage, bridgeLinkMessage } from './bridge-link.ts'
 import { describeRtnetlink } from './describe.ts'
 import { linkMessage } from './link.ts'
 import { neighbourMessage } from './neighbour.ts'
@@ -180,6 +181,24 @@ test('truncated and garbled messages give DecodeErrors with an offset inside, an
       }
     }
   assert.ok(refused > 1000, `${refused} refusals`)
+})
+
+test('a request about VLANs is what `bridge vlan add dev #9 vid 7 pvid untagged` sends, and reads back', () => {
+  const message: BridgeLinkMessage = {
+    header: { family: 7, hardwareType: 0, index: 9, flags: 0, change: 0 },
+    attributes: { specifics: { target: 1, vlans: [{ flags: 6, vlan: 7 }] } },
+  }
+  const writer = new Writer()
+  bridgeLinkMessage.encode(writer, message)
+  const bytes = writer.finish().slice()
+  assert.equal(
+    Buffer.from(bytes).toString('hex'),
+    `0700000009000000${'00'.repeat(8)}14001a80${'06000000010000000800020006000700'}`,
+  )
+  assert.deepEqual(bridgeLinkMessage.decode(new Reader(bytes)), message)
+  const cut = bytes.slice()
+  cut[28] = 6
+  assert.throws(() => bridgeLinkMessage.decode(new Reader(cut)), DecodeError)
 })
 
 test('garbled datagrams never hang or crash the message reader', () => {

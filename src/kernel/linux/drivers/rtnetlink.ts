@@ -23,6 +23,7 @@ import { OpRun } from '../op-run.ts'
 import type { AnyRtnetlinkKind, DeviceNames, DumpRequest, KindReader } from '../rtnetlink-kind.ts'
 import { RtnetlinkWatch } from '../rtnetlink-watch.ts'
 import { addressKind } from './address.ts'
+import { bridgeVlanKind } from './bridge-vlan.ts'
 import { classKind } from './class.ts'
 import { fdbKind } from './fdb.ts'
 import { filterKind } from './filter.ts'
@@ -41,6 +42,7 @@ const rows: readonly AnyRtnetlinkKind[] = [
   routeKind,
   neighbourKind,
   fdbKind,
+  bridgeVlanKind,
   ruleKind,
   qdiscKind,
   classKind,
