@@ -10,7 +10,7 @@ import { randomUUID } from 'node:crypto'
 import { hostname } from 'node:os'
 import type { ClusterLog } from '../cluster/cluster.ts'
 import { HttpClient, type RequestObserver } from '../cluster/http-client.ts'
-import { inClusterConnection, readKubeconfig } from '../cluster/kubernetes/kubeconfig.ts'
+import { followConnection } from '../cluster/kubernetes/kubeconfig.ts'
 import type { Check } from '../status/checks.ts'
 import { EventLoopWatch } from '../status/event-loop.ts'
 import { openLog, setLogLevel } from '../status/log.ts'
@@ -37,7 +37,10 @@ export async function runController(options: ControllerOptions, version: string)
     base: { identity },
     onMessage: (level) => counted.countMessage(level),
   })
-  const controller = new Controller(options, identity, metrics, log, (...seen) => counted.observeRequest(...seen))
+  const controller = new Controller(options, identity, metrics, log, {
+    version,
+    onRequest: (...seen) => counted.observeRequest(...seen),
+  })
   const eventLoop = new EventLoopWatch((seconds) => counted.observeLag(seconds))
   const live = (): Check[] => [{ name: 'event-loop', problem: eventLoop.problem }]
   const status = new StatusServer({
@@ -88,13 +91,14 @@ export class Controller {
     identity: string,
     metrics: ControllerMetrics,
     log: ClusterLog,
-    observe?: RequestObserver,
+    { version = '', onRequest }: { readonly version?: string; readonly onRequest?: RequestObserver } = {},
   ) {
     this.#options = options
     this.#metrics = metrics
     this.#log = log
     const { kubeconfig, kubeApiUrl, network, election } = options
-    this.#client = new HttpClient(kubeconfig ? readKubeconfig(kubeconfig, kubeApiUrl) : inClusterConnection(), observe)
+    const connection = followConnection(kubeconfig, kubeApiUrl, log)
+    this.#client = new HttpClient(connection, onRequest, `weft-controller/${version}`)
     this.#network = new FollowedNetwork({
       client: this.#client,
       place: network,
