@@ -49,14 +49,17 @@ export class ClusterClient {
   }
 
   async patch(path: string, contentType: string, body: unknown): Promise<void> {
-    await this.#client.request({ method: 'PATCH', path: this.#changing(path), contentType, body })
+    const query = this.#dryRun ? '?dryRun=All' : ''
+    await this.#client.request({ method: 'PATCH', path: `${path}${query}`, contentType, body })
   }
 
   /** With all that it owns. Fine when it is gone already. */
   async delete(object: KubeObject): Promise<void> {
-    const body = { apiVersion: 'v1', kind: 'DeleteOptions', propagationPolicy: 'Foreground' }
+    // A server that is given options in the body does not read those of the query.
+    const dry = this.#dryRun ? { dryRun: ['All'] } : {}
+    const body = { apiVersion: 'v1', kind: 'DeleteOptions', propagationPolicy: 'Foreground', ...dry }
     try {
-      await this.#client.request({ method: 'DELETE', path: this.#changing(pathOf(object)), body })
+      await this.#client.request({ method: 'DELETE', path: pathOf(object), body })
     } catch (error) {
       if (!isNotFound(error)) throw error
     }
@@ -120,10 +123,6 @@ export class ClusterClient {
     const { name: _, ...rest } = object.metadata
     const list = pathOf({ ...object, metadata: { ...rest, name: '' } }).replace(/\/$/, '')
     return (await this.read(`${list}?limit=1`)) !== undefined
-  }
-
-  #changing(path: string): string {
-    return this.#dryRun ? `${path}?dryRun=All` : path
   }
 }
 

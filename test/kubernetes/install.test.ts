@@ -3,20 +3,12 @@
  * pods of the DaemonSet, with exactly the rights and capabilities of the manifest.
  */
 import assert from 'node:assert/strict'
-import { execFileSync } from 'node:child_process'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { after, before, test } from 'node:test'
-import { fileURLToPath } from 'node:url'
 import { netConfigFor } from '../../src/lab/spec.ts'
+import { InstallationFiles, imageName, weft } from './installation.ts'
 import { TestCluster, type TestPod } from './test-cluster.ts'
 
-const checkout = fileURLToPath(new URL('../..', import.meta.url))
-const program = ['node', '--import', 'tsx', `${checkout}bin/weft.ts`]
-const image = (tag: string) => `weft.test/weft:${tag}`
-
-let folder: string
+const files = new InstallationFiles()
 let netConfig: string
 let test_: TestCluster
 let fresh: Record<string, string>
@@ -39,36 +31,28 @@ function snapshot(node: string): string {
   ].join('\n---\n')
 }
 
-/** The command line of weft, where an administrator of the cluster would type it. */
-async function weft(...args: string[]): Promise<string> {
-  const argv = [...program, ...args, '--kubeconfig', test_.cluster.kubeconfig]
-  const { code, stdout, stderr } = await test_.cluster.inFabric(argv)
-  assert.equal(code, 0, stdout + stderr)
-  return stdout
-}
-
-function buildImage(tag: string): void {
-  const output = join(folder, `${tag}.tar`)
-  const args = ['--output', output, '--name', 'weft.test/weft', '--tag', tag]
-  execFileSync('node', ['--import', 'tsx', 'scripts/image.ts', ...args], { cwd: checkout, stdio: 'pipe' })
-  test_.cluster.loadImage(output)
-}
-
 before(async () => {
-  folder = mkdtempSync(join(tmpdir(), 'weft-test-install-'))
-  netConfig = join(folder, 'net-conf.json')
-  writeFileSync(netConfig, netConfigFor('vxlan', true))
+  netConfig = files.write('net-conf.json', netConfigFor('vxlan', true))
   test_ = await TestCluster.start({ nodes: 2 })
-  buildImage('1.0.0')
+  test_.cluster.loadImage(files.buildImage('1.0.0'))
   fresh = Object.fromEntries(['n1', 'n2'].map((name) => [name, snapshot(name)]))
 })
 after(async () => {
   await test_?.down()
-  rmSync(folder, { recursive: true, force: true })
+  files.remove()
 })
 
 test('one command: agents from the image on every node, nodes Ready, pods talk', async () => {
-  const said = await weft('install', '--image', image('1.0.0'), '--net-config', netConfig, '--wait', '120')
+  const said = await weft(
+    test_.cluster,
+    'install',
+    '--image',
+    imageName('1.0.0'),
+    '--net-config',
+    netConfig,
+    '--wait',
+    '120',
+  )
   assert.match(said, /^DaemonSet kube-flannel\/weft-agent: ready on every node$/m)
   assert.match(said, /^ValidatingAdmissionPolicy weft-agent-own-node: applied$/m)
   await test_.cluster.waitReady()
@@ -121,7 +105,7 @@ test('an agent may do what it has to, and nothing near to that; and write its ow
 test('weft uninstall leaves every node as it was before, and the cluster without a word of weft', async () => {
   const { cluster } = test_
   await cluster.kubectl('delete', 'pod', 'a', 'b', '--wait')
-  const said = await weft('uninstall', '--image', image('1.0.0'), '--wait', '120')
+  const said = await weft(cluster, 'uninstall', '--image', imageName('1.0.0'), '--wait', '120')
   assert.match(said, /every node is clean/)
   for (const [name, before] of Object.entries(fresh)) assert.equal(snapshot(name), before, name)
   const { items } = await cluster.get<{
