@@ -103,7 +103,7 @@ class Agent {
     this.#log = log
     this.#metrics = metrics
     this.#eventLoop = new EventLoopWatch((seconds) => metrics.process.observeLag(seconds))
-    useTunnelDirectory(options.runDir)
+    useTunnelDirectory(options.runDir, { leaveContainer: options.tunnelLeavesContainer })
     makeSysctlsWritable()
     rememberSysctls(sysctlFile(options.stateDir))
     this.#kernel = openLinuxKernel()

@@ -106,6 +106,12 @@ export const agentFlags = new FlagTable('WEFT', [
   },
   {
     group: WEFT,
+    flags: '--tunnel-leaves-container [boolean]',
+    default: false,
+    description: "start udp's tunnel outside of this container, to live on when it ends; needs hostPID and privileges",
+  },
+  {
+    group: WEFT,
     flags: '--dry-run [boolean]',
     default: false,
     description: 'print what would be done to the kernel, one command a line, and exit',

@@ -23,6 +23,7 @@ export interface AgentOptions {
   readonly cniConfDir: string
   readonly cniPlugin?: string
   readonly hostLocalDir?: string
+  readonly tunnelLeavesContainer: boolean
   readonly dryRun: boolean
   readonly logLevel: LogLevel
   readonly logFormat: LogFormat
@@ -94,6 +95,7 @@ export function parseOptions(given: FlagValues, env: Readonly<Record<string, str
     cniConfDir: text('cni-conf-dir')!,
     ...present('cniPlugin', text('cni-plugin')),
     ...present('hostLocalDir', text('host-local-dir')),
+    tunnelLeavesContainer: flag('tunnel-leaves-container'),
     dryRun: flag('dry-run'),
     logLevel: oneOf('log-level', logLevels),
     logFormat: oneOf('log-format', logFormats),

@@ -14,7 +14,7 @@ export interface InstallValues {
     /** Port of /healthz, /readyz and /metrics on every node. */
     readonly healthPort: number
     readonly resources: Resources
-    /** What the UDP backend needs: the device /dev/net/tun. */
+    /** What the UDP backend needs: the device /dev/net/tun, and sight of the node's processes (hostPID). */
     readonly privileged: boolean
     /** How many nodes are upgraded at once; a number or a share. */
     readonly maxUnavailable: number | string

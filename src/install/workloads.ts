@@ -109,6 +109,8 @@ export function agentDaemonSet(values: InstallValues): KubeObject {
       `--log-level=${agent.logLevel}`,
       `--cni-bin-dir=${values.cniBinDir}`,
       `--cni-conf-dir=${values.cniConfDir}`,
+      // The tunnel of the UDP backend carries packets itself: an upgrade of the agent must not end it.
+      ...(agent.privileged ? ['--tunnel-leaves-container'] : []),
       ...agent.args,
     ],
     env: [{ name: 'NODE_NAME', valueFrom: { fieldRef: { fieldPath: 'spec.nodeName' } } }],
@@ -140,6 +142,7 @@ export function agentDaemonSet(values: InstallValues): KubeObject {
         },
         spec: {
           ...podSpec,
+          ...(agent.privileged ? { hostPID: true } : {}),
           serviceAccountName: agentAccount.name,
           terminationGracePeriodSeconds: 10,
           containers: [container],

@@ -187,8 +187,11 @@ pub const SIG_SETMASK: c_int = 2;
 pub const SIG_DFL: usize = 0;
 pub const WNOHANG: c_int = 1;
 pub const PR_SET_PDEATHSIG: c_int = 1;
+pub const PR_SET_NAME: c_int = 15;
+pub const MFD_CLOEXEC: c_uint = 1;
 
 pub const CLONE_NEWNS: c_int = 0x0002_0000;
+pub const CLONE_NEWCGROUP: c_int = 0x0200_0000;
 pub const CLONE_NEWUTS: c_int = 0x0400_0000;
 pub const CLONE_NEWPID: c_int = 0x2000_0000;
 pub const CLONE_NEWNET: c_int = 0x4000_0000;
@@ -259,6 +262,7 @@ extern "C" {
     pub fn poll(fds: *mut pollfd, count: c_ulong, timeout_ms: c_int) -> c_int;
     pub fn ppoll(fds: *mut pollfd, count: c_ulong, timeout: *const timespec, mask: *const sigset_t) -> c_int;
     pub fn ioctl(fd: c_int, request: c_ulong, argument: c_ulong) -> c_int;
+    pub fn memfd_create(name: *const c_char, flags: c_uint) -> c_int;
     pub fn fcntl(fd: c_int, command: c_int, value: c_int) -> c_int;
     pub fn umask(mask: c_uint) -> c_uint;
     pub fn setns(fd: c_int, kind: c_int) -> c_int;

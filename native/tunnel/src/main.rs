@@ -21,6 +21,7 @@ mod device;
 mod handover;
 mod icmp;
 mod merge;
+mod outside;
 mod packet;
 mod receive;
 mod segment;
@@ -49,6 +50,7 @@ weft-tunnel: the user-space UDP tunnel of one node
   --control PATH           unix socket for commands; see native/README.md
   --subnet NETWORK         a network of this node (repeatable): only packets to it are let in
   --take-over              take the place of the tunnel that answers at PATH, if one does, with its peers: no packet is lost
+  --leave-container        leave the container that this starts in for where process 1 is, and live on when it ends; see there
   --peer NETWORK=ADDRESS   a first peer, on the same port (repeatable); others come over the control socket
 ";
 
@@ -69,7 +71,7 @@ fn main() {
 
 fn run(arguments: &[String]) -> Result<(), String> {
     let valued = ["device", "mtu", "local", "port", "control", "subnet", "peer"];
-    let options = Options::parse(arguments, &valued, &["take-over"])?;
+    let options = Options::parse(arguments, &valued, &["take-over", "leave-container"])?;
     if let Some(extra) = options.rest.first() {
         return Err(format!("there is no argument {extra}"));
     }
@@ -80,6 +82,12 @@ fn run(arguments: &[String]) -> Result<(), String> {
     let control_path: String = options.required("control")?;
     let mut definition = parse_definition(&options, port)?;
 
+    if options.has("leave-container") {
+        let others: Vec<String> = arguments.iter().filter(|each| *each != "--leave-container").cloned().collect();
+        outside::leave(&others).map_err(|problem| format!("leave the container: {problem}"))?;
+    }
+    // One that was started from memory would be called by a number.
+    unsafe { sys::prctl(sys::PR_SET_NAME, b"weft-tunnel\0".as_ptr() as u64) };
     // Before the threads, which inherit the mask.
     let signals = sys::open_signals(&[sys::SIGTERM, sys::SIGINT]).map_err(|problem| format!("signals: {problem}"))?;
     let mut predecessor = if options.has("take-over") {

@@ -57,10 +57,15 @@ const NAMESPACE_DIRECTORIES = '/run/weft/tunnels'
 const LEFT_BEHIND_AFTER_MS = 60_000
 
 let runDirectory: string | undefined
+let leavesContainer = false
 
-/** Keeps sockets and logs of this process's own namespace in `directory` from now on. */
-export function useTunnelDirectory(directory: string): void {
+/**
+ * Keeps sockets and logs of this process's own namespace in `directory` from now on. With `leaveContainer` tunnels start
+ * where process 1 is, outside of this container, and live on when it ends; the directory must be the same there.
+ */
+export function useTunnelDirectory(directory: string, { leaveContainer = false } = {}): void {
   runDirectory = directory
+  leavesContainer = leaveContainer
 }
 
 /** Where the tunnels of a namespace are, by the number of its nsfs file. */
@@ -299,6 +304,7 @@ export async function startTunnel(
     ...['--device', tunnel.device, '--mtu', `${tunnel.mtuBytes}`, '--local', `${tunnel.local}`],
     ...['--port', `${tunnel.port}`, '--control', socketPath(directory, tunnel.device)],
     ...(takeOver ? ['--take-over'] : []),
+    ...(leavesContainer ? ['--leave-container'] : []),
     ...(tunnel.subnets ?? []).flatMap((subnet) => ['--subnet', `${subnet}`]),
   ]
   const { PATH, WEFT_LAB } = process.env
