@@ -7,14 +7,12 @@ import { ownLabels } from '../cluster/kubernetes/own-labels.ts'
 import { controllerDeployment } from './controller-workload.ts'
 import type { KubeObject } from './kube-object.ts'
 import {
-  type Account,
   accountObjects,
   agentAccount,
   controllerAccount,
   namespaceObject,
   netConfMap,
   nodeGuardObjects,
-  type Rule,
 } from './rights.ts'
 import type { InstallValues } from './values.ts'
 import { agentDaemonSet } from './workloads.ts'
@@ -54,13 +52,15 @@ const comment = (text: string): string =>
     .map((line) => `# ${line}\n`)
     .join('')
 
-const accounts: readonly Account[] = [agentAccount, controllerAccount(true)]
-
 /** Why a role has a rule. The same rule may be in roles of several accounts, for other reasons. */
 function reasonFor(role: KubeObject, rule: object): string | undefined {
-  const account = accounts.find(({ name }) => name === role.metadata.name)
-  const rules: readonly Rule[] = (role.kind === 'Role' ? account?.here : account?.everywhere) ?? []
-  return rules.find(({ why: _, ...rest }) => JSON.stringify(rest) === JSON.stringify(rule))?.why
+  for (const { name, everywhere, here, inDefault } of [agentAccount, controllerAccount(true)]) {
+    const { name: of } = role.metadata
+    const rules = of === `${name}-events` ? inDefault : of !== name ? [] : role.kind === 'Role' ? here : everywhere
+    const found = rules.find(({ why: _, ...rest }) => JSON.stringify(rest) === JSON.stringify(rule))
+    if (found) return found.why
+  }
+  return undefined
 }
 
 function formatObject(object: KubeObject): string {

@@ -21,11 +21,12 @@ export interface Rule {
   readonly verbs: readonly string[]
 }
 
-/** An account with what it may do in the whole cluster, and in its own namespace. */
+/** An account with what it may do in the whole cluster, in its own namespace, and in `default`, where Events on nodes are. */
 export interface Account {
   readonly name: string
   readonly everywhere: readonly Rule[]
   readonly here: readonly Rule[]
+  readonly inDefault: readonly Rule[]
 }
 
 const core = ['']
@@ -45,12 +46,6 @@ export const agentAccount: Account = {
       resources: ['nodes/status'],
       verbs: ['patch'],
     },
-    {
-      why: 'Events on a node whose words cannot be read, and on this one when its configuration cannot.',
-      apiGroups: core,
-      resources: ['events'],
-      verbs: ['create'],
-    },
   ],
   here: [
     {
@@ -59,6 +54,14 @@ export const agentAccount: Account = {
       resources: ['configmaps'],
       resourceNames: [netConfMap],
       verbs: ['get', 'list', 'watch'],
+    },
+  ],
+  inDefault: [
+    {
+      why: 'Events on a node whose words cannot be read, and on this one when its configuration cannot.',
+      apiGroups: core,
+      resources: ['events'],
+      verbs: ['create'],
     },
   ],
 }
@@ -89,12 +92,6 @@ export const controllerAccount = (allocates: boolean): Account => ({
           },
         ]
       : []),
-    {
-      why: 'Events on nodes: no pod CIDR is free, two nodes have the same one, an agent is gone.',
-      apiGroups: core,
-      resources: ['events'],
-      verbs: ['create'],
-    },
   ],
   here: [
     {
@@ -117,6 +114,14 @@ export const controllerAccount = (allocates: boolean): Account => ({
       verbs: ['list', 'watch'],
     },
     ...(allocates ? allocationRules : []),
+  ],
+  inDefault: [
+    {
+      why: 'Events on nodes: no pod CIDR is free, two nodes have the same one, an agent is gone.',
+      apiGroups: core,
+      resources: ['events'],
+      verbs: ['create'],
+    },
   ],
 })
 
@@ -158,19 +163,31 @@ export const namespaceObject = (namespace: string): KubeObject => ({
 })
 
 /** An account and its rights. */
-export function accountObjects(namespace: string, { name, everywhere, here }: Account): KubeObject[] {
+export function accountObjects(namespace: string, { name, everywhere, here, inDefault }: Account): KubeObject[] {
+  return [
+    { apiVersion: 'v1', kind: 'ServiceAccount', metadata: { name, namespace, labels: ownLabels } },
+    ...grant(undefined, name, everywhere, { name, namespace }),
+    ...grant(namespace, name, here, { name, namespace }),
+    ...grant('default', `${name}-events`, inDefault, { name, namespace }),
+  ]
+}
+
+/** A role and its binding; of the whole cluster without a `place`. */
+function grant(
+  place: string | undefined,
+  name: string,
+  rules: readonly Rule[],
+  account: { readonly name: string; readonly namespace: string },
+): KubeObject[] {
   const group = 'rbac.authorization.k8s.io'
   const apiVersion = `${group}/v1`
-  const inNamespace = { name, namespace, labels: ownLabels }
-  const inCluster = { name, labels: ownLabels }
-  const subjects = [{ kind: 'ServiceAccount', name, namespace }]
-  const roleRef = (kind: string) => ({ apiGroup: group, kind, name })
+  const kind = place === undefined ? 'ClusterRole' : 'Role'
+  const metadata = { name, ...(place === undefined ? {} : { namespace: place }), labels: ownLabels }
+  const roleRef = { apiGroup: group, kind, name }
+  const subjects = [{ kind: 'ServiceAccount', ...account }]
   return [
-    { apiVersion: 'v1', kind: 'ServiceAccount', metadata: inNamespace },
-    { apiVersion, kind: 'ClusterRole', metadata: inCluster, rules: everywhere.map(bare) },
-    { apiVersion, kind: 'ClusterRoleBinding', metadata: inCluster, roleRef: roleRef('ClusterRole'), subjects },
-    { apiVersion, kind: 'Role', metadata: inNamespace, rules: here.map(bare) },
-    { apiVersion, kind: 'RoleBinding', metadata: inNamespace, roleRef: roleRef('Role'), subjects },
+    { apiVersion, kind, metadata, rules: rules.map(bare) },
+    { apiVersion, kind: `${kind}Binding`, metadata, roleRef, subjects },
   ]
 }
 

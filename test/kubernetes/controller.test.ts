@@ -203,7 +203,7 @@ describe('both families, two replicas', () => {
       for (const namespace of ['kube-flannel', 'default']) {
         const anybody = await rightsOf(cluster, 'nobody', namespace)
         const all = await rightsOf(cluster, account.name, namespace)
-        const rules = [...account.everywhere, ...(namespace === 'kube-flannel' ? account.here : [])]
+        const rules = [...account.everywhere, ...(namespace === 'kube-flannel' ? account.here : account.inDefault)]
         const granted = rules.flatMap(({ apiGroups, resources, resourceNames = ['*'], verbs }) =>
           verbs.map((verb) => `${apiGroups[0]}/${resources[0]} ${resourceNames[0]} ${verb}`),
         )

@@ -319,7 +319,7 @@ function rightFor({ method, url }: Asked): string {
           : searchParams.has('watch')
             ? 'watch'
             : 'list'
-  const clusterWide = resource === 'nodes' || resource === 'events'
+  const clusterWide = resource === 'nodes'
   return [
     clusterWide ? '*' : namespace,
     subresource ? `${resource}/${subresource}` : resource,
