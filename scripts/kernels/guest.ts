@@ -36,6 +36,12 @@ function findKernel(): { readonly release: string; readonly folder: string } | u
   return release === undefined ? undefined : { release, folder: join(kernelsFolder, release) }
 }
 
+/** The kernel image, unpacked if fetch.sh could. */
+function imageOf(folder: string, release: string): string {
+  const [unpacked, packed] = ['vmlinux', 'vmlinuz'].map((name) => join(folder, 'boot', `${name}-${release}`))
+  return existsSync(unpacked!) ? unpacked! : packed!
+}
+
 /** Modules stand in the bundle under the address of their source: what they find beside themselves, they find. */
 const sourceAddresses: Plugin = {
   name: 'source addresses',
@@ -164,7 +170,7 @@ export class Guests {
         '-serial',
         'stdio',
       ],
-      ...['-kernel', join(this.#kernelFolder, 'boot', `vmlinuz-${this.release}`)],
+      ...['-kernel', imageOf(this.#kernelFolder, this.release)],
       ...['-initrd', join(this.#workFolder, 'initramfs')],
       ...share('machine', '/', ',readonly=on'),
       ...share('report', folder, ''),
