@@ -294,3 +294,25 @@ test('a peer cannot make this node open ports that no configuration names', () =
   })
   assert.deepEqual(plan.paths, ['host-gw', 'vxlan/1/8472'])
 })
+
+test('a path in use whose MTU shrinks with the underlay stays in use, but nobody flips to it before pods are told', () => {
+  const { path } = wanted
+  const status = { accepts: [path], sends: [path] }
+  const planWith = (current: ReadonlyMap<string, SendMode>, podMtuBytes: number) =>
+    planTransition({
+      wanted,
+      inPlace: new Set([path]),
+      sending: new Set([path]),
+      announced: status,
+      pending: [],
+      peers: new Map([['peer', status]]),
+      current,
+      podMtuBytes,
+      mtuOf: () => 1350,
+    })
+  const shrunk = planWith(new Map([['peer', wanted]]), 1450)
+  assert.deepEqual(shrunk.toward.get('peer'), wanted)
+  assert.equal(shrunk.mtuBytes, 1350)
+  assert.equal(planWith(new Map(), 1450).toward.get('peer'), undefined)
+  assert.deepEqual(planWith(new Map(), 1350).toward.get('peer'), wanted)
+})

@@ -20,7 +20,8 @@
  *   wanted ──────────────► sends ──┘  as it accepts      └─ (a peer that never accepts stays on the old path)
  *
  * A peer without weft's words is flannel: its backend-type is what it sends by and accepts, and that is all it will say.
- * MTU: the least of all paths in use, so it is lowered before the first flip and raised after the old path is gone.
+ * MTU: the least of all paths in use, so it is lowered before the first flip and raised after the old path is gone. A path in
+ * use whose own MTU shrinks with the underlay's stays in use: small packets go on while pods are told.
  */
 import type { NodeInfo, WeftNodeStatus } from '../model/cluster.ts'
 import { decodeVxlanEndpoint } from '../model/vxlan-endpoint.ts'
@@ -120,22 +121,18 @@ function chooseMode(
   paths: readonly PathId[],
   written: readonly WeftNodeStatus[],
 ): SendMode | undefined {
-  const may = (path: PathId): boolean => {
-    const mtu = input.mtuOf(path)
-    return (
-      mtu !== undefined &&
-      peer.accepts.includes(path) &&
-      input.inPlace.has(path) &&
-      (input.podMtuBytes ?? 0) <= mtu &&
-      input.announced !== undefined &&
-      written.every((status) => status.sends.includes(path))
-    )
-  }
+  const mayKeep = (path: PathId): boolean =>
+    input.mtuOf(path) !== undefined &&
+    peer.accepts.includes(path) &&
+    input.inPlace.has(path) &&
+    input.announced !== undefined &&
+    written.every((status) => status.sends.includes(path))
+  const may = (path: PathId): boolean => mayKeep(path) && (input.podMtuBytes ?? 0) <= input.mtuOf(path)!
   const usable = (mode: SendMode): boolean => pathsOf(mode).every(may)
   if (usable(input.wanted)) return input.wanted
   const plainly = { path: input.wanted.path, direct: false }
   const current = input.current.get(name)
-  if (current && usable(current)) return current
+  if (current && pathsOf(current).every(mayKeep)) return current
   if (usable(plainly)) return plainly
   for (const path of paths) if (may(path)) return { path, direct: false }
   return undefined
