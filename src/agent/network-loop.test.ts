@@ -130,6 +130,24 @@ test('peers come, change and go; one costs its own objects alone', async () => {
   await agent.close()
 })
 
+test("the interface's MTU shrinks: devices follow, and nothing towards peers is touched meanwhile", async () => {
+  const cluster = openCluster()
+  cluster.putNetwork(netConf('vxlan'))
+  for (let n = 20; n < 24; n++) cluster.putNode(flannelNode(n, 'vxlan'))
+  const agent = new TestAgent(cluster, 'n1')
+  await agent.start('172.30.0.1')
+  await agent.until('the peers', async () => (await agent.routes()).split('; ').length === 4)
+  const mtu = async () => (await agent.kernel.read('link')).find(({ name }) => name === 'flannel.1')!.mtuBytes
+  assert.equal(await mtu(), 1450)
+  const before = agent.kernel.history.length + 1
+  await agent.kernel.execute([{ verb: 'set', object: { kind: 'link', name: 'eth0', type: 'dummy', mtuBytes: 1400 } }])
+  await agent.until('the device follows', async () => (await mtu()) === 1350)
+  await agent.applier.settle()
+  const ops = agent.kernel.history.slice(before).map(({ op }) => `${op.verb} ${op.object.kind}`)
+  assert.deepEqual([...new Set(ops)], ['set link'])
+  await agent.close()
+})
+
 test('a bad configuration and a vanished one change nothing', async () => {
   const cluster = openCluster()
   cluster.putNetwork(netConf('host-gw'))

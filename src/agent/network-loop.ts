@@ -221,7 +221,9 @@ export class NetworkLoop {
       by: detected.reason,
     }
     this.#options.log.info(fields, this.#detected ? 'external interface changed' : 'external interface')
-    if (this.#detected) this.#options.source.reconnect()
+    // Connections to the store may go by what is no more; another MTU leaves them alone.
+    const placeOf = (known: Detected | undefined) => JSON.stringify([known?.external.device, known?.external.addresses])
+    if (this.#detected && placeOf(this.#detected) !== placeOf(detected)) this.#options.source.reconnect()
     this.#detected = detected
     this.#marked = true
     this.#schedule()
