@@ -3,11 +3,12 @@
  * go.sum and compiler. A first build takes minutes; later runs take the binary from `~/.cache/weft/peers` (or
  * XDG_CACHE_HOME).
  */
-import { execFileSync, spawnSync } from 'node:child_process'
+import { execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { existsSync, mkdirSync, readFileSync, renameSync } from 'node:fs'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
+import { goCompiler, missingGo } from '../../src/lab/kubernetes/programs.ts'
 
 export interface BuiltPeer {
   readonly program: string
@@ -20,9 +21,10 @@ export function buildGoProgram(
   path: string,
   environment: Readonly<Record<string, string>> = {},
 ): BuiltPeer | { readonly missing: string } {
-  const go = spawnSync('go', ['env', 'GOVERSION', 'GOARCH'], { encoding: 'utf8' })
-  if (go.status !== 0) return { missing: `there is no Go to build ${name} with` }
-  const hash = createHash('sha256').update(go.stdout)
+  const missing = missingGo(name, folder)
+  if (missing) return { missing }
+  const go = goCompiler()!
+  const hash = createHash('sha256').update(execFileSync(go, ['env', 'GOVERSION', 'GOARCH'], { encoding: 'utf8' }))
   for (const file of ['go.mod', 'go.sum']) hash.update(readFileSync(join(folder, file)))
   const cache = join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'weft', 'peers')
   const program = join(cache, `${name}-${hash.digest('hex').slice(0, 16)}`)
@@ -30,7 +32,7 @@ export function buildGoProgram(
     mkdirSync(cache, { recursive: true })
     const started = performance.now()
     const flags = ['build', '-p', '1', '-trimpath', '-ldflags=-s -w', '-o', `${program}.tmp`]
-    execFileSync('go', [...flags, path], {
+    execFileSync(go, [...flags, path], {
       cwd: folder,
       stdio: ['ignore', 'inherit', 'inherit'],
       env: { ...process.env, ...environment },

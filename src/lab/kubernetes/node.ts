@@ -157,7 +157,7 @@ export class ClusterNode {
     if (fresh) this.#install()
     await machine.power()
     await this.containerd.start()
-    await this.#containerdServes()
+    await this.containerdServes()
     if (fresh) for (const image of images) this.loadImage(image)
     await Promise.all([this.kubelet.start(), this.proxy.start()])
   }
@@ -179,7 +179,8 @@ export class ClusterNode {
     machine.writeFile('/etc/kubernetes/kube-proxy.conf', client('system:kube-proxy'), 0o600)
   }
 
-  async #containerdServes(): Promise<void> {
+  /** Resolves when containerd answers; rejects with the end of its log when it does not in time. */
+  async containerdServes(): Promise<void> {
     const deadline = Date.now() + 30_000
     for (;;) {
       try {

@@ -59,16 +59,24 @@ export function missingForKubernetes(): string | undefined {
     return `there is no ${absent.map(([name, from]) => `${name} (package ${from})`).join(', ')}; scripts/setup.sh --kubernetes installs it`
   if (!existsSync(join(CNI_PLUGINS, 'loopback')))
     return `there is no ${CNI_PLUGINS}/loopback (package containernetworking-plugins)`
+  return missingGo('Kubernetes', moduleFolder())
+}
+
+/** Why there is no compiler for a Go module, whose product is `what`; undefined when there is one. */
+export function missingGo(what: string, module: string): string | undefined {
   const compiler = goVersion()
-  const wanted = /^go ([\d.]+)$/m.exec(readFileSync(join(moduleFolder(), 'go.mod'), 'utf8'))![1]!
-  if (compiler === undefined) return `there is no Go to build Kubernetes with; it needs ${wanted} or newer`
-  if (older(compiler, wanted)) return `Go ${compiler} is too old to build Kubernetes; it needs ${wanted} or newer`
+  const wanted = /^go ([\d.]+)$/m.exec(readFileSync(join(module, 'go.mod'), 'utf8'))![1]!
+  if (compiler === undefined) return `there is no Go to build ${what} with; it needs ${wanted} or newer`
+  if (older(compiler, wanted)) return `Go ${compiler} is too old to build ${what}; it needs ${wanted} or newer`
   return undefined
 }
 
+/** The Go compiler, where there is one. */
+export const goCompiler = (): string | undefined => which('go')
+
 /** `1.26.8`; undefined without Go. */
 function goVersion(): string | undefined {
-  const go = which('go')
+  const go = goCompiler()
   if (!go) return undefined
   const { status, stdout } = spawnSync(go, ['env', 'GOVERSION'], { encoding: 'utf8', cwd: '/' })
   return status === 0 ? /^go([\d.]+)/.exec(stdout)?.[1] : undefined
@@ -127,7 +135,7 @@ async function build(folder: string, name: string, target: string): Promise<void
   const variables = { gitVersion: version, gitMajor: major, gitMinor: minor, gitTreeState: 'clean' }
   const set = Object.entries(variables).map(([key, value]) => `-X k8s.io/component-base/version.${key}=${value}`)
   const argv = ['build', '-mod=readonly', '-trimpath', '-ldflags', `-s -w ${set.join(' ')}`, '-o', join(folder, name)]
-  const child = spawn(which('go')!, [...argv, target], {
+  const child = spawn(goCompiler()!, [...argv, target], {
     cwd: moduleFolder(),
     env: { ...process.env, CGO_ENABLED: '0' },
     stdio: ['ignore', 'ignore', 'pipe'],
