@@ -2,11 +2,11 @@
 # Sets up what a fresh Debian machine with Node and root misses: Debian packages, npm modules, the native
 # build and the bundle. Runs again in well under a second when nothing changed: everything is cached by content.
 #
-#   scripts/setup.sh           what the lab needs
-#   scripts/setup.sh --tests   also what the tests and benches compare with
-#   scripts/setup.sh --kubernetes also containerd, runc and etcd, for clusters of Kubernetes' own programs
-#   scripts/setup.sh --peers   also other callers of CNI, for test:peers
-#   scripts/setup.sh --kernels also QEMU and the distribution's kernel, unpacked into .cache/, for the guests of test:kernels
+#   scripts/setup.sh               what the lab needs
+#   scripts/setup.sh --tests       also what the tests and benches compare with
+#   scripts/setup.sh --kernels     also QEMU and the distribution's kernel, unpacked into .cache/, for the guests of test:kernels
+#   scripts/setup.sh --peers       also other callers of CNI, for test:peers; it says when Go is missing
+#   scripts/setup.sh --kubernetes  also containerd, runc and etcd, for clusters of Kubernetes' own programs; likewise
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -25,8 +25,13 @@ fail() { printf 'setup: %s\n' "$*" >&2; exit 1; }
 
 [ "$(id -u)" = 0 ] || fail "the lab makes network namespaces and needs root; run it with sudo"
 command -v node >/dev/null || fail "Node 20 or newer is missing; install Debian's nodejs and npm, or Node's own build"
-node -e 'process.exit(Number(process.versions.node.split(".")[0]) >= 20 ? 0 : 1)' \
-  || fail "Node $(node --version) is too old; weft needs 20 or newer"
+command -v npm >/dev/null || fail "npm is missing; install Debian's npm, or Node's own build, which brings it"
+node -e 'const [major, minor] = process.versions.node.split(".").map(Number); process.exit(major > 20 || (major === 20 && minor >= 11) ? 0 : 1)' \
+  || fail "Node $(node --version) is too old; weft needs 20.11 or newer"
+case $(uname -m) in
+  x86_64 | aarch64) ;;
+  *) say "$(uname -m) was never tried: weft is built and tested on x86_64" ;;
+esac
 
 # --- Debian packages: a command or file that must exist, and the package that brings it ---
 wanted="ip:iproute2 nft:nftables tcpdump:tcpdump ping:iputils-ping openssl:openssl nsenter:util-linux kubectl:kubernetes-client"
@@ -35,6 +40,8 @@ command -v cc >/dev/null || wanted="$wanted cc:gcc"
 wanted="$wanted /usr/include/stdlib.h:libc6-dev"
 if [ $with_tests = yes ]; then
   wanted="$wanted etcd:etcd-server etcdctl:etcd-client iperf3:iperf3 tshark:tshark ethtool:ethtool conntrack:conntrack"
+  # The oldest compiler that must do is tried beside the one in PATH.
+  wanted="$wanted /usr/bin/cargo:cargo /usr/bin/rustc:rustc"
   wanted="$wanted bird:bird2 jq:jq socat:socat sysctl:procps curl:curl strace:strace /usr/lib/cni/bridge:containernetworking-plugins"
 fi
 [ $with_peers = no ] || wanted="$wanted podman:podman runc:runc iptables:iptables findmnt:util-linux"
@@ -43,7 +50,7 @@ if [ $with_kernels = yes ] && [ "$(uname -m)" != x86_64 ]; then
   with_kernels=no
 fi
 [ $with_kubernetes = no ] || wanted="$wanted containerd:containerd runc:runc busybox:busybox-static"
-[ $with_kernels = no ] || wanted="$wanted qemu-system-x86_64:qemu-system-x86 depmod:kmod"
+[ $with_kernels = no ] || wanted="$wanted qemu-system-x86_64:qemu-system-x86 depmod:kmod xz:xz-utils"
 missing=""
 for entry in $wanted; do
   what=${entry%%:*}
@@ -66,6 +73,19 @@ if [ -n "$missing" ]; then
     >"$log" 2>&1 || { tail -n 20 "$log" >&2; fail "apt-get could not install:$missing"; }
   rm -f "$log"
 fi
+
+# --- Go is nobody's package here: Debian's is too old ---
+check_go() { # go.mod, tier
+  local wanted found
+  wanted=$(sed -n 's/^go //p' "$1")
+  found=$(cd / && PATH="$PATH:/usr/local/go/bin" go env GOVERSION 2>/dev/null) \
+    || { say "there is no Go: $2 will be skipped; it builds other projects' programs with $wanted or newer, from go.dev"; return; }
+  [ "$(printf '%s\n' "$wanted" "${found#go}" | sort -V | head -n 1)" = "$wanted" ] \
+    || say "Go ${found#go} is too old: $2 will be skipped; it needs $wanted or newer"
+}
+[ $with_peers = no ] || check_go test/peers/go.mod "most of test:peers"
+[ $with_kubernetes = no ] || check_go test/kubernetes/go.mod test:kubernetes
+[ $with_kubernetes = no ] || [ -e /sys/fs/cgroup/cpu ] || say "no controllers of cgroup v1 in /sys/fs/cgroup: test:kubernetes will be skipped"
 
 [ $with_kernels = no ] || bash scripts/kernels/fetch.sh || say "no kernel for the guests; test:kernels will be skipped"
 
