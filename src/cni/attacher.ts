@@ -45,6 +45,7 @@ import {
   fillPod,
   hostEndOf,
   isOurs,
+  joinVlans,
   type Links,
   makePair,
   openPod,
@@ -200,6 +201,7 @@ export class Attacher {
       bridgeMac = await this.#bridge(bridge.plan, bridge.rule)
       await makePair(this.#kernel, plan)
     }
+    if (attachment.vlans) await joinVlans(this.#kernel, plan.hostDevice, attachment.vlans)
     const standing = await fillPod(pod, plan)
     await this.#extras(attachment, plan.alias, plan.mtuBytes)
     return { plan: standing, bridgeMac }
@@ -255,6 +257,10 @@ export class Attacher {
       return [set({ kind: 'link', name: hostDevice, type: 'veth', up: true, master: bridge, port })]
     })
     throwFirst(await this.#kernel.execute(ops))
+    const replugged = new Set(ops.map(({ object }) => object.kind === 'link' && object.name))
+    for (const { attachment } of this.#journal.entries.values())
+      if (attachment.vlans && replugged.has(attachment.hostDevice))
+        await joinVlans(this.#kernel, attachment.hostDevice, attachment.vlans)
   }
 
   /** Used as a meta plugin: host ports and limits for an interface that another plugin made. */

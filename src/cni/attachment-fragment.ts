@@ -1,6 +1,6 @@
 /**
  * What an attachment wants in the node's shared nft tables, as one fragment that the applier owns: an element for each
- * host port, for a bridge other than cni0 its name, for `macspoofchk` the check of its port, and for `ipMasq` a chain that
+ * host port, for a gateway other than cni0 its name, for `macspoofchk` the check of its port, and for `ipMasq` a chain that
  * masquerades its subnet. Attachments of one subnet want the same chain; it goes with the last of them. Pods of the node's
  * own pool need none: the node's pod network is masqueraded as a whole.
  */
@@ -19,12 +19,13 @@ export const fragmentSource = ({ role, containerId, ifname }: Attachment): strin
 
 /** The attachment's fragment; undefined when it wants nothing there. */
 export function attachmentFragment(attachment: Attachment): Fragment | undefined {
-  const { portMappings, ips, bridge, ipMasq, pool, hostDevice, mac, macSpoofCheck } = attachment
+  const { portMappings, ips, ipMasq, pool, hostDevice, mac, macSpoofCheck } = attachment
+  const entrance = attachment.gatewayDevice ?? attachment.bridge
   const objects: KernelObject[] = []
-  // The table lets pod addresses in by cni0 only: a bridge of a configuration's own must be named to it.
-  if (bridge !== undefined && bridge !== 'cni0') objects.push(planPodDevice(bridge))
+  // The table lets pod addresses in by cni0 only: a device of a configuration's own must be named to it.
+  if (entrance !== undefined && entrance !== 'cni0') objects.push(planPodDevice(entrance))
   if (portMappings?.length)
-    objects.push(...planHostPorts({ ips: ips.map(({ ip }) => ip) }, portMappings, bridge ? { bridge } : {}))
+    objects.push(...planHostPorts({ ips: ips.map(({ ip }) => ip) }, portMappings, entrance ? { bridge: entrance } : {}))
   if (macSpoofCheck && mac) objects.push(...planSourceCheck(hostDevice, Mac.parse(mac)))
   if (ipMasq && pool !== nodePool) objects.push(...ips.map(planMasquerade))
   return objects.length ? { source: fragmentSource(attachment), objects } : undefined

@@ -4,6 +4,7 @@
 import {
   type BridgePlan,
   configuredBridgeAlias,
+  gatewayDeviceOf,
   hostMac,
   nodeBridgeAlias,
   type PodPlan,
@@ -13,6 +14,7 @@ import {
 } from '../datapath/bridge/plan.ts'
 import { Cidr, parsePrefixed } from '../net/cidr.ts'
 import type { Ip } from '../net/ip.ts'
+import { Mac } from '../net/mac.ts'
 import type { NetworkConfig } from './config.ts'
 import { CniCode, CniError } from './error.ts'
 import { digestOf, hostDeviceOf, podAlias } from './identity.ts'
@@ -99,10 +101,18 @@ export function bridgePlanOf(config: NetworkConfig, network: NodeNetwork, { ips 
     alias: name === nodeBridgeOf(network) ? nodeBridgeAlias : configuredBridgeAlias,
     ...(ofNode ? { mtuBytes: network.mtuBytes } : config.mtuBytes ? { mtuBytes: config.mtuBytes } : {}),
     ...(config.promiscuous ? { promiscuous: true } : {}),
+    ...(config.vlans ? { vlanFiltering: true } : {}),
+    ...vlanGatewayOf(config, name),
     gateways: config.isGateway ? gateways : [],
   }
   return { plan, rule: ofNode ? 'keep others' : config.forceAddress ? 'remove others' : 'refuse others' }
 }
+
+/** Where the gateway is inside a VLAN; the bridge's own MAC must then not follow its ports'. */
+const vlanGatewayOf = ({ isGateway, vlans }: NetworkConfig, bridge: string) =>
+  isGateway && vlans?.access !== undefined
+    ? { gatewayVlan: vlans.access, newMac: Mac.local(digestOf('bridge', bridge)) }
+    : {}
 
 /** The bridge of the node's own pool, as every ADD from it wants it. */
 export const nodeBridgePlan = (network: NodeNetwork): BridgePlan => ({
@@ -111,6 +121,12 @@ export const nodeBridgePlan = (network: NodeNetwork): BridgePlan => ({
   mtuBytes: network.mtuBytes,
   gateways: network.podCidrs.map((cidr) => ({ ip: cidr.base.plus(1), prefixLength: cidr.length })),
 })
+
+/** The node's device inside the pod's VLAN, where the gateway is there. */
+function gatewayDevice(config: NetworkConfig, bridge: string): { gatewayDevice?: string } {
+  const { gatewayVlan } = vlanGatewayOf(config, bridge)
+  return gatewayVlan === undefined ? {} : { gatewayDevice: gatewayDeviceOf({ name: bridge, gatewayVlan }) }
+}
 
 /** What the journal keeps. */
 export function recordOf(request: AttachmentRequest, share: Share, plan: PodPlan): Omit<Attachment, 'id'> {
@@ -131,6 +147,8 @@ export function recordOf(request: AttachmentRequest, share: Share, plan: PodPlan
     hairpin: plan.hairpin,
     ...(plan.isolated ? { isolated: true } : {}),
     ...(config.macSpoofCheck ? { macSpoofCheck: true } : {}),
+    ...(config.vlans ? { vlans: config.vlans } : {}),
+    ...gatewayDevice(config, plan.bridge),
     ...(config.ipMasq ? { ipMasq: true } : {}),
     ...(portMappings.length ? { portMappings } : {}),
     ...(bandwidth ? { bandwidth } : {}),
@@ -143,11 +161,13 @@ export const withDns = (result: CniResult, { dns }: NetworkConfig): CniResult =>
 
 export function resultOf(plan: PodPlan, share: Share, bridgeMac: string, config: NetworkConfig): CniResult {
   const { mtuBytes } = plan
+  const inVlan = gatewayDevice(config, plan.bridge).gatewayDevice
   return {
     interfaces: [
       { name: plan.bridge, mac: bridgeMac },
       { name: plan.hostDevice, mac: `${plan.hostMac}`, mtuBytes },
       { name: plan.podDevice, mac: `${plan.mac}`, sandbox: plan.netnsPath, mtuBytes },
+      ...(inVlan === undefined ? [] : [{ name: inVlan, mac: bridgeMac }]),
     ],
     ips: share.ips.map(({ ip, prefixLength, gateway }) => ({
       ip,

@@ -3,6 +3,7 @@
  *
  * Sources: CNI SPEC.md, "CHECK".
  */
+import { type PortVlans, planPortVlans } from '../datapath/bridge/vlan.ts'
 import type { Kernel } from '../kernel/kernel.ts'
 import type { ForeignLink, Link } from '../model/link.ts'
 import { Cidr, parsePrefixed } from '../net/cidr.ts'
@@ -51,12 +52,23 @@ async function checkBridged(
   if (!host.up) throw broken(`${hostDevice} is down`)
   if (host.master !== bridge) throw broken(`${hostDevice} is not a port of ${bridge}`)
   if (!links.get(bridge ?? '')?.up) throw broken(`${bridge} is down`)
+  if (attachment.vlans) await checkVlans(kernel, hostDevice, attachment.vlans)
   const pod = openPod(kernel, request.netnsPath)
   try {
     await checkInside(pod, request, attachment, previous)
   } finally {
     pod.close()
   }
+}
+
+async function checkVlans(kernel: Kernel, port: string, vlans: PortVlans): Promise<void> {
+  const wanted = planPortVlans(port, vlans)
+  const has = (await kernel.read('bridge-vlan')).filter(({ device }) => device === port)
+  for (const { vlan, pvid } of wanted)
+    if (!has.some((one) => one.vlan === vlan && (one.pvid ?? false) === (pvid ?? false)))
+      throw broken(`${port} is not in VLAN ${vlan}`)
+  const other = vlans.keepDefault ? undefined : has.find(({ vlan }) => !wanted.some((one) => one.vlan === vlan))
+  if (other) throw broken(`${port} is in VLAN ${other.vlan}`)
 }
 
 /** The result of ADD must be about this attachment. */

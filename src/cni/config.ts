@@ -5,6 +5,7 @@
  * Sources: CNI SPEC.md "Section 1: Network configuration format", CONVENTIONS.md; documentation of the reference
  * plugins bridge, host-local, static, portmap and bandwidth.
  */
+import { type PortVlans, vlanDeviceOf } from '../datapath/bridge/vlan.ts'
 import { checkRangeSets, type RangeSet, rangeOf } from '../ipam/range.ts'
 import { ConfigError } from '../model/errors.ts'
 import { Cidr, parsePrefixed } from '../net/cidr.ts'
@@ -12,6 +13,7 @@ import { Ip } from '../net/ip.ts'
 import { Mac } from '../net/mac.ts'
 import { CniCode, CniError } from './error.ts'
 import { FieldReader } from './fields.ts'
+import { parsePortVlans } from './port-vlans.ts'
 import { type CniResult, decodeDns, decodeResult, decodeRoute, type ResultDns, type ResultRoute } from './result.ts'
 import type { CniVersion } from './version.ts'
 
@@ -75,20 +77,18 @@ export interface NetworkConfig {
   readonly disableContainerInterface: boolean
   /** Leave duplicate address detection on for IPv6 addresses of pods. */
   readonly enableDad: boolean
+  /** VLANs of the pod's port; left out: the bridge's default one. */
+  readonly vlans?: PortVlans
   readonly ipam: IpamConfig
   readonly dns: ResultDns
   readonly runtime: RuntimeConfig
   readonly prevResult?: CniResult
 }
 
-/** Options of the reference bridge that this plugin does not have: refused, not ignored, because pods would be less apart than asked for. */
-const unsupported = ['vlan', 'vlanTrunk'] as const
-
 export function parseNetworkConfig(fields: FieldReader, cniVersion: CniVersion): NetworkConfig {
   const name = fields.text('name', 256)
   if (!/^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/.test(name))
     throw fields.problem('name', 'must be letters, digits, "_", "." and "-", beginning with a letter or digit')
-  for (const key of unsupported) refuseUnlessOff(fields, key)
   const bridge = fields.optionalText('bridge', 15)
   if (bridge && (!/^[\x21-\x7e]+$/.test(bridge) || /[/:%]|^\.\.?$/.test(bridge)))
     throw fields.problem('bridge', `${JSON.stringify(bridge)} is not a device name`)
@@ -100,6 +100,12 @@ export function parseNetworkConfig(fields: FieldReader, cniVersion: CniVersion):
   )
   const ofNode = ipam.type === 'node'
   const isDefaultGateway = fields.flag('isDefaultGateway', ofNode)
+  const isGateway = isDefaultGateway || fields.flag('isGateway', ofNode)
+  const vlans = parsePortVlans(fields)
+  if (ofNode && vlans && (vlans.access !== undefined || !vlans.keepDefault))
+    throw fields.problem('vlan', "needs addresses of its own (ipam): the node's gateway is in the default VLAN")
+  if (isGateway && vlans?.access !== undefined && vlanDeviceOf(bridge ?? 'cni0', vlans.access).length > 15)
+    throw fields.problem('bridge', `is too long: its gateway in VLAN ${vlans.access} has both in its name`)
   const mtuBytes = fields.optionalInteger('mtu', 0, 65535)
   const promiscuous = fields.flag('promiscMode')
   const hairpin = parseHairpin(fields, promiscuous)
@@ -110,7 +116,7 @@ export function parseNetworkConfig(fields: FieldReader, cniVersion: CniVersion):
     cniVersion,
     name,
     ...(bridge ? { bridge } : {}),
-    isGateway: isDefaultGateway || fields.flag('isGateway', ofNode),
+    isGateway,
     isDefaultGateway,
     ipMasq: fields.flag('ipMasq'),
     forceAddress: fields.flag('forceAddress'),
@@ -121,6 +127,7 @@ export function parseNetworkConfig(fields: FieldReader, cniVersion: CniVersion):
     promiscuous,
     disableContainerInterface,
     enableDad: fields.flag('enabledad'),
+    ...(vlans ? { vlans } : {}),
     ipam,
     dns: decodeDns(fields.optionalObject('dns')),
     runtime: parseRuntime(fields.optionalObject('runtimeConfig'), fields.optionalObject('args')?.optionalObject('cni')),
@@ -133,13 +140,6 @@ function parseHairpin(fields: FieldReader, promiscuous: boolean): boolean | unde
   const hairpin = fields.optionalFlag('hairpinMode')
   if (promiscuous && hairpin) throw fields.problem('hairpinMode', 'cannot stand beside promiscMode')
   return promiscuous ? false : hairpin
-}
-
-function refuseUnlessOff(fields: FieldReader, key: string): void {
-  const value = fields.raw[key]
-  const off = value === undefined || value === null || value === false || value === 0
-  if (off || (Array.isArray(value) && value.length === 0)) return
-  throw fields.problem(key, 'is not supported', CniCode.unsupportedField)
 }
 
 /** Runs a reader of ranges; what it finds wrong becomes a CNI error. */

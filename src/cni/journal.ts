@@ -11,6 +11,7 @@
  */
 
 import { existsSync, readFileSync } from 'node:fs'
+import type { PortVlans } from '../datapath/bridge/vlan.ts'
 import { decodeLog, RecordLog } from '../ipam/stores/record-log.ts'
 import { Ip } from '../net/ip.ts'
 import type { Bandwidth, PortMapping } from './config.ts'
@@ -46,6 +47,9 @@ export interface Attachment {
   readonly isolated?: boolean
   /** Only frames under `mac` are let in. */
   readonly macSpoofCheck?: boolean
+  readonly vlans?: PortVlans
+  /** The node's device with the gateway's addresses, where it is not the bridge itself. */
+  readonly gatewayDevice?: string
   readonly ipMasq?: boolean
   readonly portMappings?: readonly PortMapping[]
   readonly bandwidth?: Bandwidth

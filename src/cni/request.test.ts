@@ -156,3 +156,32 @@ test('random damage to a good request is refused with a code, never with a crash
     }
   }
 })
+
+test('VLANs: single ones and ranges in order, each once, the untagged one apart; half a range is refused', () => {
+  const own = { type: 'host-local', ranges: [[{ subnet: '10.0.0.0/24' }]] }
+  const vlans = (more: object) => parse({ ...base, ipam: own, ...more }).config.vlans
+  assert.equal(vlans({ vlan: 0, vlanTrunk: [] }), undefined)
+  assert.deepEqual(vlans({ vlan: 100 }), { access: 100, trunk: [], keepDefault: true })
+  const vlanTrunk = [{ minID: 99, maxID: 102 }, { id: 101 }, { id: 7 }, { minID: 4094, maxID: 4094, id: 8 }]
+  assert.deepEqual(vlans({ vlan: 100, vlanTrunk, preserveDefaultVlan: false }), {
+    access: 100,
+    trunk: [
+      [7, 8],
+      [99, 99],
+      [101, 102],
+      [4094, 4094],
+    ],
+    keepDefault: false,
+  })
+  for (const [bad, says] of [
+    [{ vlan: 4095 }, /vlan: must be 0 to 4094/],
+    [{ vlanTrunk: [{ minID: 2 }] }, /vlanTrunk\[0\]\.maxID: is missing/],
+    [{ vlanTrunk: [{ maxID: 2 }] }, /vlanTrunk\[0\]\.minID: is missing/],
+    [{ vlanTrunk: [{ minID: 3, maxID: 2 }] }, /maxID: is less than minID 3/],
+    [{ vlanTrunk: [{ id: 0 }] }, /id: must be 1 to 4094/],
+    [{ vlan: 1000, isGateway: true, bridge: 'twelve-chars' }, /bridge: is too long/],
+  ] as const)
+    assert.throws(() => vlans(bad), says)
+  assert.throws(() => parse({ ...base, vlan: 5 }), /vlan: needs addresses of its own/)
+  assert.deepEqual(parse({ ...base, vlanTrunk: [{ id: 5 }] }).config.vlans?.trunk, [[5, 5]])
+})

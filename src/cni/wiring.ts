@@ -3,7 +3,16 @@
  * away again. What fails says so as a CniError; what was begun is the caller's to undo.
  */
 import { type Stats, statSync } from 'node:fs'
-import { type BridgePlan, hostMac, type PodPlan, planBridge, planPair, planPod } from '../datapath/bridge/plan.ts'
+import {
+  type BridgePlan,
+  gatewayDeviceOf,
+  hostMac,
+  type PodPlan,
+  planBridge,
+  planPair,
+  planPod,
+} from '../datapath/bridge/plan.ts'
+import { type PortVlans, planPortVlans } from '../datapath/bridge/vlan.ts'
 import type { Kernel, OpResult } from '../kernel/kernel.ts'
 import { KernelError } from '../model/errors.ts'
 import type { KernelObject } from '../model/kernel-object.ts'
@@ -68,25 +77,58 @@ export type AddressRule = 'keep others' | 'refuse others' | 'remove others'
  */
 export async function ensureBridge(kernel: Kernel, plan: BridgePlan, rule: AddressRule): Promise<string> {
   const objects = planBridge(plan)
-  const bridge = objects[0] as Link
-  const found = (await readLinks(kernel)).get(plan.name)
-  if (found && found.type !== 'bridge')
-    throw new CniError(CniCode.nameClash, `${plan.name}: a device of this name is there and is no bridge`)
+  const links = await readLinks(kernel)
+  const found = links.get(plan.name)
+  checkFound(plan, links)
+  const bridge = withoutNewMac(objects[0] as Link, plan, found)
   const others = found ? await otherAddresses(kernel, plan) : []
   if (others.length && rule === 'refuse others')
     throw new CniError(
       CniCode.nameClash,
-      `${plan.name} has ${others.map(({ ip, prefixLength }) => `${ip}/${prefixLength}`).join(', ')}, not ${plan.gateways.map(({ ip, prefixLength }) => `${ip}/${prefixLength}`).join(', ')}`,
+      `${gatewayDeviceOf(plan)} has ${others.map(({ ip, prefixLength }) => `${ip}/${prefixLength}`).join(', ')}, not ${plan.gateways.map(({ ip, prefixLength }) => `${ip}/${prefixLength}`).join(', ')}`,
       'forceAddress replaces it',
     )
   const results = await kernel.execute([
     ...makeBridge(bridge, found),
     ...(rule === 'remove others' ? others.map(remove) : []),
-    ...objects.slice(1).map((object) => (object.kind === 'address' ? add(object) : set(object))),
+    ...objects.slice(1).map((object) => makePart(object, links)),
   ])
   throwFirst(results.filter((result) => result?.code !== 'EEXIST'))
   const mac = bridge.mac ?? found?.mac ?? (await readLinks(kernel)).get(plan.name)?.mac
   return found && found.alias !== plan.alias ? `${found.mac}` : `${mac ?? ''}`
+}
+
+/** What belongs to a bridge; a device that is there already is only brought up. */
+function makePart(object: KernelObject, links: Links): KernelOp {
+  if (object.kind === 'sysctl') return set(object)
+  if (object.kind !== 'link' || !links.has(object.name)) return add(object)
+  return set({ kind: 'link', name: object.name, type: 'vlan', up: true })
+}
+
+/** Throws CniError when a device by a name of the plan's is there and cannot serve. */
+function checkFound(plan: BridgePlan, links: Links): void {
+  const found = links.get(plan.name)
+  const clash = (problem: string, details = '') => new CniError(CniCode.nameClash, problem, details)
+  if (found && found.type !== 'bridge') throw clash(`${plan.name}: a device of this name is there and is no bridge`)
+  if (found && plan.vlanFiltering && found.alias !== plan.alias && !found.settings?.vlanFiltering)
+    throw clash(
+      `${plan.name}: another's bridge, and it keeps no VLANs apart`,
+      `ip link set ${plan.name} type bridge vlan_filtering 1`,
+    )
+  if (plan.gatewayVlan === undefined) return
+  const device = links.get(gatewayDeviceOf(plan))
+  if (
+    device &&
+    (device.type !== 'vlan' || device.settings?.id !== plan.gatewayVlan || device.settings.lower !== plan.name)
+  )
+    throw clash(`${device.name}: a device of this name is there and is not VLAN ${plan.gatewayVlan} of ${plan.name}`)
+}
+
+/** A bridge that is there keeps its MAC, unless it follows from its addresses. */
+function withoutNewMac(bridge: Link, { newMac }: BridgePlan, found: Link | ForeignLink | undefined): Link {
+  if (!found || newMac === undefined || !bridge.mac?.equals(newMac)) return bridge
+  const { mac: _, ...rest } = bridge
+  return rest as Link
 }
 
 /** A foreign bridge is only brought up; an MTU given at creation would follow the ports', one set later holds. */
@@ -101,7 +143,8 @@ function makeBridge({ mtuBytes, ...bridge }: Link, found: Link | ForeignLink | u
 
 /** Addresses on the bridge that stand in the way of the plan's: IPv4, and IPv6 of an overlapping network. */
 async function otherAddresses(kernel: Kernel, plan: BridgePlan): Promise<Address[]> {
-  const has = (await kernel.read('address')).filter(({ device, ip }) => device === plan.name && !ip.isLinkLocal)
+  const gateway = gatewayDeviceOf(plan)
+  const has = (await kernel.read('address')).filter(({ device, ip }) => device === gateway && !ip.isLinkLocal)
   const overlaps = (a: Address) =>
     plan.gateways.some(
       ({ ip, prefixLength }) =>
@@ -111,6 +154,15 @@ async function otherAddresses(kernel: Kernel, plan: BridgePlan): Promise<Address
   const wanted = (a: Address) =>
     plan.gateways.some(({ ip, prefixLength }) => ip.equals(a.ip) && prefixLength === a.prefixLength)
   return has.filter((address) => overlaps(address) && !wanted(address))
+}
+
+/** Puts a port into its VLANs. Throws CniError 102. */
+export async function joinVlans(kernel: Kernel, port: string, vlans: PortVlans): Promise<void> {
+  const given = planPortVlans(port, vlans)
+  const isGiven = (vlan: number) => given.some((one) => one.vlan === vlan)
+  const has = vlans.keepDefault ? [] : (await kernel.read('bridge-vlan')).filter(({ device }) => device === port)
+  const others = has.filter(({ vlan }) => !isGiven(vlan))
+  throwFirst(await kernel.execute([...given.map(add), ...others.map(remove)]))
 }
 
 /** Makes the pair. Throws CniError 101 when a name of it is taken, 102 for other refusals. */

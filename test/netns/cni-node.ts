@@ -36,6 +36,13 @@ export function ok(answer: Answer): Answer {
   return answer
 }
 
+/** The answer is an error of this code that says so. */
+export function fails(answer: Answer, code: number, message: RegExp): void {
+  assert.equal(answer.exitCode, 1, answer.stdout)
+  assert.equal(answer.json.code, code, answer.stdout)
+  assert.match(answer.json.msg, message)
+}
+
 export interface CallOptions {
   readonly containerId?: string
   readonly ifname?: string

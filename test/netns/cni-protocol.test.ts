@@ -7,7 +7,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
-import { type Answer, CniNode, cannotRun, ok, weftConfig } from './cni-node.ts'
+import { CniNode, cannotRun, fails, ok, weftConfig } from './cni-node.ts'
 import { TestNamespace } from './namespace.ts'
 
 const skip = cannotRun
@@ -24,12 +24,6 @@ before(async () => {
 after(async () => {
   if (!skip) await node.delete()
 })
-
-function fails(answer: Answer, code: number, message: RegExp): void {
-  assert.equal(answer.exitCode, 1, answer.stdout)
-  assert.equal(answer.json.code, code, answer.stdout)
-  assert.match(answer.json.msg, message)
-}
 
 for (const version of versions)
   test(`ADD, CHECK and DEL in version ${version}`, { skip }, async () => {
@@ -99,7 +93,8 @@ test('bad input: each with its code and the key by name', { skip }, async () => 
   fails(await add({ ...good, cniVersion: '9.9.9' }), 1, /"9\.9\.9" is not supported/)
   fails(await add({ cniVersion: '1.0.0', type: 'weft' }), 7, /name: is missing/)
   fails(await add({ ...good, mtu: 'big' }), 7, /mtu: must be a whole number/)
-  fails(await add({ ...good, vlan: 5 }), 2, /vlan: is not supported/)
+  fails(await add({ ...good, vlan: 5 }), 7, /vlan: needs addresses of its own/)
+  fails(await add({ ...good, vlanTrunk: [{ minID: 5 }] }), 7, /vlanTrunk\[0\]\.maxID: is missing/)
   fails(await add({ ...good, ipam: { type: 'dhcp' } }), 7, /ipam\.type: "dhcp" is not supported/)
   fails(
     await add({ ...good, runtimeConfig: { portMappings: [{ hostPort: 70000 }] } }),

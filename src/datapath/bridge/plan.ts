@@ -20,6 +20,7 @@ import type { Route } from '../../model/route.ts'
 import { Cidr } from '../../net/cidr.ts'
 import { type Family, Ip } from '../../net/ip.ts'
 import { Mac } from '../../net/mac.ts'
+import { planVlanDevice, vlanDeviceOf } from './vlan.ts'
 
 export interface PrefixedIp {
   readonly ip: Ip
@@ -47,25 +48,39 @@ export interface BridgePlan {
   readonly mtuBytes?: number
   /** The bridge takes frames to every address. */
   readonly promiscuous?: boolean
-  /** Addresses on the bridge; none for a bridge that is no gateway. */
+  /** The bridge keeps VLANs apart. */
+  readonly vlanFiltering?: boolean
+  /** The MAC of a bridge that is made for this, where none follows from its addresses. */
+  readonly newMac?: Mac
+  /** The VLAN in which the bridge's addresses are; left out: untagged, on the bridge itself. */
+  readonly gatewayVlan?: number
+  /** Addresses of the gateway; none for a bridge that is no gateway. */
   readonly gateways: readonly PrefixedIp[]
 }
 
-/** The bridge, its addresses, and forwarding for their families. */
+/** The device that has the gateway's addresses. */
+export const gatewayDeviceOf = ({ name, gatewayVlan }: Pick<BridgePlan, 'name' | 'gatewayVlan'>): string =>
+  gatewayVlan === undefined ? name : vlanDeviceOf(name, gatewayVlan)
+
+/** The bridge, the device of its VLAN, its addresses, and forwarding for their families. */
 export function planBridge(plan: BridgePlan): KernelObject[] {
-  const gateway = leading(plan.gateways)
+  const { name, alias, mtuBytes, gatewayVlan } = plan
+  const gateway = gatewayVlan === undefined ? leading(plan.gateways) : undefined
+  const mac = gateway ? macOf(gateway) : plan.newMac
   return [
     {
       kind: 'link',
-      name: plan.name,
+      name,
       type: 'bridge',
-      alias: plan.alias,
+      alias,
       up: true,
       ...(plan.promiscuous ? { promiscuous: true } : {}),
-      ...(plan.mtuBytes ? { mtuBytes: plan.mtuBytes } : {}),
-      ...(gateway ? { mac: macOf(gateway) } : {}),
+      ...(mtuBytes ? { mtuBytes } : {}),
+      ...(mac ? { mac } : {}),
+      ...(plan.vlanFiltering ? { settings: { vlanFiltering: true } } : {}),
     },
-    ...plan.gateways.map((address) => planAddress(plan.name, address, true)),
+    ...(gatewayVlan === undefined ? [] : planVlanDevice(name, gatewayVlan, alias, mtuBytes)),
+    ...plan.gateways.map((address) => planAddress(gatewayDeviceOf(plan), address, true)),
     ...([4, 6] as const)
       .filter((family) => plan.gateways.some(({ ip }) => ip.family === family))
       .map((family) => ({ kind: 'sysctl', path: forwardingPath(family), value: '1' }) as const),
