@@ -12,6 +12,8 @@ const [partOf, weft] = ['app.kubernetes.io/part-of', ownLabels['app.kubernetes.i
 
 export const isOurs = (object: KubeObject): boolean => object.metadata.labels?.[partOf] === weft
 
+export type Applied = 'applied' | 'no kind' | 'no namespace'
+
 export class ClusterClient {
   readonly #client: HttpClient
   readonly #dryRun: boolean
@@ -32,8 +34,8 @@ export class ClusterClient {
     }
   }
 
-  /** False when the server does not know the kind. */
-  async apply(object: KubeObject): Promise<boolean> {
+  /** Rejects with the server's words, unless it does not know the kind, or keeps nothing and so has no namespace for it. */
+  async apply(object: KubeObject): Promise<Applied> {
     try {
       await this.#client.request({
         method: 'PATCH',
@@ -41,9 +43,10 @@ export class ClusterClient {
         contentType: 'application/apply-patch+yaml',
         body: object,
       })
-      return true
+      return 'applied'
     } catch (error) {
-      if (isNotFound(error) && !(await this.#hasKind(object))) return false
+      if (isNotFound(error) && !(await this.#hasKind(object))) return 'no kind'
+      if (isNotFound(error) && this.#dryRun) return 'no namespace'
       throw error
     }
   }

@@ -3,7 +3,7 @@
  * another image or other values, and what those do not want any more goes. What was there before weft stays another's: a
  * namespace, and flannel's net-conf.json, which weft then uses.
  */
-import type { ClusterClient } from './cluster-client.ts'
+import type { Applied, ClusterClient } from './cluster-client.ts'
 import { isOurs } from './cluster-client.ts'
 import { controllerDeployment } from './controller-workload.ts'
 import { type KubeObject, nameOf, pathOf } from './kube-object.ts'
@@ -19,6 +19,12 @@ export interface InstallOptions {
   readonly print: (line: string) => void
 }
 
+const outcomes: Readonly<Record<Applied, string>> = {
+  applied: 'applied',
+  'no kind': 'left out, this API server does not know the kind',
+  'no namespace': 'not checked, its namespace is not there yet',
+}
+
 const flannelDaemonSets = ['kube-flannel-ds', 'kube-flannel-ds-amd64']
 
 /** Rejects with the server's words. */
@@ -30,8 +36,7 @@ export async function install(client: ClusterClient, values: InstallValues, opti
   for (const object of wanted) {
     const kept = await keepsExisting(client, object, options)
     if (kept !== undefined) print(`${nameOf(object)}: ${kept}`)
-    else if (await client.apply(object)) print(`${nameOf(object)}: applied`)
-    else print(`${nameOf(object)}: left out, this API server has no ${object.kind}`)
+    else print(`${nameOf(object)}: ${outcomes[await client.apply(object)]}`)
   }
   if (waitSeconds === 0) return
   const agents = agentDaemonSet(values)
