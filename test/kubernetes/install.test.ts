@@ -5,18 +5,17 @@
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
 import { netConfigFor } from '../../src/lab/spec.ts'
-import { InstallationFiles, imageName, weft } from './installation.ts'
-import { TestCluster, type TestPod } from './test-cluster.ts'
+import { agentSelector, InstallationFiles, imageName, weft } from './installation.ts'
+import { TestCluster } from './test-cluster.ts'
 
 const files = new InstallationFiles()
 let netConfig: string
-let test_: TestCluster
+let lab: TestCluster
 let fresh: Record<string, string>
-let pods: TestPod[] = []
 
 /** Everything of a node that weft might touch; timers and counters run on by themselves. */
 function snapshot(node: string): string {
-  const { machine } = test_.cluster.node(node)
+  const { machine } = lab.cluster.node(node)
   const shell = (command: string) => machine.run('sh', '-c', command)
   return [
     shell("ip -d link | sed -E 's/[a-z]+_timer +[0-9.]+//g'"),
@@ -33,79 +32,118 @@ function snapshot(node: string): string {
 
 before(async () => {
   netConfig = files.write('net-conf.json', netConfigFor('vxlan', true))
-  test_ = await TestCluster.start({ nodes: 2 })
-  test_.cluster.loadImage(files.buildImage('1.0.0'))
+  lab = await TestCluster.start({ nodes: 2 })
+  lab.cluster.loadImage(files.buildImage('1.0.0'))
   fresh = Object.fromEntries(['n1', 'n2'].map((name) => [name, snapshot(name)]))
 })
 after(async () => {
-  await test_?.down()
+  await lab?.down()
   files.remove()
 })
 
-test('one command: agents from the image on every node, nodes Ready, pods talk', async () => {
-  const said = await weft(
-    test_.cluster,
-    'install',
-    '--image',
-    imageName('1.0.0'),
-    '--net-config',
-    netConfig,
-    '--wait',
-    '120',
+const given = (): string[] => ['--image', imageName('1.0.0'), '--net-config', netConfig]
+
+/** Objects of weft, whatever their kind. */
+async function objectsOfWeft(): Promise<string[]> {
+  const kinds = [
+    ...['namespaces', 'serviceaccounts', 'clusterroles', 'clusterrolebindings', 'roles', 'rolebindings', 'leases'],
+    ...['configmaps', 'daemonsets', 'deployments', 'validatingadmissionpolicies', 'validatingadmissionpolicybindings'],
+  ]
+  const names = await lab.cluster.kubectl(
+    ...['get', kinds.join(), '--all-namespaces', '-l', 'app.kubernetes.io/part-of=weft', '-o', 'name'],
   )
-  assert.match(said, /^DaemonSet kube-flannel\/weft-agent: ready on every node$/m)
-  assert.match(said, /^ValidatingAdmissionPolicy weft-agent-own-node: applied$/m)
-  await test_.cluster.waitReady()
-  pods = [await test_.server('a', 'n1'), await test_.server('b', 'n2')]
-  const [a, b] = pods as [TestPod, TestPod]
-  for (const ip of [b.ip, b.ip6!]) await test_.exec(a.name, 'ping', '-c', '2', '-W', '5', ip)
+  return names.trim().split('\n').filter(Boolean)
+}
+
+test('a dry installation is checked by the API server and keeps nothing', async () => {
+  const said = await weft(lab.cluster, 'install', ...given(), '--dry-run', '--wait', '60')
+  assert.match(said, /^ClusterRole weft-controller: applied$/m)
+  assert.match(said, /^DaemonSet kube-flannel\/weft-agent: not checked, its namespace is not there yet$/m)
+  assert.deepEqual(await objectsOfWeft(), [])
+  await lab.cluster.kubectl('create', 'namespace', 'network')
+  const there = await weft(lab.cluster, 'install', ...given(), '--namespace', 'network', '--dry-run')
+  assert.match(there, /^DaemonSet network\/weft-agent: applied$/m)
+  assert.match(there, /^Deployment network\/weft-controller: applied$/m)
+  assert.deepEqual(await objectsOfWeft(), [])
+  await lab.cluster.kubectl('delete', 'namespace', 'network', '--wait=false')
 })
 
-test('an agent may do what it has to, and nothing near to that; and write its own node alone', async () => {
-  const { cluster } = test_
-  const can = async (verb: string, what: string, ...more: string[]) => {
-    const account = '--as=system:serviceaccount:kube-flannel:weft-agent'
-    const { stdout } = await cluster.inFabric([
-      'kubectl',
-      '--kubeconfig',
-      cluster.kubeconfig,
-      'auth',
-      'can-i',
-      verb,
-      what,
-      account,
-      ...more,
-    ])
-    return stdout.trim()
-  }
-  assert.equal(await can('patch', 'nodes', '--subresource=status'), 'yes')
-  for (const [verb, what] of [
-    ['patch', 'nodes'],
-    ['delete', 'nodes'],
-    ['list', 'pods'],
-    ['get', 'secrets'],
-    ['create', 'pods'],
-  ] as const)
-    assert.equal(await can(verb, what), 'no', `${verb} ${what}`)
-  const server = (
-    await cluster.kubectl('config', 'view', '--raw', '-o', 'jsonpath={.clusters[0].cluster.server}')
-  ).trim()
-  const token = await cluster.agentToken('n1')
-  /** As n1's agent does it; kubectl would read the subresource first. */
-  const annotate = async (node: string): Promise<string> => {
+test('one command: agents from the image on every node, nodes Ready, pods talk', async () => {
+  const said = await weft(lab.cluster, 'install', ...given(), '--wait', '120')
+  assert.match(said, /^DaemonSet kube-flannel\/weft-agent: ready on every node$/m)
+  assert.match(said, /^Deployment kube-flannel\/weft-controller: ready$/m)
+  assert.match(said, /^ValidatingAdmissionPolicy weft-agent-own-node: applied$/m)
+  await lab.cluster.waitReady()
+  await lab.server('a', 'n1')
+  const b = await lab.server('b', 'n2')
+  for (const ip of [b.ip, b.ip6!]) await lab.exec('a', 'ping', '-c', '2', '-W', '5', ip)
+})
+
+/** The token in the agent's pod on a node. */
+async function tokenOfAgent(node: string): Promise<string> {
+  const { items } = await lab.cluster.get<{ items: { metadata: { uid: string } }[] }>(
+    ...['pods', '-n', 'kube-flannel', '-l', agentSelector, '--field-selector', `spec.nodeName=${node}`],
+  )
+  const volumes = `/var/lib/kubelet/pods/${items[0]!.metadata.uid}/volumes/kubernetes.io~projected`
+  return lab.cluster.node(node).machine.run('sh', '-c', `cat ${volumes}/*/token`).trim()
+}
+
+test('an agent writes the status of its own node alone, and no labels', async () => {
+  const { cluster } = lab
+  const { server } = (
+    JSON.parse(await cluster.kubectl('config', 'view', '--raw', '-o', 'json')) as {
+      clusters: [{ cluster: { server: string } }]
+    }
+  ).clusters[0].cluster
+  const patch = async (token: string, path: string, body: object): Promise<string> => {
     const headers = [`Authorization: Bearer ${token}`, 'Content-Type: application/merge-patch+json']
-    const body = JSON.stringify({ metadata: { annotations: { 'example.test/x': null } } })
-    const argv = ['curl', '-sk', '-X', 'PATCH', '-d', body, ...headers.flatMap((header) => ['-H', header])]
-    return (await cluster.inFabric([...argv, `${server}/api/v1/nodes/${node}/status`])).stdout
+    const argv = [
+      'curl',
+      '-sk',
+      '-X',
+      'PATCH',
+      '-d',
+      JSON.stringify(body),
+      ...headers.flatMap((header) => ['-H', header]),
+    ]
+    return (await cluster.inFabric([...argv, `${server}/api/v1/${path}`])).stdout
   }
-  assert.match(await annotate('n1'), /"kind": ?"Node"/)
-  assert.match(await annotate('n2'), /a weft agent may write its own node's status only/)
+  const own = await tokenOfAgent('n1')
+  const annotation = { metadata: { annotations: { 'example.test/x': null } } }
+  assert.match(await patch(own, 'nodes/n1/status', annotation), /"kind": ?"Node"/)
+  const others = "a weft agent may write its own node's status only"
+  assert.match(await patch(own, 'nodes/n2/status', annotation), new RegExp(others))
+  assert.match(
+    await patch(own, 'nodes/n1/status', { metadata: { labels: { 'node-role.kubernetes.io/control-plane': '' } } }),
+    /a weft agent may not change labels of nodes/,
+  )
+  assert.match(await patch(own, 'nodes/n1', { spec: { unschedulable: true } }), /cannot patch resource .*nodes/)
+  // One that nobody's pod has says of no node that it is its own.
+  const loose = (await cluster.kubectl('create', 'token', '-n', 'kube-flannel', 'weft-agent')).trim()
+  assert.match(await patch(loose, 'nodes/n1/status', annotation), new RegExp(others))
+})
+
+test('an uninstallation that keeps the nodes takes the objects away and leaves pods their network', async () => {
+  const { cluster } = lab
+  const said = await weft(cluster, 'uninstall', ...given().slice(0, 2), '--keep-nodes')
+  assert.doesNotMatch(said, /clean/)
+  assert.deepEqual(
+    (await objectsOfWeft()).filter((name) => name !== 'namespace/kube-flannel'),
+    [],
+  )
+  const b = (await lab.pods('app=b'))[0]!
+  await lab.exec('a', 'ping', '-c', '2', '-W', '5', b.ip)
+  assert.match(cluster.node('n1').machine.run('ip', 'link'), / cni0: /)
+  // Over what is there: nothing of it is lost.
+  await cluster.kubectl('wait', '--for=delete', 'namespace/kube-flannel', '--timeout=60s')
+  await weft(cluster, 'install', ...given(), '--wait', '120')
+  await lab.exec('a', 'ping', '-c', '2', '-W', '5', b.ip)
 })
 
 test('weft uninstall leaves every node as it was before, and the cluster without a word of weft', async () => {
-  const { cluster } = test_
+  const { cluster } = lab
   await cluster.kubectl('delete', 'pod', 'a', 'b', '--wait')
-  const said = await weft(cluster, 'uninstall', '--image', imageName('1.0.0'), '--wait', '120')
+  const said = await weft(cluster, 'uninstall', ...given().slice(0, 2), '--wait', '120')
   assert.match(said, /every node is clean/)
   for (const [name, before] of Object.entries(fresh)) assert.equal(snapshot(name), before, name)
   const { items } = await cluster.get<{
@@ -118,8 +156,8 @@ test('weft uninstall leaves every node as it was before, and the cluster without
     )
     assert.ok(!status.conditions.some(({ type }) => type === 'NetworkUnavailable'))
   }
-  const kinds =
-    'clusterroles,clusterrolebindings,validatingadmissionpolicies,validatingadmissionpolicybindings,namespaces'
-  const left = await cluster.kubectl('get', kinds, '-l', 'app.kubernetes.io/part-of=weft', '-o', 'name')
-  assert.equal(left.replaceAll('namespace/kube-flannel', '').trim(), '')
+  assert.deepEqual(
+    (await objectsOfWeft()).filter((name) => name !== 'namespace/kube-flannel'),
+    [],
+  )
 })
