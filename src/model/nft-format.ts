@@ -28,6 +28,9 @@ const selectorText = (selector: NftSelector): string =>
 
 const concatenation = (selectors: readonly NftSelector[]): string => selectors.map(selectorText).join(' . ')
 
+/** Marks are as wide as they are, raw payload is not padded. */
+const number = (value: number | bigint): string => (typeof value === 'bigint' ? `0x${value.toString(16)}` : mark(value))
+
 const mark = (value: number): string => `0x${(value >>> 0).toString(16).padStart(8, '0')}`
 
 const quoted = (text: string): string => `"${text}"`
@@ -62,7 +65,7 @@ export function formatNftStatement(statement: NftStatement): string {
   if ('match' in statement)
     return `${concatenation(statement.match)}${statement.op === '!=' ? ' !=' : ''} ${rightText(statement.right)}`
   if ('masked' in statement)
-    return `${selectorText(statement.masked)} & ${mark(statement.mask)} ${statement.op ?? '=='} ${mark(statement.value)}`
+    return `${selectorText(statement.masked)} & ${number(statement.mask)} ${statement.op ?? '=='} ${number(statement.value)}`
   if ('vmap' in statement) return `${concatenation(statement.vmap)} vmap @${statement.map}`
   if ('counter' in statement)
     return statement.counter === true ? 'counter' : `counter name ${quoted(statement.counter)}`
@@ -141,7 +144,8 @@ const typesText = (types: readonly NftType[]): string => types.join(' . ')
 
 /** The definition of a set or map: `type ipv4_addr`, `flags interval`, … */
 function setLines(set: NftSet): string[] {
-  const lines = [`type ${typesText(set.type)}${set.data ? ` : ${typesText(set.data)}` : ''}`]
+  const keys = set.typeof ? `typeof ${concatenation(set.typeof)}` : `type ${typesText(set.type)}`
+  const lines = [set.data ? `${keys} : ${typesText(set.data)}` : keys]
   const flags = (['constant', 'interval', 'dynamic', 'timeout'] as const).filter((flag) => set.flags?.includes(flag))
   if (flags.length) lines.push(`flags ${flags.join(',')}`)
   if (set.comment !== undefined) lines.push(`comment ${quoted(set.comment)}`)

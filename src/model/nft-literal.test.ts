@@ -33,6 +33,11 @@ test('literals read to the bytes that nft sends and print back canonically', () 
     [['fib_addrtype'], 'local', '02000000'],
     [['icmpv6_type'], 'nd-neighbor-solicit', '87'],
     [['inet_proto', 'inet_service'], 'tcp . 80', '0600000000500000'],
+    [['raw_u24'], '0xaf402', '0af402'],
+    [['raw_u128'], '0x0', '00'.repeat(16)],
+    [['ipv4_addr', 'raw_u24'], '172.30.0.2 . 0xaf402', 'ac1e00020af40200'],
+    [['raw_u32'], '0xaf40200-0xaf403ff', '0af40200', '0af403ff'],
+    [['raw_u32'], '0x7-0x7', '00000007', undefined, '0x7'],
     [
       ['ether_addr', 'ipv4_addr'],
       '00:11:22:33:44:55 . 10.0.0.0/24',
@@ -64,6 +69,9 @@ test('text that is no literal is refused by name', () => {
     [['ifname'], '"sixteen-long-nam"'],
     [['ct_state'], 'established,bogus'],
     [['inet_proto', 'inet_service'], 'tcp'],
+    [['raw_u24'], '0x1000000'],
+    [['raw_u32'], '0x9-0x1'],
+    [['raw_u32'], '12'],
   ] as const)
     assert.throws(() => parseKey(types, text), NftLiteralError, text)
 })

@@ -18,8 +18,6 @@ export type LiteralType =
   | NftType
   | 'nf_proto'
   | 'raw_u16'
-  | 'raw_u24'
-  | 'raw_u64'
   | 'pkt_type'
   | 'ct_state'
   | 'ct_status'
@@ -123,7 +121,9 @@ const widths: Readonly<Partial<Record<LiteralType, number>>> = {
   inet_service: 2,
   raw_u16: 2,
   raw_u24: 3,
+  raw_u32: 4,
   raw_u64: 8,
+  raw_u128: 16,
   mark: 4,
   ifname: 16,
 }
@@ -175,15 +175,45 @@ function parseNumber(type: LiteralType, text: string): Uint8Array {
 const bytesToHex = (bytes: Uint8Array): string =>
   Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('')
 
-/** A big-endian number as `0x` and its digits, as wide as eight bytes. */
-function parseRaw(type: LiteralType, text: string): Uint8Array {
+/** True for payload that is compared as the number that it is, big-endian. */
+export const isRawType = (type: LiteralType): boolean => type.startsWith('raw_u')
+
+/** The bytes of a raw number; undefined when it is wider than the type. */
+export function rawToBytes(type: LiteralType, value: bigint): Uint8Array | undefined {
   const width = literalBytes(type)
-  const digits = /^0x([\da-f]{1,16})$/i
-    .exec(text)?.[1]
-    ?.replace(/^0+/, '')
-    .padStart(2 * width, '0')
-  if (digits?.length !== 2 * width) bad(type, text)
+  const digits = value.toString(16).padStart(2 * width, '0')
+  if (digits.length > 2 * width) return undefined
   return Uint8Array.from({ length: width }, (_, i) => Number.parseInt(digits.slice(2 * i, 2 * i + 2), 16))
+}
+
+/** The number that raw bytes are. */
+export const bytesToRaw = (bytes: Uint8Array): bigint => BigInt(`0x${bytesToHex(bytes)}`)
+
+/** A raw number as nft prints it. */
+export const formatRaw = (value: bigint): string => `0x${value.toString(16)}`
+
+function parseRaw(type: LiteralType, text: string): Uint8Array {
+  return (/^0x[\da-f]{1,32}$/i.test(text) && rawToBytes(type, BigInt(text))) || bad(type, text)
+}
+
+/** One value, or two with a dash in between. */
+function parseRange(
+  type: LiteralType,
+  text: string,
+  parse: (type: LiteralType, text: string) => Uint8Array,
+): LiteralRange {
+  const dash = text.indexOf('-')
+  if (dash < 0) return { from: parse(type, text) }
+  const from = parse(type, text.slice(0, dash))
+  const to = parse(type, text.slice(dash + 1))
+  const order = compareBytes(to, from)
+  if (order < 0) bad(type, text)
+  return order === 0 ? { from } : { from, to }
+}
+
+const compareBytes = (a: Uint8Array, b: Uint8Array): number => {
+  const at = a.findIndex((octet, i) => octet !== b[i])
+  return at < 0 ? 0 : a[at]! - b[at]!
 }
 
 function parseNamed(type: LiteralType, text: string): Uint8Array {
@@ -245,17 +275,12 @@ export function parseLiteral(type: LiteralType, text: string): LiteralRange {
       return { from: parseNumber(type, text) }
     case 'raw_u16':
     case 'raw_u24':
+    case 'raw_u32':
     case 'raw_u64':
-      return { from: parseRaw(type, text) }
-    case 'inet_service': {
-      const dash = text.indexOf('-')
-      if (dash < 0) return { from: parseNumber(type, text) }
-      const from = parseNumber(type, text.slice(0, dash))
-      const to = parseNumber(type, text.slice(dash + 1))
-      const order = bytesToNumber(type, to) - bytesToNumber(type, from)
-      if (order < 0) bad(type, text)
-      return order === 0 ? { from } : { from, to }
-    }
+    case 'raw_u128':
+      return parseRange(type, text, parseRaw)
+    case 'inet_service':
+      return parseRange(type, text, parseNumber)
     case 'verdict':
       return bad(type, text)
     default:
@@ -279,8 +304,12 @@ export function formatLiteral(type: LiteralType, from: Uint8Array, to?: Uint8Arr
       return `0x${bytesToNumber(type, from).toString(16).padStart(8, '0')}`
     case 'raw_u16':
     case 'raw_u24':
+    case 'raw_u32':
     case 'raw_u64':
-      return `0x${bytesToHex(from).replace(/^0+(?=.)/, '')}`
+    case 'raw_u128':
+      return to && compareBytes(from, to) !== 0
+        ? `${formatRaw(bytesToRaw(from))}-${formatRaw(bytesToRaw(to))}`
+        : formatRaw(bytesToRaw(from))
     case 'inet_service':
       return to && bytesToNumber(type, to) !== bytesToNumber(type, from)
         ? `${bytesToNumber(type, from)}-${bytesToNumber(type, to)}`

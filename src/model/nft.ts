@@ -8,7 +8,7 @@
  *   ipv4_addr, ipv6_addr   10.244.1.7   fd00::7   in interval sets also 10.244.1.0/24, 10.0.0.5-10.0.0.9 (never /32, /128)
  *   ether_addr             0a:58:0a:f4:01:07
  *   inet_proto             tcp udp sctp icmp ipv6-icmp …, else the number      inet_service   80   30000-32767
- *   raw payload            0x800 (selectors `@base,offset,length`, in bits; whole addresses as addresses)
+ *   raw payload            0x800   0xaf40200-0xaf403ff (selectors `@base,offset,length`, in bits)
  *   mark                   0x00004000          ifname   "cni0", in matches also "veth*"
  *   verdict                accept   drop   return   continue   jump chain   goto chain
  *   concatenation          tcp . 8080 . 10.0.0.1
@@ -26,7 +26,7 @@ export interface NftTable {
   readonly comment?: string
 }
 
-/** Types of set keys and map data, by nft's names; a concatenation is an array in order. */
+/** Types of set keys and map data, by nft's names; a concatenation is an array in order. Raw ones are `typeof` in nft. */
 export type NftType =
   | 'ipv4_addr'
   | 'ipv6_addr'
@@ -35,6 +35,10 @@ export type NftType =
   | 'inet_service'
   | 'mark'
   | 'ifname'
+  | 'raw_u24'
+  | 'raw_u32'
+  | 'raw_u64'
+  | 'raw_u128'
   | 'verdict'
 
 export interface NftSet {
@@ -43,6 +47,8 @@ export interface NftSet {
   readonly table: string
   readonly name: string
   readonly type: readonly NftType[]
+  /** What rules look keys up by, of the same types: nft then lists `typeof …`, and reads keys of raw payload back. */
+  readonly typeof?: readonly NftSelector[]
   /** Present for a map: what an element leads to. */
   readonly data?: readonly NftType[]
   readonly flags?: readonly ('interval' | 'timeout' | 'constant' | 'dynamic')[]
@@ -136,6 +142,16 @@ export type NftSelector =
   | '@th,304,128'
   | '@th,336,24'
   | '@th,304,64'
+  /** Words of the network header, from its source addresses on: of IPv4 the source and the destination are the second and third. */
+  | '@nh,64,32'
+  | '@nh,96,32'
+  | '@nh,128,32'
+  | '@nh,160,32'
+  /** The first 24 bits of an IPv4 source and destination, the first 64 of IPv6 ones. */
+  | '@nh,96,24'
+  | '@nh,128,24'
+  | '@nh,64,64'
+  | '@nh,192,64'
   | 'icmp type'
   | 'icmpv6 type'
   | 'ct state'
@@ -153,8 +169,13 @@ export type NftStatement =
       readonly op?: '==' | '!='
       readonly right: string | readonly string[]
     }
-  /** `selector & mask op value`, numbers for marks. */
-  | { readonly masked: NftSelector; readonly mask: number; readonly op?: '==' | '!='; readonly value: number }
+  /** `selector & mask op value`: numbers for marks, bigints for raw payload. */
+  | {
+      readonly masked: NftSelector
+      readonly mask: number | bigint
+      readonly op?: '==' | '!='
+      readonly value: number | bigint
+    }
   | { readonly vmap: readonly NftSelector[]; readonly map: string }
   /** Connection tracking is to leave the packet alone. */
   | { readonly notrack: true }

@@ -34,6 +34,14 @@ const peer = (n: number): Fragment => ({
     podCidrs: [Cidr.parse(`10.244.${n}.0/24`), Cidr.parse(`fd00:244:0:${n.toString(16)}::/64`)],
   }),
 })
+/** A node whose subnets have other lengths than most. */
+const unusual: Fragment = {
+  source: 'node/n9',
+  objects: planPeerElements({
+    addresses: [Ip.parse('172.30.0.9'), Ip.parse('fd00:172::9')],
+    podCidrs: [Cidr.parse('10.244.128.0/23'), Cidr.parse('fd00:244:0:9::/80')],
+  }),
+}
 const pod: Fragment = {
   source: 'pod/a',
   objects: planHostPorts({ ips: [Ip.parse('10.244.1.7')] }, [
@@ -63,7 +71,7 @@ async function start(): Promise<void> {
       wake()
     },
   })
-  applier.set(skeleton, peer(2), peer(3), pod)
+  applier.set(skeleton, peer(2), peer(3), unusual, pod)
   applier.markComplete()
   await applier.start()
   await applier.settle()
@@ -100,13 +108,15 @@ test('what others do to the table is undone', async () => {
     'nft flush ruleset',
     'nft delete table inet weft',
     'nft flush chain inet weft postrouting',
-    'nft delete element inet weft origins4 { 172.30.0.2 . 172.30.0.2 }',
-    'nft delete element inet weft origins4 { 172.30.0.3 . 10.244.3.0/24 }',
+    'nft delete element inet weft origins4 { 172.30.0.2 . 0xac1e00 }',
+    'nft delete element inet weft origins4 { 172.30.0.3 . 0xaf403 }',
+    'nft flush set inet weft origin-ranges4',
     'nft flush chain inet weft vxlan-8472',
     'nft delete element inet weft hostport-addresses4 { 172.30.0.1 . tcp . 8080 }',
     'nft flush set inet weft cluster6',
     'nft insert rule inet weft guard drop',
-    'nft add element inet weft origins4 { 9.9.9.9 . 9.9.9.9 }',
+    'nft add element inet weft origins4 { 9.9.9.9 . 0x90909 }',
+    'nft add element inet weft origin-ranges4 { 9.9.9.9 . 0xaf40200-0xaf402ff }',
   ]) {
     space.run(harm)
     await until(whole)
@@ -118,7 +128,7 @@ test('a restarted agent finds everything in place and writes nothing', async () 
   using fresh = new FreshNamespaceView(space)
   const seen: ApplyReport[] = []
   const second = new Applier(fresh.kernel, { kinds, onReport: (report) => seen.push(report) })
-  second.set(skeleton, peer(2), peer(3), pod)
+  second.set(skeleton, peer(2), peer(3), unusual, pod)
   second.markComplete()
   await second.start()
   await second.settle()
@@ -133,8 +143,8 @@ test('a node or a tunnel more costs what it adds, and rules that stay keep their
   applier.set(peer(4))
   await applier.settle()
   assert.deepEqual(written().sort(), [
-    'nft add element inet weft origins4 { 172.30.0.4 . 10.244.4.0/24 }',
-    'nft add element inet weft origins4 { 172.30.0.4 . 172.30.0.4 }',
+    'nft add element inet weft origins4 { 172.30.0.4 . 0xac1e00 comment "the node itself" }',
+    'nft add element inet weft origins4 { 172.30.0.4 . 0xaf404 comment "10.244.4.0/24" }',
   ])
   applier.remove('node/n4')
   applier.set({
@@ -149,7 +159,7 @@ test('a node or a tunnel more costs what it adds, and rules that stay keep their
   const after = handles()
   for (const handle of before) assert.ok(after.has(handle), handle)
   assert.ok(after.size > before.size)
-  assert.match(space.run('nft list chain inet weft untracked'), /udp dport \{ 8285, 8472 \}/)
+  assert.match(space.run('nft list chain inet weft untracked'), /th dport 8285 meta l4proto udp ip daddr/)
   applier.set(skeleton)
   await applier.settle()
   assert.equal(space.run('nft list table inet weft').includes('8285'), false)

@@ -43,8 +43,8 @@ export function planHostPorts(
       const port = `${protocol} . ${hostPort}`
       out.push(
         hostIp && !hostIp.isAny
-          ? element('hostport-addresses', family, `${hostIp} . ${port}`, target)
-          : element('hostports', family, port, target),
+          ? element('hostport-addresses', family, `${hostIp} . ${port}`, { value: target })
+          : element('hostports', family, port, { value: target }),
       )
       if (family === 4 && (!hostIp || hostIp.isAny || hostIp.isLoopback)) usesLoopback = true
     }

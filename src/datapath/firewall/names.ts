@@ -6,8 +6,13 @@
  *
  *   cluster   the pod network(s)                       one element per cluster CIDR
  *   local     this node's own pod subnets              one element per pod CIDR
- *   origins   node address . what it may send          itself, and each of the node's pod subnets
+ *   origins   node address . what it may send          its own prefix, and each of the node's pod subnets
+ *   origin-ranges   the same                           pod subnets of unusual lengths
  *   hostports, hostport-addresses                      one element per port mapping
+ *
+ * `origins` holds prefixes of one length (24 bits of IPv4, 64 of IPv6: what nodes' subnets usually have) as plain numbers, so
+ * that the kernel keeps it as a hash table: one look costs half of one into ranges, whatever the number of nodes, and a newcomer
+ * does not make the kernel copy the set. A number says little to who reads it, so elements carry the subnet as comment.
  *
  * and `pod-devices`, the devices that this node's pods hang on.
  */
@@ -16,6 +21,7 @@ import type {
   NftCounter,
   NftElement,
   NftRule,
+  NftSelector,
   NftSet,
   NftStatement,
   NftTable,
@@ -28,11 +34,20 @@ export const firewallTable: NftTable = { kind: 'nft-table', family: 'inet', name
 
 const inTable = { family: 'inet', table: 'weft' } as const
 
-export type SetName = 'cluster' | 'local' | 'origins' | 'hostports' | 'hostport-addresses'
+export type SetName = 'cluster' | 'local' | 'origins' | 'origin-ranges' | 'hostports' | 'hostport-addresses'
 
 export const setName = (name: SetName, family: Family): string => `${name}${family}`
 
 const addressType = (family: Family): NftType => (family === 4 ? 'ipv4_addr' : 'ipv6_addr')
+
+/** Length of the prefixes in `origins`. */
+export const originBits = (family: Family): 24 | 64 => (family === 4 ? 24 : 64)
+
+/** Where rules find the first `originBits` of an address, and the whole inner one. `inner` is behind UDP, VXLAN and Ethernet. */
+export const prefixSelectors = {
+  4: { inner: '@th,336,24', source: '@nh,96,24', destination: '@nh,128,24', wholeInner: '@th,336,32' },
+  6: { inner: '@th,304,64', source: '@nh,64,64', destination: '@nh,192,64', wholeInner: '@th,304,128' },
+} as const
 
 /** The sets of one family, empty. */
 export function planSets(family: Family): NftSet[] {
@@ -45,11 +60,14 @@ export function planSets(family: Family): NftSet[] {
     ...rest,
   })
   const ranges = { flags: ['interval'] } as const
+  const { inner, wholeInner } = prefixSelectors[family]
+  const byOrigin = (selector: NftSelector) => ({ typeof: [saddr(family), selector] })
   const target = { data: [address, 'inet_service'] } as const
   return [
     set('cluster', [address], ranges),
     set('local', [address], ranges),
-    set('origins', [address, address], ranges),
+    set('origins', [address, family === 4 ? 'raw_u24' : 'raw_u64'], byOrigin(inner)),
+    set('origin-ranges', [address, family === 4 ? 'raw_u32' : 'raw_u128'], { ...byOrigin(wholeInner), ...ranges }),
     set('hostports', ['inet_proto', 'inet_service'], target),
     set('hostport-addresses', [address, 'inet_proto', 'inet_service'], target),
   ]
@@ -65,13 +83,12 @@ export const planPodDevice = (device: string): NftElement => ({
   key: `"${device}"`,
 })
 
-export const element = (name: SetName, family: Family, key: string, value?: string): NftElement => ({
-  kind: 'nft-element',
-  ...inTable,
-  set: setName(name, family),
-  key,
-  ...(value !== undefined && { value }),
-})
+export const element = (
+  name: SetName,
+  family: Family,
+  key: string,
+  rest: { readonly value?: string; readonly comment?: string } = {},
+): NftElement => ({ kind: 'nft-element', ...inTable, set: setName(name, family), key, ...rest })
 
 export const counter = (name: string): NftCounter => ({ kind: 'nft-counter', ...inTable, name })
 
@@ -112,3 +129,9 @@ export const notInSet = (
 export const multicast = (family: Family): string => (family === 4 ? '224.0.0.0/4' : `${Ip.parse('ff00::')}/8`)
 
 export const families: readonly Family[] = [4, 6]
+
+/** A number as nft prints raw payload. */
+export const hex = (value: bigint): string => `0x${value.toString(16)}`
+
+/** The first `bits` of an address as that number. */
+export const leadingBits = (ip: Ip, bits: number): string => hex(ip.toBigInt() >> BigInt(bitsOf(ip.family) - bits))

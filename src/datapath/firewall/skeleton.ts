@@ -32,8 +32,10 @@
  * Plain routing (host-gw) has no sender to check: behind a router every packet carries the router's MAC, and neighbours'
  * MACs are not announced. There only the first applies.
  *
- * Every packet of a pod passes here, so the rules are in the order of what is asked most, and ask sets last; figures are
- * in docs/decisions/0008. Wrapped packets are not tracked: what is inside is, and the wrapping is nobody's connection.
+ * Every packet of a pod passes here, so each rule begins with what tells most packets apart for the least: an aligned word or
+ * half word of a header, which the kernel loads and compares without a call. What it means is said behind it, in nft's own words,
+ * and holds alone: a word of an IPv6 header may look like an IPv4 address. Names of devices and sets are asked last. Figures are in
+ * docs/decisions/0013. Wrapped packets are not tracked: what is inside is, and the wrapping is nobody's connection.
  *
  * Sources: flannel pkg/trafficmngr/iptables/iptables.go (rules and their order); the fourth seed's captured rules;
  * reference portmap plugin (mark bit 13); kernel Documentation/networking/ip-sysctl.rst (route_localnet), CVE-2020-8558;
@@ -41,8 +43,8 @@
  */
 import type { KernelObject } from '../../model/kernel-object.ts'
 import type { NftChain, NftRule, NftSelector, NftStatement } from '../../model/nft.ts'
-import type { Cidr } from '../../net/cidr.ts'
-import type { Family } from '../../net/ip.ts'
+import { Cidr } from '../../net/cidr.ts'
+import { bitsOf, type Family } from '../../net/ip.ts'
 import {
   chain,
   counter,
@@ -54,9 +56,11 @@ import {
   keyOfCidr,
   multicast,
   notInSet,
+  originBits,
   planPodDevice,
   planSets,
   podDevices,
+  prefixSelectors,
   rule,
   saddr,
   setName,
@@ -113,7 +117,7 @@ export function planFirewallSkeleton(options: FirewallOptions): KernelObject[] {
     ...disjoint(options.clusterCidrs).map((cidr) => element('cluster', cidr.family, keyOfCidr(cidr))),
     ...disjoint(options.localCidrs).map((cidr) => element('local', cidr.family, keyOfCidr(cidr))),
     planHostportChain(),
-    ...tunnels.map(planTunnel),
+    ...tunnels.map((tunnel) => planTunnel(tunnel, disjoint(options.clusterCidrs))),
     planGuard(disjoint(options.localCidrs), podDeviceNames, tunnels),
     planUntracked(tunnels, options.localCidrs),
     planPrerouting(),
@@ -138,6 +142,28 @@ function disjoint(cidrs: readonly Cidr[]): Cidr[] {
   )
 }
 
+/**
+ * `selector & mask == value`, or without the mask where it covers all: an address of which `selector` is `bits` from bit `from`
+ * on begins with the block's prefix, as far as those bits go.
+ */
+function beginsWith(selector: NftSelector, { base, family, length }: Cidr, from: number, bits: number): NftStatement {
+  const ones = (count: bigint) => (1n << count) - 1n
+  const value = (base.toBigInt() >> BigInt(bitsOf(family) - from - bits)) & ones(BigInt(bits))
+  const free = BigInt(Math.max(0, from + bits - length))
+  return free === 0n
+    ? { match: [selector], right: `0x${value.toString(16)}` }
+    : { masked: selector, mask: ones(BigInt(bits)) - ones(free), value }
+}
+
+/** The word of the header in which the block's prefix ends: of those that all its addresses share it tells most apart. */
+function sourceWord(cidr: Cidr): NftStatement {
+  const words = ['@nh,64,32', '@nh,96,32', '@nh,128,32', '@nh,160,32'] as const
+  const index = Math.max(0, Math.ceil(cidr.length / 32) - 1)
+  return beginsWith(cidr.family === 4 ? '@nh,96,32' : words[index]!, cidr, 32 * index, 32)
+}
+
+const loopbackNet = Cidr.parse('127.0.0.0/8')
+
 function planGuard(
   localCidrs: readonly Cidr[],
   podDeviceNames: readonly string[],
@@ -147,11 +173,12 @@ function planGuard(
   const own = localCidrs.map((cidr) =>
     rule(
       'claims a pod address of this node',
-      { match: [saddr(cidr.family)], right: keyOfCidr(cidr) },
+      sourceWord(cidr),
       // The usual devices by name: comparing costs less than a look into the set.
       ...podDeviceNames.map((device) => notBy(`"${device}"`)),
       notBy(`@${podDevices.name}`),
       notBy('"lo"'),
+      { match: [saddr(cidr.family)], right: keyOfCidr(cidr) },
       count(ownSourceCounter),
       drop,
     ),
@@ -159,66 +186,66 @@ function planGuard(
   // A pod device may carry loopback addresses only because port mappings are reachable by 127.0.0.1 (route_localnet).
   const loopback = rule(
     'loopback is not for pods',
-    { match: ['ip daddr'], right: '127.0.0.0/8' },
+    beginsWith('@nh,128,32', loopbackNet, 0, 32),
     { match: ['meta iifname'], right: `@${podDevices.name}` },
+    { match: ['ip daddr'], right: keyOfCidr(loopbackNet) },
     count(loopbackCounter),
     drop,
   )
-  const toTunnels = tunnels.map((tunnel) =>
-    rule(undefined, { match: ['udp dport'], right: `${tunnel.port}` }, { jump: tunnelChain(tunnel) }),
-  )
+  const toTunnels = tunnels.map((tunnel) => rule(undefined, ...isTo(tunnel.port), { jump: tunnelChain(tunnel) }))
   return chain('guard', { type: 'filter', hook: 'prerouting', priority: -300 }, [...toTunnels, ...own, loopback])
 }
 
-/** EtherType, and where the inner source stands behind the outer UDP header: 8 of UDP, 8 of VXLAN, 14 of Ethernet. */
-const innerPackets = { 4: ['0x800', '@th,336,32'], 6: ['0x86dd', '@th,304,128'] } as const
+/** A datagram to that port; the port is compared first. */
+const isTo = (port: number): readonly NftStatement[] => [
+  { match: ['th dport'], right: `${port}` },
+  { match: ['meta l4proto'], right: 'udp' },
+]
 
-const isInner = (family: Family): NftStatement => ({ match: ['@th,224,16'], right: innerPackets[family][0] })
+/** EtherType of what VXLAN carries: it stands behind 8 bytes of UDP, 8 of VXLAN and two addresses of Ethernet. */
+const isInner = (family: Family): NftStatement => ({ match: ['@th,224,16'], right: family === 4 ? '0x800' : '0x86dd' })
 
 const notrack: NftStatement = { notrack: true }
 
 /** What packets to a tunnel's port go through. The first rules let in what a node's pods send; all else ends up behind them. */
-function planTunnel(tunnel: FirewallTunnel): NftChain {
+function planTunnel(tunnel: FirewallTunnel, clusterCidrs: readonly Cidr[]): NftChain {
   const isVxlan = tunnel.type === 'vxlan'
-  const fromNodesPods = (family: Family): NftRule =>
-    rule(
-      "of the sender's pods",
-      isInner(family),
-      { match: [saddr(family), innerPackets[family][1]], right: `@${setName('origins', family)}` },
-      notrack,
-      accept,
-    )
+  const fromNodesPods = (family: Family): NftRule[] =>
+    (['origins', 'origin-ranges'] as const).map((name) => {
+      const { inner, wholeInner } = prefixSelectors[family]
+      const pair = [saddr(family), name === 'origins' ? inner : wholeInner]
+      const isOrigin: NftStatement = { match: pair, right: `@${setName(name, family)}` }
+      return rule("of the sender's pods", isInner(family), isOrigin, notrack, accept)
+    })
   const fromNoNode = (family: Family): NftRule =>
     rule(
       'from no known node',
-      { match: [saddr(family), saddr(family)], op: '!=', right: `@${setName('origins', family)}` },
+      { match: [saddr(family), prefixSelectors[family].source], op: '!=', right: `@${setName('origins', family)}` },
       count(strangerCounter),
       drop,
     )
-  const fromOtherPods = (family: Family): NftRule =>
+  const fromOtherPods = (cidr: Cidr): NftRule =>
     rule(
-      'not a subnet of its sender',
-      isInner(family),
-      { match: [innerPackets[family][1]], right: `@${setName('cluster', family)}` },
+      `of ${cidr}, but no subnet of its sender`,
+      isInner(cidr.family),
+      isInnerSource(cidr),
       count(innerCounter),
       drop,
     )
   return chain(tunnelChain(tunnel), undefined, [
-    ...(isVxlan ? families.map(fromNodesPods) : []),
+    ...(isVxlan ? families.flatMap(fromNodesPods) : []),
     rule('passes through', { match: ['fib daddr type'], op: '!=', right: 'local' }, keep),
     ...families.map(fromNoNode),
-    ...(isVxlan ? families.map(fromOtherPods) : []),
+    ...(isVxlan ? clusterCidrs.map(fromOtherPods) : []),
     rule(undefined, notrack),
   ])
 }
 
-/** The source prefix inside VXLAN as raw payload, for the lengths that nodes' subnets usually have. */
-function innerPrefix({ family, length, base }: Cidr): NftStatement | undefined {
-  if (length !== (family === 4 ? 24 : 64)) return undefined
-  const digits = Array.from(base.toBytes().subarray(0, length / 8), (byte) => byte.toString(16).padStart(2, '0')).join(
-    '',
-  )
-  return { match: [family === 4 ? '@th,336,24' : '@th,304,64'], right: `0x${digits.replace(/^0+(?=.)/, '')}` }
+/** Whether the source address inside VXLAN is in the block. */
+function isInnerSource(cidr: Cidr): NftStatement {
+  const { inner, wholeInner } = prefixSelectors[cidr.family]
+  const bits = originBits(cidr.family)
+  return cidr.length <= bits ? beginsWith(inner, cidr, 0, bits) : beginsWith(wholeInner, cidr, 0, bitsOf(cidr.family))
 }
 
 /**
@@ -229,26 +256,24 @@ function planUntracked(tunnels: readonly FirewallTunnel[], localCidrs: readonly 
   const own = tunnels
     .filter(({ type }) => type === 'vxlan')
     .flatMap(({ port }) =>
-      localCidrs.flatMap((cidr) => {
-        const prefix = innerPrefix(cidr)
-        const wrapped: NftStatement = { match: ['udp dport'], right: `${port}` }
-        return prefix ? [rule('own pods, wrapped', wrapped, isInner(cidr.family), prefix, notrack, accept)] : []
-      }),
+      localCidrs.map((cidr) =>
+        rule('own pods, wrapped', ...isTo(port), isInner(cidr.family), isInnerSource(cidr), notrack, accept),
+      ),
     )
-  const ports = [...new Set(tunnels.map(({ port }) => `${port}`))].sort()
-  const rules = families.map((family) =>
-    rule(
-      'tunnels to nodes',
-      { match: ['udp dport'], right: ports.length === 1 ? ports[0]! : ports },
-      { match: [daddr(family), daddr(family)], right: `@${setName('origins', family)}` },
-      notrack,
+  const toNodes = tunnels.flatMap(({ port }) =>
+    families.map((family) =>
+      rule(
+        'tunnels to nodes',
+        ...isTo(port),
+        {
+          match: [daddr(family), prefixSelectors[family].destination],
+          right: `@${setName('origins', family)}`,
+        },
+        notrack,
+      ),
     ),
   )
-  return chain(
-    'untracked',
-    { type: 'filter', hook: 'output', priority: -300 },
-    ports.length > 0 ? [...own, ...rules] : [],
-  )
+  return chain('untracked', { type: 'filter', hook: 'output', priority: -300 }, [...own, ...toNodes])
 }
 
 const toLocalAddress: NftStatement = { match: ['fib daddr type'], right: 'local' }

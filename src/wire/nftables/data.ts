@@ -59,6 +59,8 @@ export const SET_COMMENT = 7
 /** nft's notes on how to print a set: byte order of its keys (2 = big-endian, 1 = host) and of its data. */
 export const SET_KEY_BYTEORDER = 0
 export const SET_DATA_BYTEORDER = 1
+/** And the expressions that keys come from. */
+export const SET_KEY_TYPEOF = 3
 /** weft's own: a digest of the rule's text. nft skips numbers that it does not know. */
 export const RULE_DIGEST = 119
 

@@ -36,7 +36,8 @@ const literals: readonly (readonly [selector: NftSelector, values: readonly stri
   ['ct mark', ['0xffffffff']],
   ['fib daddr type', ['local', 'unicast']],
   ['@th,224,16', ['0x800', '0x86dd']],
-  ['@th,336,32', ['10.0.0.1', '@s']],
+  ['@th,336,32', ['0xa000001', '0xaf40200-0xaf403ff', '@s']],
+  ['@nh,160,32', ['0x1', '0x10-0x1f']],
   ['@th,336,24', ['0xaf401', '0x0']],
   ['@th,304,64', ['0xfd00001002440001']],
 ]
@@ -45,6 +46,7 @@ const concatenations: readonly (readonly NftSelector[])[] = [
   ['ether saddr', 'ip saddr'],
   ['ip saddr', '@th,336,32'],
   ['ip6 saddr', '@th,304,128'],
+  ['ip saddr', '@nh,96,24'],
   ['ip6 daddr', 'meta l4proto', 'th dport'],
 ]
 const endings: readonly NftStatement[] = [
@@ -65,11 +67,13 @@ const endings: readonly NftStatement[] = [
 
 function randomMatch(): NftStatement {
   const op = next(3) === 0 ? ({ op: '!=' } as const) : {}
-  switch (next(5)) {
+  switch (next(6)) {
     case 0:
       return { match: pick(concatenations), ...op, right: '@pairs' }
     case 1:
       return { masked: pick(['meta mark', 'ct mark'] as const), mask: next(65536), ...op, value: next(65536) }
+    case 2:
+      return { masked: '@th,304,64', mask: 0xffffffffffffff00n, ...op, value: BigInt(next(65536)) << 16n }
     default: {
       const [selector, values] = pick(literals)
       const right = pick(values)

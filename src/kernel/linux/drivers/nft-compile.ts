@@ -9,7 +9,9 @@
 import type { NftFamily, NftRule, NftSelector, NftStatement } from '../../../model/nft.ts'
 import { parseNatTarget } from '../../../model/nft-format.ts'
 import {
+  formatRaw,
   isFlagType,
+  isRawType,
   type LiteralRange,
   type LiteralType,
   NftLiteralError,
@@ -17,6 +19,7 @@ import {
   paddedBytes,
   parseKey,
   parseLiteral,
+  rawToBytes,
 } from '../../../model/nft-literal.ts'
 import * as n from '../../../wire/nftables/constants.gen.ts'
 import { NF_ACCEPT, NF_DROP } from '../../../wire/nftables/data.ts'
@@ -64,6 +67,16 @@ function word(value: number): Uint8Array {
   const bytes = new Uint8Array(4)
   new DataView(bytes.buffer).setUint32(0, value, true)
   return bytes
+}
+
+/** A mask, or what is compared with the masked value. */
+function operand(type: LiteralType, value: number | bigint): Uint8Array {
+  if (typeof value === 'number') return word(value)
+  return rawToBytes(type, value) ?? refuse(`${formatRaw(value)} is wider than a ${type}`)
+}
+
+const refuse = (problem: string): never => {
+  throw new NftLiteralError(problem)
 }
 
 class Compiler {
@@ -155,7 +168,7 @@ class Compiler {
     const { from, to } = parseLiteral(type, isStem ? `${text.slice(0, -2)}"` : text)
     this.load([selector])
     if (isStem) this.compare(equality, from.subarray(0, from.indexOf(0)))
-    else if (to) this.matchRange(inverted, from, to)
+    else if (to) this.matchRange(type, inverted, from, to)
     else if (isFlagType(type) && !inverted) {
       this.mask(from)
       this.compare(n.NFT_CMP_NEQ, word(0))
@@ -165,9 +178,14 @@ class Compiler {
     }
   }
 
-  matchRange(inverted: boolean, from: Uint8Array, to: Uint8Array): void {
+  matchRange(type: LiteralType, inverted: boolean, from: Uint8Array, to: Uint8Array): void {
     const mask = Uint8Array.from(from, (octet, i) => ~(octet ^ to[i]!) & 255)
-    if (from.length > 2 && isPrefixMask(mask) && from.every((octet, i) => (octet & ~mask[i]!) === 0)) {
+    if (
+      from.length > 2 &&
+      !isRawType(type) &&
+      isPrefixMask(mask) &&
+      from.every((octet, i) => (octet & ~mask[i]!) === 0)
+    ) {
       this.mask(mask)
       this.compare(inverted ? n.NFT_CMP_NEQ : n.NFT_CMP_EQ, from)
     } else if (inverted) {
@@ -248,9 +266,9 @@ const rejects = {
 function compileStatement(to: Compiler, statement: NftStatement): void {
   if ('match' in statement) to.match(statement)
   else if ('masked' in statement) {
-    to.load([statement.masked])
-    to.mask(word(statement.mask))
-    to.compare(statement.op === '!=' ? n.NFT_CMP_NEQ : n.NFT_CMP_EQ, word(statement.value))
+    const [type] = to.load([statement.masked])
+    to.mask(operand(type!, statement.mask))
+    to.compare(statement.op === '!=' ? n.NFT_CMP_NEQ : n.NFT_CMP_EQ, operand(type!, statement.value))
   } else if ('vmap' in statement) {
     to.load(statement.vmap)
     to.lookup({ name: statement.map }, false, VERDICT_REGISTER)

@@ -8,9 +8,11 @@
  */
 import type { NftFamily, NftSelector, NftStatement } from '../../../model/nft.ts'
 import {
+  bytesToRaw,
   formatKey,
   formatLiteral,
   isFlagType,
+  isRawType,
   type LiteralRange,
   type LiteralType,
   literalBytes,
@@ -206,9 +208,10 @@ class Decompiler {
     if (isFlagType(type)) {
       if (!inverted || value.some((octet) => octet !== 0)) throw new Foreign('bitwise')
       this.#push({ match: [selector], right: formatLiteral(type, mask) })
-    } else if (type === 'mark') {
+    } else if (type === 'mark' || isRawType(type)) {
       const equality = inverted ? { op: '!=' as const } : {}
-      this.#push({ masked: selector, mask: toNumber(mask), ...equality, value: toNumber(value) })
+      const operand = type === 'mark' ? toNumber : bytesToRaw
+      this.#push({ masked: selector, mask: operand(mask), ...equality, value: operand(value) })
     } else {
       const to = Uint8Array.from(value, (octet, i) => octet | (~mask[i]! & 255))
       this.#push({ match: [selector], ...(inverted && { op: '!=' }), right: formatLiteral(type, value, to) })

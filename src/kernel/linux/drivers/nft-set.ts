@@ -6,10 +6,11 @@
  * Sources: include/uapi/linux/netfilter/nf_tables.h; datatype numbers of nftables include/datatype.h (TYPE_*), which
  * nft reads back from the kernel to know how to print keys.
  */
-import type { NftElement, NftFamily, NftSet, NftType } from '../../../model/nft.ts'
+import type { NftElement, NftFamily, NftSelector, NftSet, NftType } from '../../../model/nft.ts'
 import {
   formatKey,
   formatVerdict,
+  isRawType,
   keyBytes,
   type LiteralRange,
   type LiteralType,
@@ -28,6 +29,7 @@ import {
   SET_COMMENT,
   SET_DATA_BYTEORDER,
   SET_KEY_BYTEORDER,
+  SET_KEY_TYPEOF,
   type UserdataEntry,
 } from '../../../wire/nftables/data.ts'
 import {
@@ -37,6 +39,8 @@ import {
   type writeElement,
 } from '../../../wire/nftables/message.ts'
 import { type AnonymousSet, decodeVerdict, encodeVerdict } from './nft-compile.ts'
+import { selectorRows } from './nft-selector.ts'
+import { readTypeof, typeofEntry } from './nft-typeof.ts'
 
 /** nft's datatype numbers; concatenations pack them six bits each. */
 const typeNumbers: Readonly<Partial<Record<LiteralType, number>>> = {
@@ -57,11 +61,16 @@ const typeNumbers: Readonly<Partial<Record<LiteralType, number>>> = {
   boolean: 39,
   ifname: 41,
 }
+/** Of everything that nft compares as the number that it is. */
+const TYPE_INTEGER = 4
 const TYPE_BITS = 6
 const namesByNumber = new Map(Object.entries(typeNumbers).map(([name, number]) => [number, name as LiteralType]))
 
 const packTypes = (types: readonly LiteralType[]): number =>
-  types.reduce((packed, type) => packed * (1 << TYPE_BITS) + (typeNumbers[type] ?? 0), 0)
+  types.reduce(
+    (packed, type) => packed * (1 << TYPE_BITS) + (isRawType(type) ? TYPE_INTEGER : (typeNumbers[type] ?? 0)),
+    0,
+  )
 
 /** Undefined when a number is not one of ours. */
 function unpackTypes(packed: number): LiteralType[] | undefined {
@@ -72,6 +81,14 @@ function unpackTypes(packed: number): LiteralType[] | undefined {
     types.unshift(type)
   }
   return types.length ? types : undefined
+}
+
+/** The types of what the selectors load; undefined when one is not ours, or the kernel's numbers say something else. */
+function typesOf(selectors: readonly NftSelector[], packed: number): LiteralType[] | undefined {
+  const types = selectors.flatMap((selector) =>
+    Object.hasOwn(selectorRows, selector) ? selectorRows[selector].type : [],
+  )
+  return types.length === selectors.length && packTypes(types) === packed ? types : undefined
 }
 
 const BYTEORDER_HOST = 1
@@ -113,6 +130,7 @@ export function encodeSet(set: NftSet, id: number): SetMessage {
   const isVerdict = set.data?.[0] === 'verdict'
   const userdata = [note(SET_KEY_BYTEORDER, byteorder(set.type))]
   if (set.data) userdata.push(note(SET_DATA_BYTEORDER, byteorder(set.data)))
+  if (set.typeof) userdata.push(typeofEntry(SET_KEY_TYPEOF, set.typeof))
   if (set.comment !== undefined) userdata.push(commentEntry(SET_COMMENT, set.comment))
   return {
     table: set.table,
@@ -144,7 +162,9 @@ export function encodeAnonymousSet(table: string, set: AnonymousSet): SetMessage
 /** Undefined for a set whose types are not ours. */
 export function decodeSet(family: NftFamily, message: SetMessage): NftSet | undefined {
   const { table, name, flags = 0 } = message
-  const type = unpackTypes(message.keyType ?? 0)
+  const userdata = decodeUserdata(message.userdata)
+  const selectors = readTypeof(userdata.get(SET_KEY_TYPEOF))
+  const type = selectors ? typesOf(selectors, message.keyType ?? 0) : unpackTypes(message.keyType ?? 0)
   if (table === undefined || name === undefined || !type || flags & n.NFT_SET_ANONYMOUS) return undefined
   let data: readonly LiteralType[] | undefined
   if (flags & n.NFT_SET_MAP) {
@@ -152,13 +172,14 @@ export function decodeSet(family: NftFamily, message: SetMessage): NftSet | unde
     if (!data) return undefined
   }
   const names = flagNames.filter((flag) => flags & flagBits[flag])
-  const comment = decodeComment(decodeUserdata(message.userdata), SET_COMMENT)
+  const comment = decodeComment(userdata, SET_COMMENT)
   return {
     kind: 'nft-set',
     family,
     table,
     name,
     type: type as NftType[],
+    ...(selectors && { typeof: selectors }),
     ...(data && { data: data as NftType[] }),
     ...(names.length && { flags: names }),
     ...(comment !== undefined && { comment }),
