@@ -4,6 +4,16 @@
 
 /// The one's complement sum of the bytes as big-endian 16-bit words; an odd last byte counts as a high byte.
 pub fn sum(bytes: &[u8]) -> u16 {
+    // The words are added as little-endian ones; swapping the sum is swapping every word.
+    #[cfg(target_arch = "x86_64")]
+    if bytes.len() >= wide::LEAST_BYTES && is_x86_feature_detected!("avx2") {
+        return fold(unsafe { wide::sum(bytes) }).swap_bytes();
+    }
+    fold(sum_words(bytes)).swap_bytes()
+}
+
+/// A sum of the bytes as little-endian words, carries not yet added back in.
+fn sum_words(bytes: &[u8]) -> u64 {
     // Carries are kept in the upper half of 128-bit accumulators: an add and an add-with-carry for eight bytes. Two of them
     // let the processor do two at once.
     let (mut even, mut odd) = (0u128, 0u128);
@@ -17,14 +27,59 @@ pub fn sum(bytes: &[u8]) -> u16 {
     for bytes in &mut words {
         total += u128::from(word(bytes, 0));
     }
-    let rest = words.remainder();
-    let mut last = [0; 8];
-    last[..rest.len()].copy_from_slice(rest);
-    total += u128::from(u64::from_le_bytes(last));
+    let mut rest = words.remainder();
+    for size in [4, 2] {
+        if rest.len() >= size {
+            let (head, tail) = rest.split_at(size);
+            total += head.iter().rev().fold(0, |word, byte| word << 8 | u128::from(*byte));
+            rest = tail;
+        }
+    }
+    total += u128::from(rest.first().copied().unwrap_or(0));
     let folded = (total as u64 as u128) + (total >> 64);
-    let folded = (folded as u64 & 0xffff_ffff) + (folded as u64 >> 32) + (folded >> 64) as u64;
-    // The words were little-endian; swapping the sum is swapping every word.
-    fold(folded).swap_bytes()
+    (folded as u64 & 0xffff_ffff) + (folded as u64 >> 32) + (folded >> 64) as u64
+}
+
+/// The same sum, 32 bytes an instruction, for processors with AVX2.
+#[cfg(target_arch = "x86_64")]
+mod wide {
+    use std::arch::x86_64::*;
+
+    /// Fewer bytes are summed as fast without.
+    pub const LEAST_BYTES: usize = 128;
+
+    /// A sum of the bytes as little-endian words, carries not yet added back in. Right for up to 4 GB.
+    ///
+    /// # Safety
+    /// The processor must have AVX2.
+    #[target_feature(enable = "avx2")]
+    pub unsafe fn sum(bytes: &[u8]) -> u64 {
+        // Each lane of 64 bits takes halves of 32 bits, so that nothing is carried out of it.
+        let low_half = _mm256_set1_epi64x(0xffff_ffff);
+        let mut low = [_mm256_setzero_si256(); 4];
+        let mut high = low;
+        let mut blocks = bytes.chunks_exact(128);
+        for block in &mut blocks {
+            for index in 0..4 {
+                let words = _mm256_loadu_si256(block.as_ptr().add(32 * index).cast());
+                low[index] = _mm256_add_epi64(low[index], _mm256_and_si256(words, low_half));
+                high[index] = _mm256_add_epi64(high[index], _mm256_srli_epi64(words, 32));
+            }
+        }
+        let mut parts = blocks.remainder().chunks_exact(32);
+        for part in &mut parts {
+            let words = _mm256_loadu_si256(part.as_ptr().cast());
+            low[0] = _mm256_add_epi64(low[0], _mm256_and_si256(words, low_half));
+            high[0] = _mm256_add_epi64(high[0], _mm256_srli_epi64(words, 32));
+        }
+        let mut total = _mm256_setzero_si256();
+        for index in 0..4 {
+            total = _mm256_add_epi64(total, _mm256_add_epi64(low[index], high[index]));
+        }
+        let mut lanes = [0u64; 4];
+        _mm256_storeu_si256(lanes.as_mut_ptr().cast(), total);
+        lanes.iter().sum::<u64>() + super::sum_words(parts.remainder())
+    }
 }
 
 fn word(block: &[u8], at: usize) -> u64 {

@@ -28,17 +28,10 @@ struct SegmentControl {
     padding: [u8; 6],
 }
 
-/// One datagram: a header of `Batch::headers`, perhaps empty, and a payload of the caller's buffer.
+/// One datagram: where in `Batch::bytes` it stands.
 struct Datagram {
     peer: u32,
-    header: Range<usize>,
-    payload: Range<usize>,
-}
-
-impl Datagram {
-    fn bytes(&self) -> usize {
-        self.header.len() + self.payload.len()
-    }
+    bytes: Range<usize>,
 }
 
 /// Datagrams side by side that one message carries.
@@ -50,7 +43,8 @@ struct Burst {
 
 #[derive(Default)]
 pub struct Batch {
-    headers: Vec<u8>,
+    /// The datagrams side by side, so that a burst is one part of a message.
+    bytes: Vec<u8>,
     datagrams: Vec<Datagram>,
     bursts: Vec<Burst>,
     parts: Vec<sys::iovec>,
@@ -59,43 +53,52 @@ pub struct Batch {
 }
 
 impl Batch {
-    pub fn new() -> Batch {
-        Batch::default()
+    /// An empty one with room for `room_bytes` of datagrams; more is made when it is needed.
+    pub fn new(room_bytes: usize) -> Batch {
+        Batch { bytes: Vec::with_capacity(room_bytes), ..Batch::default() }
     }
 
     pub fn is_empty(&self) -> bool {
         self.datagrams.is_empty()
     }
 
-    /// Adds a datagram: `header`, which is copied, before what stands at `payload` of the buffer given to `send`.
-    pub fn push(&mut self, peer: u32, header: &[u8], payload: Range<usize>) {
-        let start = self.headers.len();
-        self.headers.extend_from_slice(header);
-        self.datagrams.push(Datagram { peer, header: start..self.headers.len(), payload });
+    /// Bytes of all datagrams together.
+    pub fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Adds what `write` appends: datagrams of `each_bytes` to one peer, the last of them perhaps shorter.
+    pub fn add(&mut self, peer: u32, each_bytes: usize, write: impl FnOnce(&mut Vec<u8>)) {
+        let mut start = self.bytes.len();
+        write(&mut self.bytes);
+        while start < self.bytes.len() {
+            let end = (start + each_bytes).min(self.bytes.len());
+            self.datagrams.push(Datagram { peer, bytes: start..end });
+            start = end;
+        }
     }
 
     /// Sends all of it and is empty then. What cannot be sent is counted and lost.
-    pub fn send(&mut self, tunnel: &Tunnel, table: &Table, buffer: &[u8]) {
+    pub fn send(&mut self, tunnel: &Tunnel, table: &Table) {
         if self.is_empty() {
             return;
         }
-        let bytes: usize = self.datagrams.iter().map(Datagram::bytes).sum();
         let all = 0..self.datagrams.len();
         let count = all.len();
-        let lost = self.transmit(tunnel, table, buffer, all, tunnel.sends_bursts.load(Ordering::Relaxed));
+        let lost = self.transmit(tunnel, table, all, tunnel.sends_bursts.load(Ordering::Relaxed));
         tunnel.counters.add(Counter::SentPackets, (count - lost) as u64);
-        tunnel.counters.add(Counter::SentBytes, bytes as u64);
+        tunnel.counters.add(Counter::SentBytes, self.bytes.len() as u64);
         if lost > 0 {
             tunnel.counters.add(Counter::SendError, lost as u64);
         }
-        self.headers.clear();
+        self.bytes.clear();
         self.datagrams.clear();
     }
 
     /// Sends some of the datagrams, in bursts or one by one. Returns how many were lost.
-    fn transmit(&mut self, tunnel: &Tunnel, table: &Table, buffer: &[u8], which: Range<usize>, joined: bool) -> usize {
+    fn transmit(&mut self, tunnel: &Tunnel, table: &Table, which: Range<usize>, joined: bool) -> usize {
         self.plan(which, burst_limit_bytes(tunnel), joined);
-        self.fill(table, buffer);
+        self.fill(table);
         let bursts = std::mem::take(&mut self.bursts);
         let mut refused: Vec<Burst> = Vec::new();
         let (mut done, mut lost) = (0, 0);
@@ -121,7 +124,7 @@ impl Batch {
         }
         self.bursts = bursts;
         for burst in refused {
-            lost += self.transmit(tunnel, table, buffer, burst.datagrams, false);
+            lost += self.transmit(tunnel, table, burst.datagrams, false);
         }
         lost
     }
@@ -132,7 +135,7 @@ impl Batch {
         let (mut bytes, mut ended) = (0, true);
         for index in which {
             let datagram = &self.datagrams[index];
-            let length = datagram.bytes();
+            let length = datagram.bytes.len();
             let last = self.bursts.last_mut().filter(|burst| {
                 joined
                     && !ended
@@ -155,17 +158,15 @@ impl Batch {
         }
     }
 
-    /// Writes the messages of the bursts. They point into `headers`, `buffer`, `parts`, `controls` and the table: none of
-    /// these may change until they are sent.
-    fn fill(&mut self, table: &Table, buffer: &[u8]) {
+    /// Writes the messages of the bursts. They point into `bytes`, `parts`, `controls` and the table: none of these may
+    /// change until they are sent.
+    fn fill(&mut self, table: &Table) {
         self.parts.clear();
         self.controls.clear();
         self.messages.clear();
         for burst in &self.bursts {
-            for datagram in &self.datagrams[burst.datagrams.clone()] {
-                self.parts.push(part(&self.headers[datagram.header.clone()]));
-                self.parts.push(part(&buffer[datagram.payload.clone()]));
-            }
+            let (first, last) = (&self.datagrams[burst.datagrams.start], &self.datagrams[burst.datagrams.end - 1]);
+            self.parts.push(part(&self.bytes[first.bytes.start..last.bytes.end]));
             self.controls.push(SegmentControl {
                 header: sys::cmsghdr {
                     cmsg_len: size_of::<sys::cmsghdr>() + size_of::<u16>(),
@@ -177,14 +178,12 @@ impl Batch {
             });
         }
         // Both lists stand still now.
-        let mut first_part = 0;
-        for (burst, control) in self.bursts.iter().zip(&mut self.controls) {
+        for (index, burst) in self.bursts.iter().enumerate() {
             let mut message = message_to(table.peer(self.datagrams[burst.datagrams.start].peer));
-            message.msg_iov = self.parts[first_part..].as_mut_ptr();
-            message.msg_iovlen = burst.datagrams.len() * 2;
-            first_part += message.msg_iovlen;
+            message.msg_iov = &mut self.parts[index];
+            message.msg_iovlen = 1;
             if burst.datagrams.len() > 1 {
-                message.msg_control = (control as *mut SegmentControl).cast();
+                message.msg_control = (&mut self.controls[index] as *mut SegmentControl).cast();
                 message.msg_controllen = size_of::<SegmentControl>();
             }
             self.messages.push(sys::mmsghdr { msg_hdr: message, msg_len: 0 });
@@ -241,9 +240,9 @@ mod tests {
 
     /// The bursts of datagrams given as (peer, bytes), as their lengths.
     fn bursts(datagrams: &[(u32, usize)], joined: bool) -> Vec<usize> {
-        let mut batch = Batch::new();
+        let mut batch = Batch::new(0);
         for (peer, bytes) in datagrams {
-            batch.push(*peer, &vec![0; bytes / 2], 0..bytes - bytes / 2);
+            batch.add(*peer, *bytes, |room| room.resize(room.len() + bytes, 0));
         }
         batch.plan(0..datagrams.len(), 65_507, joined);
         let found: Vec<usize> = batch.bursts.iter().map(|burst| burst.datagrams.len()).collect();

@@ -244,7 +244,7 @@ mod tests {
     use super::*;
     use crate::packet::parse;
     use crate::packet::testing::{tcp, udp};
-    use crate::segment::Segments;
+    use crate::segment::Cut;
 
     /// Merges as the receiver does and cuts again: the packets in order, and how many writes they took.
     fn merged_and_cut(packets: &[Vec<u8>]) -> (Vec<Vec<u8>>, usize) {
@@ -263,12 +263,10 @@ mod tests {
             if merger.count() == 1 {
                 out.push(whole);
             } else {
-                let mut segments = Segments::new();
-                segments.cut(&whole, &vnet, &parse(&whole).unwrap()).unwrap();
-                for index in 0..segments.count() {
-                    let (from, to) = segments.payload(index);
-                    out.push([segments.header(index), &whole[from..to]].concat());
-                }
+                let cut = Cut::plan(&whole, &vnet, &parse(&whole).unwrap()).unwrap();
+                let mut segments = Vec::new();
+                cut.write(&whole, &mut segments);
+                out.extend(segments.chunks(cut.packet_bytes()).map(<[u8]>::to_vec));
             }
             merger.clear();
         };
