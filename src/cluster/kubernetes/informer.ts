@@ -35,7 +35,7 @@ export interface InformerOptions<T> {
   onDelete(name: string, last: T): void
   /** A complete list has been told; `first` is true once. */
   onListed(first: boolean): void
-  /** Called on changes of state: with the error when requests begin to fail, without when they work again. */
+  /** Called with the error when requests begin to fail or fail for another reason, without one when they work again. */
   onConnection(problem: Error | undefined): void
   /** Counts lists and watches under this informer's resource: the last part of its path. */
   readonly observer?: ClusterObserver
@@ -64,7 +64,8 @@ export class Informer<T> {
   readonly #resource: string
   #version: string | undefined
   #listedOnce = false
-  #failing = false
+  /** Why requests fail now. */
+  #problem: string | undefined
   #ended: Promise<void> = Promise.resolve()
 
   constructor(options: InformerOptions<T>) {
@@ -105,8 +106,8 @@ export class Informer<T> {
   }
 
   async #fail(error: Error): Promise<void> {
-    if (!this.#failing) {
-      this.#failing = true
+    if (this.#problem !== error.message) {
+      this.#problem = error.message
       this.#options.onConnection(error)
     }
     const asked = error instanceof HttpError ? (error.retryAfterSeconds ?? 0) * 1000 : 0
@@ -115,8 +116,8 @@ export class Informer<T> {
 
   #succeed(): void {
     this.#backoff.reset()
-    if (!this.#failing) return
-    this.#failing = false
+    if (this.#problem === undefined) return
+    this.#problem = undefined
     this.#options.onConnection(undefined)
   }
 
