@@ -284,7 +284,7 @@ export class NetworkLoop {
       ...(node.uid === undefined ? {} : { uid: node.uid }),
       severity: 'Warning',
       reason: 'PeerRefused',
-      message: `${message} (seen by node ${this.#options.nodeName})`,
+      message,
     }
     source.report(report)
   }

@@ -97,9 +97,12 @@ export class HttpClient {
 
   /** Sends and reads one JSON answer. Rejects with HttpError, or the socket's error. */
   async request(request: HttpRequest): Promise<unknown> {
-    const response = await this.#send(request, AbortSignal.timeout(REQUEST_TIMEOUT_MS))
-    const answer = await readBounded(response)
     const what = `${request.method} ${request.path.split('?')[0]}`
+    const timeout = AbortSignal.timeout(REQUEST_TIMEOUT_MS)
+    const { response, answer } = await this.#exchange(request, timeout).catch((cause: Error) => {
+      if (!timeout.aborted || request.signal?.aborted) throw cause
+      throw new Error(`${what}: no answer within ${REQUEST_TIMEOUT_MS / 1000} s`, { cause })
+    })
     const ok = response.statusCode! >= 200 && response.statusCode! < 300
     const parsed = parseJson(answer)
     if (!ok) throw statusError(what, response, parsed, answer)
@@ -139,6 +142,11 @@ export class HttpClient {
     for (const pool of [this.#formerPool, this.#pool]) pool?.agent.destroy()
     this.#formerPool = undefined
     this.#pool = undefined
+  }
+
+  async #exchange(request: HttpRequest, timeout: AbortSignal): Promise<{ response: IncomingMessage; answer: string }> {
+    const response = await this.#send(request, timeout)
+    return { response, answer: await readBounded(response) }
   }
 
   async #send(request: HttpRequest, timeout?: AbortSignal): Promise<IncomingMessage> {

@@ -4,6 +4,7 @@
 import { HttpError } from '../cluster/http-client.ts'
 import { type ProjectedNode, parseNode, projectNode, STATUS_ANNOTATION } from '../cluster/kubernetes/annotations.ts'
 import type { RawObject } from '../cluster/kubernetes/informer.ts'
+import { type NetworkCondition, networkConditionOf } from '../cluster/kubernetes/network-condition.ts'
 import type { CidrHolder } from '../ipam/node-cidrs.ts'
 import { Cidr } from '../net/cidr.ts'
 import { Ip } from '../net/ip.ts'
@@ -24,10 +25,7 @@ export function versionOf(object: unknown): string {
   return typeof version === 'string' ? version : ''
 }
 
-export interface Condition {
-  readonly status: string
-  readonly reason: string
-}
+export type Condition = NetworkCondition
 
 /** What the controller keeps of a Node. */
 export interface WatchedNode extends ProjectedNode {
@@ -35,28 +33,19 @@ export interface WatchedNode extends ProjectedNode {
   readonly version: string
   /** It is on its way out: nothing is given to it any more. */
   readonly leaving: boolean
-  readonly networkUnavailable?: Condition
+  readonly networkUnavailable?: NetworkCondition
 }
 
 /** For an informer. Never throws. */
 export function projectWatched(object: RawObject, annotationPrefix: string): WatchedNode {
-  const status = (object.status ?? {}) as { conditions?: unknown }
-  const conditions = (Array.isArray(status.conditions) ? status.conditions : []) as Record<string, unknown>[]
-  const condition = conditions.find((each) => each?.type === 'NetworkUnavailable')
+  const condition = networkConditionOf(object)
   const metadata = (object.metadata ?? {}) as { deletionTimestamp?: unknown }
   const node = projectNode(object, annotationPrefix)
   return {
     ...node,
     version: node.podCidrs.length === 0 ? versionOf(object) : '',
     leaving: metadata.deletionTimestamp !== undefined && metadata.deletionTimestamp !== null,
-    ...(condition
-      ? {
-          networkUnavailable: {
-            status: String(condition.status).slice(0, 16),
-            reason: String(condition.reason).slice(0, 256),
-          },
-        }
-      : {}),
+    ...(condition ? { networkUnavailable: condition } : {}),
   }
 }
 

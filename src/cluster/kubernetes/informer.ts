@@ -5,15 +5,24 @@
  *            ▲                                              │
  *            └───────────── 410 Gone (compacted) ◄──────────┘       errors: wait (jittered, doubling, Retry-After), then again
  *
+ * What meets every client of a server at once, its end, its 410 after a restart, its 429, is answered at a moment by chance in a
+ * window as wide as `spreadMs`: with a thousandth of a second for each client a server that comes back sees a thousand of them
+ * a second, however many there are. A page that is refused is asked for again, not the whole list.
+ *
+ * Silence is noticed in three ways: no head of an answer within half a minute; TCP's own probes (http-client.ts); and, on a
+ * stream that has carried a bookmark, no line for the time of several. The last sees what probes cannot: a balancer that keeps
+ * a connection whose server is gone. What is left is the end of the watch's own time.
+ *
  * Each object passes a projector at once and only its few fields are kept, with the object's resourceVersion. A new list
  * drops nothing: it is compared with what is held, and only differences are told. Objects whose projection stays the same
  * (a kubelet's heartbeat) are not told at all.
  *
  * Sources: Kubernetes API Concepts: "Retrieving large results sets in chunks", "Watch bookmarks", "410 Gone responses".
  */
-import { Backoff, type BackoffOptions, sleep } from '../backoff.ts'
+import { Backoff, type BackoffOptions, pauseAskedBy, sleep } from '../backoff.ts'
 import type { ClusterObserver } from '../cluster.ts'
 import { type HttpClient, HttpError } from '../http-client.ts'
+import { WatchPatience } from './watch-patience.ts'
 
 /** The part of an object that every projector may rely on. Strangers wrote the rest. */
 export interface RawObject {
@@ -35,7 +44,7 @@ export interface InformerOptions<T> {
   onDelete(name: string, last: T): void
   /** A complete list has been told; `first` is true once. */
   onListed(first: boolean): void
-  /** Called with the error when requests begin to fail or fail for another reason, without one when they work again. */
+  /** Called on changes of state: with the error when requests begin to fail, without when they work again. */
   onConnection(problem: Error | undefined): void
   /** Counts lists and watches under this informer's resource: the last part of its path. */
   readonly observer?: ClusterObserver
@@ -43,7 +52,22 @@ export interface InformerOptions<T> {
   /** How long one watch may last, in seconds; the server ends it, and if it does not, we do, a little later. */
   readonly watchSeconds?: number
   readonly watchGraceMilliseconds?: number
+  /** How long a server may take to begin an answer, and be silent once it has sent a bookmark. Milliseconds. */
+  readonly headPatienceMs?: number
+  readonly bookmarkPatienceMs?: number
+  /** The window in which to come back after something that every client of the server saw, in milliseconds; asked anew each time. */
+  readonly spreadMs?: () => number
   readonly backoff?: BackoffOptions
+}
+
+interface Page {
+  readonly items?: readonly RawObject[] | null
+  readonly metadata?: { readonly continue?: string; readonly resourceVersion?: string }
+}
+
+interface WatchEvent {
+  readonly type?: string
+  readonly object?: RawObject
 }
 
 interface Held<T> {
@@ -53,6 +77,12 @@ interface Held<T> {
 
 const WATCH_SECONDS = 300
 const WATCH_GRACE_MS = 10_000
+/** A watch that lasted for less of its time than this was ended by something else. */
+const WATCH_WHOLE = 0.9
+/** What goes well for so long is worth a prompt first attempt again. */
+const STEADY_MS = 10_000
+/** How often a page is asked for before the list begins anew. */
+const PAGE_ATTEMPTS = 5
 /** Fewer objects a page keep the largest answer, and with it the process, small. */
 const PAGE_SIZE = 200
 
@@ -64,8 +94,7 @@ export class Informer<T> {
   readonly #resource: string
   #version: string | undefined
   #listedOnce = false
-  /** Why requests fail now. */
-  #problem: string | undefined
+  #failing = false
   #ended: Promise<void> = Promise.resolve()
 
   constructor(options: InformerOptions<T>) {
@@ -96,28 +125,31 @@ export class Informer<T> {
         await this.#watch()
       } catch (error) {
         if (signal.aborted) return
-        if (isExpired(error)) {
+        if (!isExpired(error)) await this.#fail(error as Error)
+        else {
           this.#version = undefined
-          continue
+          await this.#pause()
         }
-        await this.#fail(error as Error)
       }
     }
   }
 
+  /** Waits as the server asked, and then for a moment by chance. */
+  async #pause(askedMs = 0): Promise<void> {
+    await sleep(askedMs + this.#backoff.next(this.#options.spreadMs?.()), this.#abort.signal)
+  }
+
   async #fail(error: Error): Promise<void> {
-    if (this.#problem !== error.message) {
-      this.#problem = error.message
+    if (!this.#failing) {
+      this.#failing = true
       this.#options.onConnection(error)
     }
-    const asked = error instanceof HttpError ? (error.retryAfterSeconds ?? 0) * 1000 : 0
-    await sleep(Math.max(this.#backoff.next(), Math.min(asked, 60_000)), this.#abort.signal)
+    await this.#pause(pauseAskedBy(error))
   }
 
   #succeed(): void {
-    this.#backoff.reset()
-    if (this.#problem === undefined) return
-    this.#problem = undefined
+    if (!this.#failing) return
+    this.#failing = false
     this.#options.onConnection(undefined)
   }
 
@@ -128,17 +160,12 @@ export class Informer<T> {
   }
 
   async #list(): Promise<void> {
-    const { client, pageSize = PAGE_SIZE } = this.#options
+    const { pageSize = PAGE_SIZE } = this.#options
     const seen = new Set<string>()
     let next = ''
     let version: string | undefined
     do {
-      const path = this.#query({ limit: String(pageSize), ...(next ? { continue: next } : {}) })
-      const page = (await client.request({ method: 'GET', path, signal: this.#abort.signal })) as {
-        items?: RawObject[] | null
-        metadata?: { continue?: string; resourceVersion?: string }
-      }
-      this.#succeed()
+      const page = await this.#page(this.#query({ limit: String(pageSize), ...(next ? { continue: next } : {}) }))
       for (const item of page.items ?? []) {
         const name = nameOf(item)
         if (name === undefined) continue
@@ -157,11 +184,29 @@ export class Informer<T> {
     this.#options.onListed(first)
   }
 
+  /** Asks for a page until it comes. Rejects when only a new list can help. */
+  async #page(path: string): Promise<Page> {
+    const { signal } = this.#abort
+    for (let attempt = 1; ; attempt++) {
+      try {
+        const page = (await this.#options.client.request({ method: 'GET', path, signal })) as Page
+        this.#succeed()
+        return page
+      } catch (error) {
+        if (signal.aborted || isExpired(error) || attempt === PAGE_ATTEMPTS) throw error
+        await this.#fail(error as Error)
+      }
+    }
+  }
+
   async #watch(): Promise<void> {
     const { client, observer, watchSeconds = WATCH_SECONDS, watchGraceMilliseconds = WATCH_GRACE_MS } = this.#options
     const timeoutSeconds = Math.ceil(watchSeconds * (1 + Math.random()) * 0.5)
-    const ownEnd = AbortSignal.timeout(timeoutSeconds * 1000 + watchGraceMilliseconds)
-    const signal = AbortSignal.any([this.#abort.signal, ownEnd])
+    const patience = new WatchPatience(this.#options)
+    const ownEnd = AbortSignal.any([
+      AbortSignal.timeout(timeoutSeconds * 1000 + watchGraceMilliseconds),
+      patience.signal,
+    ])
     const path = this.#query({
       watch: '1',
       allowWatchBookmarks: 'true',
@@ -171,24 +216,36 @@ export class Informer<T> {
     const startedAt = performance.now()
     try {
       await client.stream(
-        { method: 'GET', path, signal },
-        (line) => this.#take(JSON.parse(line) as { type?: string; object?: RawObject }),
-        () => this.#succeed(),
+        { method: 'GET', path, signal: AbortSignal.any([this.#abort.signal, ownEnd]) },
+        (line) => {
+          patience.onLine(this.#take(line))
+          this.#backoff.reset()
+        },
+        () => {
+          patience.onHead()
+          this.#succeed()
+        },
       )
       observer?.watchEnd(this.#resource, 'ended')
     } catch (error) {
       if (!this.#abort.signal.aborted)
         observer?.watchEnd(this.#resource, ownEnd.aborted ? 'silent' : isExpired(error) ? 'expired' : 'failed')
+      if (!patience.hasHead && patience.signal.aborted)
+        throw new Error(`${client.server} does not answer`, { cause: error })
       if (!ownEnd.aborted) throw error
+    } finally {
+      patience.close()
     }
-    // A server that ends each watch at once must not be asked in a tight loop.
-    if (performance.now() - startedAt < 1000) await sleep(this.#backoff.next(), this.#abort.signal)
-    else this.#succeed()
+    const lastedMs = performance.now() - startedAt
+    if (lastedMs > STEADY_MS) this.#backoff.reset()
+    // A server that ends a watch before its time ends everybody's: it is on its way out, or ends each one at once.
+    if (lastedMs < timeoutSeconds * 1000 * WATCH_WHOLE && !ownEnd.aborted) await this.#pause()
   }
 
-  #take(event: { type?: string; object?: RawObject }): void {
-    const { type, object } = event
-    if (!object) return
+  /** Takes one line of a watch; its type. */
+  #take(line: string): string | undefined {
+    const { type, object } = this.#parse(line)
+    if (!object) return type
     if (type === 'ERROR') {
       const status = object as { code?: number; reason?: string; message?: string }
       throw new HttpError(`watch ${this.#options.path}`, status.code ?? 500, status.reason ?? '', status.message ?? '')
@@ -196,9 +253,20 @@ export class Informer<T> {
     const version = object.metadata?.resourceVersion
     if (typeof version === 'string') this.#version = version
     const name = nameOf(object)
-    if (type === 'BOOKMARK' || name === undefined) return
+    if (type === 'BOOKMARK' || name === undefined) return type
     if (type === 'DELETED') this.#delete(name)
     else this.#set(name, object)
+    return type
+  }
+
+  /** What cannot be read would come again at every watch from here: only a new list leads past it. */
+  #parse(line: string): WatchEvent {
+    try {
+      const event = JSON.parse(line) as WatchEvent | null
+      if (typeof event === 'object' && event !== null) return event
+    } catch {}
+    this.#version = undefined
+    throw new HttpError(`watch ${this.#options.path}`, 502, 'NotJson', 'a line is not an event')
   }
 
   #set(name: string, object: RawObject): void {

@@ -6,7 +6,7 @@
  * Sources: flannel Documentation/kubernetes.md and kube-flannel.yml (names and the role); Kubernetes API reference: Node,
  * NodeCondition, core/v1 Event.
  */
-import { Backoff, sleep } from '../backoff.ts'
+import { Backoff, pauseAskedBy, sleep } from '../backoff.ts'
 import type {
   Announcement,
   ClusterEvent,
@@ -20,7 +20,7 @@ import { type HttpClient, HttpError } from '../http-client.ts'
 import { NetConfigFile } from '../net-config-file.ts'
 import { annotationsByKey, formatAnnouncement, type ProjectedNode, parseNode, projectNode } from './annotations.ts'
 import { Informer, type InformerOptions, type RawObject } from './informer.ts'
-import { conditionReasons } from './network-condition.ts'
+import { availableCondition, type NetworkCondition, networkConditionOf } from './network-condition.ts'
 import { NodeEvents } from './node-events.ts'
 
 export interface KubernetesSourceOptions {
@@ -31,31 +31,53 @@ export interface KubernetesSourceOptions {
   readonly netConfig: { readonly file: string } | { readonly namespace: string; readonly name: string }
   readonly log: ClusterLog
   readonly observer?: ClusterObserver
-  /** For tests: shorter pages, watches and waits. */
-  readonly tuning?: Pick<InformerOptions<unknown>, 'pageSize' | 'watchSeconds' | 'backoff'>
+  /** For tests: shorter pages, watches and waits. Milliseconds. */
+  readonly tuning?: Pick<InformerOptions<unknown>, 'pageSize' | 'watchSeconds' | 'backoff'> & {
+    readonly conditionPauseMs?: number
+  }
 }
 
 const NET_CONFIG_KEY = 'net-conf.json'
 const MAX_NET_CONFIG = 1 << 20
+/** The server has read it and will never take it. Rights, a renewed token and the Node itself may still come. */
+const REFUSALS: ReadonlySet<number> = new Set([400, 405, 413, 415, 422])
+/** Agents that come back to a server in a second, when all of them have to. */
+const RETURNS_A_SECOND = 1000
+/** Between two words about one condition, when somebody contradicts. */
+const CONDITION_PAUSE_MS = 10_000
+
+/** What is kept of this node's own object besides. */
+interface OwnNode extends ProjectedNode {
+  readonly condition?: NetworkCondition
+}
 
 export class KubernetesSource implements ClusterSource {
   readonly #options: KubernetesSourceOptions
   readonly #abort = new AbortController()
   readonly #events: NodeEvents
   #listener: ClusterListener = () => {}
-  #nodes: Informer<ProjectedNode> | undefined
+  #nodes: Informer<OwnNode> | undefined
   #network: Informer<{ text: string | undefined }> | undefined
   #file: NetConfigFile | undefined
   readonly #awaited = new Set<'nodes' | 'network'>(['nodes', 'network'])
-  /** What fails, and why. */
-  readonly #failing = new Map<string, string>()
-  /** Annotations of this node as last seen, to write only what differs. */
-  #own: ProjectedNode | undefined
+  readonly #failing = new Set<string>()
+  /** This node as last seen, to write only what differs. */
+  #own: OwnNode | undefined
+  #available = false
+  #keeping = false
 
   constructor(options: KubernetesSourceOptions) {
     this.#options = options
     const { client, log, nodeName: host } = options
-    this.#events = new NodeEvents({ client, log, component: 'weft', host, signal: this.#abort.signal })
+    this.#events = new NodeEvents({
+      client,
+      log,
+      component: 'weft',
+      host,
+      clusterSize: () => this.#nodes?.size ?? 1,
+      spreadMs: () => this.#spreadMs(),
+      signal: this.#abort.signal,
+    })
   }
 
   start(listener: ClusterListener): void {
@@ -78,16 +100,8 @@ export class KubernetesSource implements ClusterSource {
   }
 
   async setNetworkAvailable(): Promise<void> {
-    const now = `${new Date().toISOString().slice(0, 19)}Z`
-    const condition = {
-      type: 'NetworkUnavailable',
-      status: 'False',
-      reason: conditionReasons.up,
-      message: 'weft is running on this node',
-      lastHeartbeatTime: now,
-      lastTransitionTime: now,
-    }
-    await this.#patchOwn('set the condition NetworkUnavailable', () => ({ status: { conditions: [condition] } }))
+    this.#available = true
+    if (this.#own) await this.#writeAvailable()
   }
 
   report(report: NodeReport): void {
@@ -103,6 +117,29 @@ export class KubernetesSource implements ClusterSource {
     this.#file?.close()
     await Promise.all([this.#nodes?.close(), this.#network?.close()])
     this.#options.client.close()
+  }
+
+  async #writeAvailable(): Promise<void> {
+    await this.#patchOwn('set the condition NetworkUnavailable', () => {
+      const now = `${new Date().toISOString().slice(0, 19)}Z`
+      const condition = this.#own && availableCondition(this.#own.condition, now)
+      return condition ? { status: { conditions: [condition] } } : undefined
+    })
+  }
+
+  /** The condition went, with a Node that was made anew, or somebody else spoke: says it again, some time later. */
+  #keepAvailable(): void {
+    const { signal } = this.#abort
+    if (!this.#available || this.#keeping || !this.#own || !availableCondition(this.#own.condition, '')) return
+    this.#keeping = true
+    sleep(this.#options.tuning?.conditionPauseMs ?? CONDITION_PAUSE_MS, signal)
+      .then(() => this.#writeAvailable())
+      .catch((error: Error) =>
+        this.#options.log.warn({ err: error.message }, 'the condition NetworkUnavailable cannot be set'),
+      )
+      .finally(() => {
+        this.#keeping = false
+      })
   }
 
   /** Patches this node's status subresource until the server has taken it; what it refuses for good rejects. */
@@ -125,26 +162,35 @@ export class KubernetesSource implements ClusterSource {
         return
       } catch (error) {
         if (signal.aborted) return
-        const status = error instanceof HttpError ? error.status : 0
-        const refused = status >= 400 && status < 500 && ![408, 409, 429].includes(status)
-        if (refused) throw error
+        if (error instanceof HttpError && REFUSALS.has(error.status)) throw error
         if (attempt === 0) log.warn({ err: (error as Error).message }, `cannot ${what} yet`)
-        await sleep(backoff.next(), signal)
+        await sleep(pauseAskedBy(error) + backoff.next(this.#spreadMs()), signal)
       }
     }
   }
 
+  /** Every node has an agent: the window in which they come back, in milliseconds. */
+  #spreadMs(): number {
+    return ((this.#nodes?.size ?? 0) * 1000) / RETURNS_A_SECOND
+  }
+
   #watchNodes(): void {
     const { client, annotationPrefix, nodeName, tuning, observer } = this.#options
-    this.#nodes = new Informer<ProjectedNode>({
+    this.#nodes = new Informer<OwnNode>({
       client,
+      spreadMs: () => this.#spreadMs(),
       ...(observer ? { observer } : {}),
       path: '/api/v1/nodes',
       ...tuning,
-      project: (object) => projectNode(object, annotationPrefix),
+      project: (object) => {
+        const node = projectNode(object, annotationPrefix)
+        const condition = node.name === nodeName ? networkConditionOf(object) : undefined
+        return condition ? { ...node, condition } : node
+      },
       onSet: (name, projected) => {
         if (name === nodeName) this.#own = projected
         this.#tell({ type: 'node', ...parseNode(projected, annotationPrefix) })
+        if (name === nodeName) this.#keepAvailable()
       },
       onDelete: (name) => {
         if (name === nodeName) this.#own = undefined
@@ -170,6 +216,7 @@ export class KubernetesSource implements ClusterSource {
     const tell = (text: string | undefined) => this.#tell({ type: 'network', text, object })
     this.#network = new Informer<{ text: string | undefined }>({
       client,
+      spreadMs: () => this.#spreadMs(),
       ...(observer ? { observer } : {}),
       path: `/api/v1/namespaces/${encodeURIComponent(netConfig.namespace)}/configmaps`,
       fieldSelector: `metadata.name=${netConfig.name}`,
@@ -198,14 +245,13 @@ export class KubernetesSource implements ClusterSource {
     if (this.#awaited.delete(part) && this.#awaited.size === 0) this.#tell({ type: 'synced' })
   }
 
-  /** Two watches, one connection: down when the first fails, and again for each other reason, up when both work. */
+  /** Two watches, one connection: down when the first fails, up when both work. */
   #connection(part: string, problem: Error | undefined): void {
-    const before = [...this.#failing.values()]
-    if (problem) this.#failing.set(part, problem.message)
+    const before = this.#failing.size
+    if (problem) this.#failing.add(part)
     else this.#failing.delete(part)
-    if (problem && !before.includes(problem.message))
-      this.#tell({ type: 'connection', up: false, problem: problem.message })
-    if (!problem && before.length > 0 && this.#failing.size === 0) this.#tell({ type: 'connection', up: true })
+    if (problem && before === 0) this.#tell({ type: 'connection', up: false, problem: problem.message })
+    if (!problem && before > 0 && this.#failing.size === 0) this.#tell({ type: 'connection', up: true })
   }
 }
 
