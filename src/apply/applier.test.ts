@@ -5,6 +5,7 @@ import type { Kernel } from '../kernel/kernel.ts'
 import { formatOp } from '../model/format.ts'
 import { type KernelObject, keyOf } from '../model/kernel-object.ts'
 import type { Fragment } from '../model/kernel-state.ts'
+import type { NftRule } from '../model/nft.ts'
 import { WEFT_ROUTE_PROTOCOL } from '../model/route.ts'
 import { Cidr } from '../net/cidr.ts'
 import { Ip } from '../net/ip.ts'
@@ -354,6 +355,49 @@ test('an nft set of another type is made anew under the rules that use it', asyn
   assert.equal(described(kernel).filter((line) => line.includes('nft-element')).length, 2)
   await applier.close()
   await second.close()
+})
+
+test('a chain that nobody wants any more does not hold up an nft set of another type', async () => {
+  for (const type of ['ipv4_addr', 'ether_addr'] as const) {
+    const kernel = FakeKernel.create()
+    const table = { family: 'inet', table: 'weft' } as const
+    const fits = type === 'ipv4_addr'
+    const match = { match: ['ip saddr' as const], right: '@s' }
+    const drop = { verdict: 'drop' as const }
+    const rules: NftRule[] = [
+      { statements: [match, { verdict: 'accept' }] },
+      { statements: [{ ...match, op: '!=' }, { counter: true }, drop], comment: 'strangers' },
+      { statements: [{ verdict: 'return' }] },
+    ]
+    const old: KernelObject[] = [
+      { kind: 'nft-table', family: 'inet', name: 'weft' },
+      { kind: 'nft-set', ...table, name: 's', type: ['ipv4_addr'] },
+      { kind: 'nft-chain', ...table, name: 'old', rules },
+      { kind: 'nft-chain', ...table, name: 'unconcerned', rules: [{ statements: [drop] }] },
+    ]
+    assert.deepEqual(
+      (await kernel.execute(old.map((object) => ({ verb: 'add', object })))).filter((result) => result),
+      [],
+    )
+    const set: Fragment = {
+      source: 'set',
+      objects: [{ ...old[1]!, type: [type], flags: ['interval'] } as KernelObject],
+    }
+    const { applier } = await started(kernel, {}, { source: 'table', objects: [old[0]!] }, set)
+    assert.deepEqual(applier.failures(), [])
+    const chains = () =>
+      [...kernel.objects.values()].flatMap((object) =>
+        object.kind === 'nft-chain' ? [[object.name, object.rules]] : [],
+      )
+    assert.deepEqual(chains(), [
+      ['old', fits ? rules : [{ statements: [{ counter: true }, drop], comment: 'strangers' }, rules[2]]],
+      ['unconcerned', [{ statements: [drop] }]],
+    ])
+    applier.markComplete()
+    await applier.settle()
+    assert.deepEqual(chains(), [])
+    await applier.close()
+  }
 })
 
 test('one refused nft rule does not keep the others out', async () => {

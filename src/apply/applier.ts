@@ -217,6 +217,7 @@ export class Applier {
       want: (key) => this.desired.get(key),
       wantedOnDevice: (device) => this.desired.onDevice(device),
       wanted: () => this.desired.entries(),
+      stale: () => this.#mirror.staleKeys(),
     })
   }
 

@@ -4,7 +4,7 @@
  */
 import { type KernelKey, type KernelObject, keyOf } from '../model/kernel-object.ts'
 import type { KernelOp, KernelState } from '../model/kernel-state.ts'
-import type { NftFamily } from '../model/nft.ts'
+import type { NftFamily, NftRule } from '../model/nft.ts'
 import { setsUsedBy } from '../model/nft-reference.ts'
 import { covers, mustRecreate } from './covering.ts'
 import { deviceOf } from './device.ts'
@@ -19,12 +19,15 @@ export interface Comparison {
   wantedOnDevice(device: string): Iterable<KernelKey>
   /** Everything that is wanted; looked through only when an nft set has to be made anew. */
   wanted(): Iterable<readonly [KernelKey, KernelObject]>
+  /** Keys of ours that are had and not wanted, such as wait for the sweep; looked through then too. */
+  stale(): Iterable<KernelKey>
 }
 
 /**
  * Ops for these keys, in a safe order. A key that is had and not wanted is deleted: the caller passes only keys of ours.
  * A device that goes takes its objects along: they are not deleted one by one, and the wanted ones are added anew. So does
- * an nft set whose definition changes with its elements; the chains whose rules use it are set in the same transaction.
+ * an nft set whose definition changes with its elements; the chains whose rules use it are set in the same transaction,
+ * also those that nobody wants any more and that still stand.
  */
 export function planChanges(keys: Iterable<KernelKey>, comparison: Comparison): KernelOp[] {
   const pending = new Set(keys)
@@ -49,6 +52,7 @@ export function planChanges(keys: Iterable<KernelKey>, comparison: Comparison): 
     if (change.length > 0) changes.push(change)
     else if (have && want && pointed.has(key)) changes.push([{ verb: 'set', object: want, was: have }])
   }
+  if (renewed.size > 0) changes.push(...releaseSets(renewed, comparison, pending))
   return inOrder(changes)
 }
 
@@ -69,6 +73,36 @@ function usersOf(sets: ReadonlySet<KernelKey>, comparison: Comparison, pending: 
     }
   }
   return chains
+}
+
+/**
+ * Lets the sets go from the chains of ours that stand unwanted: the kernel keeps a set that a rule uses. Rules that fit the new
+ * definition come again; of the others those that dropped something drop everything, and the rest goes.
+ */
+function releaseSets(sets: ReadonlySet<KernelKey>, comparison: Comparison, pending: ReadonlySet<KernelKey>): Change[] {
+  const fits = (set: KernelKey) => {
+    const [have, want] = [comparison.have(set), comparison.want(set)]
+    return have?.kind === 'nft-set' && want?.kind === 'nft-set' && `${have.type}` === `${want.type}`
+  }
+  const changes: Change[] = []
+  for (const key of comparison.stale()) {
+    const chain = comparison.have(key)
+    if (chain?.kind !== 'nft-chain' || pending.has(key)) continue
+    const renewedOf = (rule: NftRule) =>
+      setsUsedBy(rule)
+        .map((name) => setKey(chain, name))
+        .filter((set) => sets.has(set))
+    if (chain.rules.every((rule) => renewedOf(rule).length === 0)) continue
+    const rules = chain.rules.flatMap((rule) => (renewedOf(rule).every(fits) ? [rule] : withoutMatches(rule)))
+    changes.push([{ verb: 'set', object: { ...chain, rules }, was: chain }])
+  }
+  return changes
+}
+
+function withoutMatches({ statements, comment }: NftRule): NftRule[] {
+  if (!statements.some((statement) => 'verdict' in statement && statement.verdict === 'drop')) return []
+  const rest = statements.filter((statement) => 'counter' in statement || 'verdict' in statement)
+  return [comment === undefined ? { statements: rest } : { statements: rest, comment }]
 }
 
 function changeOf(
@@ -109,5 +143,8 @@ export function diff(have: KernelState, want: KernelState, owner: Ownership): re
     want: (key) => want.get(key),
     wantedOnDevice: (device) => onDevice.get(device) ?? [],
     wanted: () => want,
+    stale: function* () {
+      for (const [key, object] of have) if (!want.has(key) && owner.owns(object, (name) => ours.has(name))) yield key
+    },
   })
 }

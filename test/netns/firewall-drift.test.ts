@@ -165,6 +165,39 @@ test('a node or a tunnel more costs what it adds, and rules that stay keep their
   assert.equal(space.run('nft list table inet weft').includes('8285'), false)
 })
 
+test('the table of an agent with other sets and chains is taken over, before and after the sweep', async () => {
+  const whole = listing()
+  await applier.close()
+  space.run(`nft flush ruleset; nft -f - <<'END'
+table inet weft {
+	set origins4 {
+		type ipv4_addr . ipv4_addr
+		flags interval
+		elements = { 172.30.0.2 . 10.244.2.0/24 }
+	}
+	chain vxlan-4789 {
+		ip saddr . ip daddr @origins4 accept
+		ip saddr . ip saddr != @origins4 counter drop
+	}
+	chain guard {
+		type filter hook prerouting priority raw
+		udp dport 4789 jump vxlan-4789
+	}
+}
+END`)
+  using fresh = new FreshNamespaceView(space)
+  const second = new Applier(fresh.kernel, { kinds })
+  second.set(skeleton, peer(2), peer(3), unusual, pod)
+  await second.start()
+  await second.settle()
+  assert.deepEqual(second.failures(), [])
+  assert.match(space.run('nft list chain inet weft vxlan-4789'), /\{\s+counter packets \d+ bytes \d+ drop\s+\}/)
+  second.markComplete()
+  await second.settle()
+  assert.equal(listing(), whole)
+  await second.close()
+})
+
 /** The same namespace through other eyes: another process. */
 class FreshNamespaceView {
   readonly kernel
