@@ -144,6 +144,24 @@ test('429 and 503 wait and try again', async () => {
   assert.equal(informer.size, 7)
 })
 
+test('each other reason of failing is told once', async () => {
+  const refusals = [503, 503, 401, 401, 401, 503]
+  server.intercept = (_, response) => {
+    const status = refusals.shift()
+    if (status === undefined) return false
+    response.writeHead(status)
+    response.end('{"message":"no"}')
+    return true
+  }
+  begin()
+  const told: string[] = []
+  while (told.at(-1) !== 'up') {
+    while (log.length === 0) await new Promise<void>((resolve) => (wake = resolve))
+    told.push(log.shift()!.replace(/ GET .*(?=\()/, ' '))
+  }
+  assert.deepEqual(told, ['down (503)', 'down (401)', 'down (503)', 'up'])
+})
+
 test('a stream that is silent beyond its time is left and watched anew', async () => {
   let silent = 0
   server.intercept = (request, response) => {

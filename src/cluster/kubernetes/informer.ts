@@ -44,7 +44,7 @@ export interface InformerOptions<T> {
   onDelete(name: string, last: T): void
   /** A complete list has been told; `first` is true once. */
   onListed(first: boolean): void
-  /** Called on changes of state: with the error when requests begin to fail, without when they work again. */
+  /** Called with the error when requests begin to fail or fail for another reason, without one when they work again. */
   onConnection(problem: Error | undefined): void
   /** Counts lists and watches under this informer's resource: the last part of its path. */
   readonly observer?: ClusterObserver
@@ -94,7 +94,8 @@ export class Informer<T> {
   readonly #resource: string
   #version: string | undefined
   #listedOnce = false
-  #failing = false
+  /** Why requests fail now. */
+  #problem: string | undefined
   #ended: Promise<void> = Promise.resolve()
 
   constructor(options: InformerOptions<T>) {
@@ -140,16 +141,16 @@ export class Informer<T> {
   }
 
   async #fail(error: Error): Promise<void> {
-    if (!this.#failing) {
-      this.#failing = true
+    if (this.#problem !== error.message) {
+      this.#problem = error.message
       this.#options.onConnection(error)
     }
     await this.#pause(pauseAskedBy(error))
   }
 
   #succeed(): void {
-    if (!this.#failing) return
-    this.#failing = false
+    if (this.#problem === undefined) return
+    this.#problem = undefined
     this.#options.onConnection(undefined)
   }
 

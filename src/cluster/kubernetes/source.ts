@@ -60,7 +60,8 @@ export class KubernetesSource implements ClusterSource {
   #network: Informer<{ text: string | undefined }> | undefined
   #file: NetConfigFile | undefined
   readonly #awaited = new Set<'nodes' | 'network'>(['nodes', 'network'])
-  readonly #failing = new Set<string>()
+  /** What fails, and why. */
+  readonly #failing = new Map<string, string>()
   /** This node as last seen, to write only what differs. */
   #own: OwnNode | undefined
   #available = false
@@ -245,13 +246,14 @@ export class KubernetesSource implements ClusterSource {
     if (this.#awaited.delete(part) && this.#awaited.size === 0) this.#tell({ type: 'synced' })
   }
 
-  /** Two watches, one connection: down when the first fails, up when both work. */
+  /** Two watches, one connection: down when the first fails, and again for each other reason, up when both work. */
   #connection(part: string, problem: Error | undefined): void {
-    const before = this.#failing.size
-    if (problem) this.#failing.add(part)
+    const before = [...this.#failing.values()]
+    if (problem) this.#failing.set(part, problem.message)
     else this.#failing.delete(part)
-    if (problem && before === 0) this.#tell({ type: 'connection', up: false, problem: problem.message })
-    if (!problem && before > 0 && this.#failing.size === 0) this.#tell({ type: 'connection', up: true })
+    if (problem && !before.includes(problem.message))
+      this.#tell({ type: 'connection', up: false, problem: problem.message })
+    if (!problem && before.length > 0 && this.#failing.size === 0) this.#tell({ type: 'connection', up: true })
   }
 }
 
