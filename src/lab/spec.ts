@@ -125,6 +125,16 @@ export function withNode(
   return { spec: { ...spec, nodes: [...spec.nodes, node] }, node }
 }
 
+/** The spec with a node at another address of its subnet. Throws ConfigError. */
+export function withNewAddress(spec: LabSpec, name: string): { spec: LabSpec; node: NodeSpec } {
+  const standing = spec.nodes.find((each) => each.name === name)
+  if (!standing) throw new ConfigError('node', name, `lab ${spec.name} has no such node`)
+  const index = Math.max(...spec.nodes.map((each) => each.index)) + 1
+  within('nodes', index, 1, MAX_NODES)
+  const node = { ...standing, index }
+  return { spec: { ...spec, nodes: spec.nodes.map((each) => (each === standing ? node : each)) }, node }
+}
+
 export function writeSpec(spec: LabSpec): void {
   const paths = labPaths(spec.name)
   mkdirSync(paths.store, { recursive: true, mode: 0o700 })

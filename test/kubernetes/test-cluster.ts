@@ -4,7 +4,9 @@
  *     const { cluster } = await TestCluster.start({ nodes: 2 })   nodes registered, NotReady: no network yet
  *     await cluster.prepareAgents(); await cluster.startAgents(); await cluster.waitReady()
  */
+import { execFile } from 'node:child_process'
 import { existsSync } from 'node:fs'
+import { promisify } from 'node:util'
 import { KubernetesCluster } from '../../src/lab/kubernetes/cluster.ts'
 import { TEST_IMAGE } from '../../src/lab/kubernetes/node.ts'
 import { removeLab } from '../../src/lab/lifecycle.ts'
@@ -109,9 +111,40 @@ export class TestCluster {
     return { name: metadata.name, node: spec.nodeName, ip: first!.ip, ip6: second?.ip, netnsPath }
   }
 
+  /** A command of this machine in a pod's network; rejects with its complaint when it fails. */
+  async runIn(pod: TestPod, ...argv: readonly string[]): Promise<string> {
+    return (await promisify(execFile)('nsenter', [`--net=${pod.netnsPath}`, ...argv])).stdout
+  }
+
+  /** Two pods ping each other, in every family that they have. */
+  async ping(one: TestPod, other: TestPod): Promise<void> {
+    const ways = [
+      [one, other.ip],
+      [other, one.ip],
+      [one, other.ip6],
+      [other, one.ip6],
+    ] as const
+    await Promise.all(ways.map(([from, to]) => to && this.runIn(from, 'ping', '-c1', '-W10', to)))
+  }
+
   /** A command inside a pod by `kubectl exec`; resolves with what it printed. */
   exec(pod: string, ...argv: readonly string[]): Promise<string> {
     return this.cluster.kubectl('exec', pod, '--', ...argv)
+  }
+}
+
+/** Resolves once it holds; rejects with `what` when it never does, and with what the last try threw. */
+export async function until(what: string, holds: () => boolean | Promise<boolean>, timeoutSeconds = 60): Promise<void> {
+  const deadline = performance.now() + timeoutSeconds * 1000
+  for (;;) {
+    let cause: unknown
+    try {
+      if (await holds()) return
+    } catch (error) {
+      cause = error
+    }
+    if (performance.now() > deadline) throw new Error(`in ${timeoutSeconds} s: not ${what}`, { cause })
+    await new Promise((resolve) => setTimeout(resolve, 50))
   }
 }
 

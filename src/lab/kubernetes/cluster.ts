@@ -10,10 +10,18 @@ import { arrived } from '../arrival.ts'
 import { Authority } from '../certificates.ts'
 import { Credentials } from '../credentials.ts'
 import { Faults } from '../faults.ts'
-import { type LabSpec, labPaths, nativeProgram, netnsPath, projectRoot } from '../layout.ts'
+import {
+  type LabSpec,
+  labPaths,
+  nativeProgram,
+  netnsPath,
+  nodeAddress,
+  projectRoot,
+  underlaySubnet,
+} from '../layout.ts'
 import { LAB_VARIABLE } from '../process.ts'
-import { wantedPaths, withNode, writeSpec } from '../spec.ts'
-import { buildFabric } from '../underlay.ts'
+import { wantedPaths, withNewAddress, withNode, writeSpec } from '../spec.ts'
+import { buildFabric, buildNode } from '../underlay.ts'
 import { ControlPlane } from './control-plane.ts'
 import { writeImageArchive } from './image-archive.ts'
 import { ClusterNode, PAUSE_IMAGE, TEST_IMAGE } from './node.ts'
@@ -224,6 +232,29 @@ export class KubernetesCluster {
     await node.cut()
     await node.start([])
     await this.faults.apply(this.spec)
+  }
+
+  /**
+   * A running node gets another address on its subnet, as a DHCP server would have it: first its interface, and after `between`
+   * its kubelet, which tells the cluster. Everything else on the node runs on.
+   */
+  async readdressNode(name: string, between: () => Promise<void> = async () => {}): Promise<void> {
+    const before = this.node(name)
+    const { spec, node } = withNewAddress(this.spec, name)
+    for (const family of spec.ipv6 ? ([4, 6] as const) : ([4] as const)) {
+      const { length } = underlaySubnet(node.subnet, family)
+      before.machine.run('ip', 'address', 'delete', `${nodeAddress(before.spec, family)}/${length}`, 'dev', 'eth0')
+    }
+    this.spec = spec
+    writeSpec(spec)
+    await buildNode(spec, node)
+    await this.faults.apply(spec)
+    await between()
+    const after = new ClusterNode(spec, node, this.programs, this.plane, this.#snapshotter)
+    this.#nodes.set(name, after)
+    before.close()
+    await Promise.all(after.all.filter(({ pid }) => pid !== undefined).map((program) => program.start()))
+    await after.kubelet.restart()
   }
 
   /** Resolves when the nodes (all by default) are Ready. */
