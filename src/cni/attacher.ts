@@ -8,16 +8,15 @@
  *         … drain ─► journal `gone` ─► the addresses are free
  */
 
-import { DesiredConflict } from '../apply/desired.ts'
 import type { BridgePlan, PodPlan } from '../datapath/bridge/plan.ts'
 import type { Kernel } from '../kernel/kernel.ts'
 import { forgetMappedFlows } from '../kernel/linux/drivers/conntrack.ts'
-import { KernelError } from '../model/errors.ts'
 import type { Ip } from '../net/ip.ts'
 import { attachmentFragment, fragmentSource } from './attachment-fragment.ts'
 import {
   bridgePlanOf,
   nodeBridgePlan,
+  podOf,
   podPlanOf,
   recordOf,
   resultOf,
@@ -36,6 +35,7 @@ import type { FragmentSink, Log, NodeNetwork } from './network.ts'
 import { nodePool, type Pools } from './pools.ts'
 import type { AttachmentRequest, ValidAttachment } from './request.ts'
 import type { CniResult } from './result.ts'
+import { ruleProblem } from './rule-problem.ts'
 import {
   type AddressRule,
   add,
@@ -218,7 +218,8 @@ export class Attacher {
     try {
       await this.#sink.set(fragment)
     } catch (cause) {
-      throw fragmentProblem(fragment.source, cause)
+      const living = [...this.#journal.entries.values()].map((entry) => entry.attachment)
+      throw ruleProblem(attachment, cause, living)
     }
     await this.#forgetFlows(attachment, attachment.ips)
   }
@@ -280,6 +281,7 @@ export class Attacher {
       network: config.name,
       containerId,
       ifname,
+      ...podOf(request),
       netnsPath,
       pool: '',
       ips: previous.ips.map(({ ip, prefixLength }) => ({ ip, prefixLength })),
@@ -377,16 +379,3 @@ export class Attacher {
 
 const journalProblem = (cause: unknown): CniError =>
   new CniError(CniCode.journal, 'The journal cannot be written', (cause as Error).message, { cause })
-
-/** What the applier said about a fragment, as an answer to the runtime. */
-function fragmentProblem(source: string, cause: unknown): CniError {
-  if (cause instanceof CniError) return cause
-  if (cause instanceof KernelError && / bridge weft\b/.test(cause.op))
-    return new CniError(CniCode.kernel, `macspoofchk: ${cause.message}`, 'needs nf_tables for bridges', { cause })
-  if (!(cause instanceof DesiredConflict))
-    return new CniError(CniCode.hostPort, `The packet rules could not be set: ${(cause as Error).message}`, '', {
-      cause,
-    })
-  const other = cause.sources.find((one) => one !== source)
-  return new CniError(CniCode.hostPort, `A host port is taken by ${other}`, cause.key, { cause })
-}

@@ -128,6 +128,10 @@ function gatewayDevice(config: NetworkConfig, bridge: string): { gatewayDevice?:
   return gatewayVlan === undefined ? {} : { gatewayDevice: gatewayDeviceOf({ name: bridge, gatewayVlan }) }
 }
 
+/** Whose the container is, for people. */
+export const podOf = ({ args }: AttachmentRequest): { pod?: string } =>
+  args.podName ? { pod: `${args.podNamespace ?? ''}/${args.podName}` } : {}
+
 /** What the journal keeps. */
 export function recordOf(request: AttachmentRequest, share: Share, plan: PodPlan): Omit<Attachment, 'id'> {
   const { config, containerId, ifname, netnsPath } = request
@@ -137,6 +141,7 @@ export function recordOf(request: AttachmentRequest, share: Share, plan: PodPlan
     network: config.name,
     containerId,
     ifname,
+    ...podOf(request),
     netnsPath,
     pool: share.pool,
     ips: share.ips.map(({ ip, prefixLength, set }) => ({ ip, prefixLength, ...(set === undefined ? {} : { set }) })),

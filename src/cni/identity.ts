@@ -11,7 +11,8 @@ import { createHash } from 'node:crypto'
 import { Ip } from '../net/ip.ts'
 
 const aliasPrefix = 'weft-pod:'
-const maxAliasBytes = 255
+/** The kernel counts the NUL that ends it. */
+const maxAliasBytes = 254
 
 export const digestOf = (containerId: string, ifname: string): Uint8Array =>
   createHash('sha1').update(`${containerId}/${ifname}`).digest()

@@ -34,6 +34,8 @@ export interface Attachment {
   readonly network: string
   readonly containerId: string
   readonly ifname: string
+  /** `namespace/name`, when the runtime said whose it is. */
+  readonly pod?: string
   readonly netnsPath: string
   /** Whose address space: the node's, or a network's own. */
   readonly pool: string

@@ -143,6 +143,9 @@ function parseAttachment(
   config: NetworkConfig,
 ): AttachmentRequest {
   const owner = parseOwner(environment, ['CNI_NETNS'])
+  // With a percent sign the kernel would choose a name of its own; nothing of such a name is there for DEL to refuse.
+  if (owner.ifname.includes('%'))
+    throw new CniError(CniCode.invalidEnvironment, `CNI_IFNAME: ${quote(owner.ifname)} has a "%"`)
   const netnsPath = environment.get('CNI_NETNS')!
   if (netnsPath.length > 4095) throw new CniError(CniCode.invalidEnvironment, 'CNI_NETNS: is longer than 4095 bytes')
   return { command, ...owner, netnsPath, args: parseArgs(environment.get('CNI_ARGS') ?? ''), config }

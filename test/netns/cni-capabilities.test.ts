@@ -83,7 +83,7 @@ test('host ports: from outside, the node, loopback and pods, TCP and UDP, both f
     assert.equal(ask(pod, 'TCP:192.0.2.1:8080'), 'web')
     const taken = await node.call('ADD', { containerId: 'rival', netns: outside.path, ifname: 'eth7', config })
     assert.equal(taken.json.code, 106, taken.stdout)
-    assert.match(taken.json.msg, /taken by cni\/web\/eth0/)
+    assert.match(taken.json.msg, /^Host port tcp 8080 is taken by eth0 of container web$/)
     assert.doesNotMatch(outside.run('ip -o link'), /eth7/)
     await node.stop('SIGKILL')
     assert.equal(ask(outside, 'TCP:192.0.2.1:8080'), 'web', 'the agent is down, the port is not')
