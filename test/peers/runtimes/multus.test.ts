@@ -12,10 +12,12 @@ import { AgentCluster, type TestNode } from '../../netns/agent-cluster.ts'
 import { cannotRun } from '../../netns/cni-node.ts'
 import { TestNamespace } from '../../netns/namespace.ts'
 import type { BuiltPeer } from '../go-program.ts'
-import { buildTool, type Ended, PLUGINS, Stage } from './stage.ts'
+import { buildEarlierMultus, buildTool, type Ended, PLUGINS, Stage } from './stage.ts'
 
 const built = cannotRun ? { missing: cannotRun } : buildTool('multus')
 const skip = 'missing' in built ? built.missing : false
+const earlier = skip ? { missing: skip } : buildEarlierMultus()
+const skipEarlier = 'missing' in earlier ? earlier.missing : false
 
 const group = 'k8s.cni.cncf.io'
 const definition = {
@@ -85,8 +87,10 @@ describe('multus', { skip }, () => {
   let count = 0
   const pods: Pod[] = []
   const conf = { weft: '', reference: '' }
+  let program = ''
 
   before(async () => {
+    program = (built as BuiltPeer).program
     const network = { Network: '10.244.0.0/16', EnableIPv6: true, IPv6Network: 'fd00:10:244::/56' }
     cluster = await AgentCluster.open({ ...network, Backend: { Type: 'host-gw' } }, { tls: true })
     node = await cluster.addNode('n1', { dualStack: true })
@@ -153,7 +157,7 @@ describe('multus', { skip }, () => {
       ...more,
     }
     const args = `IgnoreUnknown=true;K8S_POD_NAMESPACE=${space};K8S_POD_NAME=${pod.name}`
-    return stage.run([(built as BuiltPeer).program], {
+    return stage.run([program], {
       stdin: JSON.stringify(stdin),
       env: {
         CNI_COMMAND: command,
@@ -262,6 +266,44 @@ describe('multus', { skip }, () => {
     assert.ok(status.get('blue')!.ips.includes('10.244.1.77'))
     assert.match(pod.namespace.run('ip link show blue'), /02:00:00:00:00:77/)
     await good('DEL', pod, 'reference')
+    await nothingLeft()
+  })
+
+  const defaults = (pod: Pod) => pod.namespace.run('ip route show default; ip -6 route show default')
+
+  test('default-route moves the default route to another interface', { skip: skipEarlier }, async () => {
+    program = (earlier as BuiltPeer).program
+    try {
+      const gateways = ['10.244.1.1', 'fd00:10:244:1::1']
+      for (const first of ['weft', 'reference'] as const)
+        for (const second of ['weft-more', 'weft-plain']) {
+          const pod = await makePod([{ name: second, 'default-route': gateways }])
+          await add(pod, first)
+          assert.match(
+            defaults(pod),
+            /^default via 10\.244\.1\.1 dev net1\s+default via fd00:10:244:1::1 dev net1 [^\n]*\s*$/,
+            `${first}, ${second}`,
+          )
+          pings(pod, '10.244.1.1', 'net1')
+          await good('DEL', pod, first)
+        }
+      const pod = await makePod([{ name: 'reference', 'default-route': ['10.90.0.1'] }])
+      await add(pod, 'weft')
+      assert.match(defaults(pod), /^default via 10\.90\.0\.1 dev net1\s*$/)
+      await good('DEL', pod, 'weft')
+    } finally {
+      program = (built as BuiltPeer).program
+    }
+    await nothingLeft()
+  })
+
+  test('Multus 4.2.1 to 4.2.3 leave the default route where it is, whoever made it', async () => {
+    for (const first of ['weft', 'reference'] as const) {
+      const pod = await makePod([{ name: 'reference', 'default-route': ['10.90.0.1'] }])
+      await add(pod, first)
+      assert.match(pod.namespace.run('ip route show default'), /^default via \S+ dev eth0\s*$/)
+      await good('DEL', pod, first)
+    }
     await nothingLeft()
   })
 

@@ -24,6 +24,12 @@ const packages = {
 export const buildTool = (name: keyof typeof packages): BuiltPeer | { readonly missing: string } =>
   buildGoProgram(fileURLToPath(new URL('.', import.meta.url)), name, packages[name], { CGO_ENABLED: '0' })
 
+/** The last Multus that moves default routes. */
+export const buildEarlierMultus = (): BuiltPeer | { readonly missing: string } =>
+  buildGoProgram(fileURLToPath(new URL('earlier-multus', import.meta.url)), 'multus', packages.multus, {
+    CGO_ENABLED: '0',
+  })
+
 /** Debian's reference plugins. */
 export const PLUGINS = '/usr/lib/cni'
 
