@@ -49,7 +49,7 @@ if [ $with_kernels = yes ] && [ "$(uname -m)" != x86_64 ]; then
   say "the guests of test:kernels need x86_64; that tier will be skipped"
   with_kernels=no
 fi
-[ $with_kubernetes = no ] || wanted="$wanted containerd:containerd runc:runc busybox:busybox-static"
+[ $with_kubernetes = no ] || wanted="$wanted containerd:containerd runc:runc busybox:busybox-static iptables:iptables"
 [ $with_kernels = no ] || wanted="$wanted qemu-system-x86_64:qemu-system-x86 depmod:kmod xz:xz-utils"
 missing=""
 for entry in $wanted; do

@@ -21,6 +21,7 @@ export const TEST_IMAGE = 'weft.test/agnhost:1'
 
 const CONTAINERD_SOCKET = '/run/containerd/containerd.sock'
 const KUBERNETES = '/opt/kubernetes/kubernetes'
+const PROXY_CONFIG = '/var/lib/kube-proxy/config.conf'
 
 /** The agent's flags of Node, those of the `weft` script. */
 const NODE_FLAGS = ['--disable-warning=ExperimentalWarning', '--enable-source-maps', '--max-semi-space-size=2']
@@ -78,10 +79,13 @@ const kubeletConfig = (ipv6: boolean) => ({
   maxPods: 250,
 })
 
-const proxyConfig = (ipv6: boolean) => ({
+/** How kube-proxy writes its rules. */
+export type ProxyMode = 'nftables' | 'iptables'
+
+const proxyConfig = (ipv6: boolean, mode: ProxyMode) => ({
   apiVersion: 'kubeproxy.config.k8s.io/v1alpha1',
   kind: 'KubeProxyConfiguration',
-  mode: 'nftables',
+  mode,
   clusterCIDR: ipv6 ? `${POD_CIDRS.v4},${POD_CIDRS.v6}` : String(POD_CIDRS.v4),
   clientConnection: { kubeconfig: '/etc/kubernetes/kube-proxy.conf' },
   healthzBindAddress: '127.0.0.1:10256',
@@ -126,7 +130,7 @@ export class ClusterNode {
       'kube-proxy',
       KUBERNETES,
       'kube-proxy',
-      '--config=/var/lib/kube-proxy/config.conf',
+      `--config=${PROXY_CONFIG}`,
       `--hostname-override=${spec.name}`,
     )
     this.agent = program(
@@ -171,7 +175,7 @@ export class ClusterNode {
       symlinkSync(join(this.#programs.cniPlugins, plugin), machine.outside(`/opt/cni/bin/${plugin}`))
     machine.writeFile('/etc/containerd/config.toml', containerdConfig(this.#snapshotter))
     machine.writeFile('/var/lib/kubelet/config.yaml', JSON.stringify(kubeletConfig(ipv6)))
-    machine.writeFile('/var/lib/kube-proxy/config.conf', JSON.stringify(proxyConfig(ipv6)))
+    machine.writeFile(PROXY_CONFIG, JSON.stringify(proxyConfig(ipv6, 'nftables')))
     machine.writeFile('/etc/kubernetes/pki/ca.crt', plane.authority.cert)
     const client = (commonName: string, ...organizations: string[]) =>
       plane.issueKubeconfig({ commonName, organizations, usages: ['client'] })
@@ -192,6 +196,12 @@ export class ClusterNode {
         await new Promise((resolve) => setTimeout(resolve, 50))
       }
     }
+  }
+
+  /** Starts kube-proxy anew in a mode; it takes away what it wrote in the other. */
+  async setProxyMode(mode: ProxyMode): Promise<void> {
+    this.machine.writeFile(PROXY_CONFIG, JSON.stringify(proxyConfig(this.#lab.ipv6, mode)))
+    await this.proxy.restart()
   }
 
   /** Containerd's own client, in the namespace of the kubelet. */

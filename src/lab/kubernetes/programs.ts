@@ -53,6 +53,7 @@ export function missingForKubernetes(): string | undefined {
     ['runc', 'runc'],
     ['etcd', 'etcd-server'],
     ['busybox', 'busybox-static'],
+    ['iptables', 'iptables'],
     ['kubectl', 'kubernetes-client'],
   ].filter(([name]) => which(name!) === undefined)
   if (absent.length > 0)
