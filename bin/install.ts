@@ -25,6 +25,7 @@ interface Given {
   readonly controller: boolean
   readonly allocateNodeCidrs?: boolean
   readonly controllerReplicas?: string
+  readonly leakCheckInterval?: string
   readonly controllerArg?: readonly string[]
   readonly controllerHealthPort?: string
   readonly cniBinDir?: string
@@ -69,6 +70,10 @@ function registerInstall(program: Command, version: () => string): void {
       'the controller gives nodes their pod CIDRs; needs kube-controller-manager --allocate-node-cidrs=false (default: not)',
     )
     .option('--controller-replicas <count>', 'of which one leads (default: 2)')
+    .option(
+      '--leak-check-interval <duration>',
+      'how often the controller compares what nodes hold with the addresses of pods; 0s for never (default: 10m)',
+    )
     .option('--controller-arg <argument>', 'a further argument of weft controller; repeatable', several)
     .option('--controller-health-port <port>', 'of /healthz, /readyz and /metrics where it runs (default: 9181)')
     .option('--no-controller', 'without a controller (default: with it)')
@@ -173,6 +178,7 @@ async function valuesOf(given: Given, version: string): Promise<InstallValues> {
       enabled: given.controller,
       allocateNodeCidrs: given.allocateNodeCidrs ?? controller.allocateNodeCidrs,
       replicas: count('--controller-replicas', given.controllerReplicas, controller.replicas, 0, 10),
+      leakCheckInterval: duration('--leak-check-interval', given.leakCheckInterval ?? controller.leakCheckInterval),
       args: given.controllerArg ?? controller.args,
       logLevel: given.logLevel ?? controller.logLevel,
       healthPort: count('--controller-health-port', given.controllerHealthPort, controller.healthPort, 1, 65535),
@@ -181,6 +187,12 @@ async function valuesOf(given: Given, version: string): Promise<InstallValues> {
     cniConfDir: given.cniConfDir ?? usual.cniConfDir,
     nodeGuard: given.nodeGuard,
   }
+}
+
+function duration(flag: string, text: string): string {
+  if (!/^(\d+(ms|s|m|h))+$/.test(text))
+    throw new ConfigError(flag, 'value', `${JSON.stringify(text)} is not a duration, such as 90s or 1h30m`)
+  return text
 }
 
 function count(flag: string, text: string | undefined, usual: number, from: number, to: number): number {

@@ -5,7 +5,9 @@ import { describe, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { Command } from 'commander'
 import { register as agent } from '../bin/agent.ts'
+import { register as cleanup } from '../bin/cleanup.ts'
 import { register as controller } from '../bin/controller.ts'
+import { register as install } from '../bin/install.ts'
 import { register as lab } from '../bin/lab.ts'
 import { chinesePages, docPages, twinOf } from './docs.ts'
 
@@ -55,10 +57,13 @@ describe('the documentation', () => {
 
   test('every weft command shown is one, with options that it has', () => {
     const program = new Command('weft')
-    for (const register of [agent, controller, lab]) register(program)
+    for (const register of [agent, cleanup, controller, install, lab]) register(program)
     let seen = 0
     for (const page of pages) {
-      const shown = typed(read(page)).match(/(?<=(^|[\s(])(\.\/)?weft )(agent|controller|lab) [^\n;&|)]*/gm) ?? []
+      const shown =
+        typed(read(page)).match(
+          /(?<=(^|[\s(])(\.\/)?weft )(agent|cleanup|controller|install|uninstall|lab) [^\n;&|)]*/gm,
+        ) ?? []
       for (const line of shown) {
         seen++
         const problem = unknownWord(program, line.split(' -- ')[0] as string)

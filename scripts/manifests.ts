@@ -37,7 +37,7 @@ export function manifestFiles(): ReadonlyMap<string, string> {
   return new Map([
     ['deploy/weft.yaml', formatManifest(manifestObjects(values), HEAD)],
     ['deploy/agent-rbac.yaml', rights(agentAccount, AGENT_HEAD)],
-    ['deploy/controller-rbac.yaml', rights(controllerAccount(true), CONTROLLER_HEAD)],
+    ['deploy/controller-rbac.yaml', rights(controllerAccount({ allocates: true, findsLeaks: true }), CONTROLLER_HEAD)],
   ])
 }
 

@@ -185,6 +185,11 @@ class Agent {
       ready: () => this.#ready(),
       remark: () => (this.#loop.remembered ? `working from the cache of ${this.#loop.remembered}` : undefined),
       metrics: () => readMetrics(metrics, parts),
+      addresses: () =>
+        this.#cni
+          .heldAddresses()
+          .map((held) => `${held.join(' ')}\n`)
+          .join(''),
       state: () => ({ ...this.#loop.state(), failures: this.#failures(), applied: this.#applier.counts }),
       logLevel: { get: () => log.level, set: (level) => setLogLevel(log, level) },
     })

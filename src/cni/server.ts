@@ -11,6 +11,7 @@
  */
 import { join } from 'node:path'
 import type { RangeUsage } from '../ipam/allocator.ts'
+import type { Ip } from '../net/ip.ts'
 import { Attacher } from './attacher.ts'
 import { attachmentFragment } from './attachment-fragment.ts'
 import { BridgeWatch } from './bridge-watch.ts'
@@ -169,6 +170,17 @@ export class CniServer {
       this.#takeTurn()
       next()
     })
+  }
+
+  /** Addresses of living attachments, those of one container together. */
+  heldAddresses(): Ip[][] {
+    const byContainer = new Map<string, Ip[]>()
+    for (const { attachment, state } of this.#journal.entries.values()) {
+      if (state !== 'up' || attachment.ips.length === 0) continue
+      const held = byContainer.get(attachment.containerId) ?? []
+      byContainer.set(attachment.containerId, [...held, ...attachment.ips.map(({ ip }) => ip)])
+    }
+    return [...byContainer.values()]
   }
 
   #observe(command: string, code: number, started: number): void {

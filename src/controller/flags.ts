@@ -110,6 +110,13 @@ export const controllerFlags = new FlagTable('WEFT_CONTROLLER', [
     description: 'after so long its annotations are removed, and other nodes drop their routes to it; 0s: never',
   },
   {
+    group: NODES,
+    flags: '--leak-check-interval <duration>',
+    default: '10m0s',
+    description:
+      'how often addresses that a node holds are compared with those of its pods; 0s: never. With --agent-pods',
+  },
+  {
     group: ELECTION,
     flags: '--leader-elect [boolean]',
     default: 'true',

@@ -54,6 +54,17 @@ export class ControllerMetrics {
     help: 'Nodes that weft has spoken for and that have no agent that is ready',
     registers: [this.registry],
   })
+  readonly #leaked = new Gauge({
+    name: 'weft_leaked_addresses',
+    help: 'Addresses that nodes hold and that no pod has',
+    registers: [this.registry],
+  })
+  readonly #leakChecks = new Counter({
+    name: 'weft_leak_checks_total',
+    help: 'Comparisons of the addresses that a node holds with those of its pods',
+    labelNames: ['result'],
+    registers: [this.registry],
+  })
 
   allocated(pool: BlockPool): void {
     this.#allocations.inc({ clusterCIDR: String(pool.network) })
@@ -82,12 +93,20 @@ export class ControllerMetrics {
     this.#agentless.set(count)
   }
 
+  setLeaked(addresses: number): void {
+    this.#leaked.set(addresses)
+  }
+
+  countLeakCheck(result: 'done' | 'failed'): void {
+    this.#leakChecks.inc({ result })
+  }
+
   setLeader(name: string, leads: boolean): void {
     this.#leader.set({ name }, leads ? 1 : 0)
     if (leads) return
     // What a replica knew while it led is another's to tell now.
     this.#rivals.clear()
     for (const gauge of [this.#usage, this.#blocks]) gauge.reset()
-    for (const gauge of [this.#waiting, this.#conflicts, this.#agentless]) gauge.set(0)
+    for (const gauge of [this.#waiting, this.#conflicts, this.#agentless, this.#leaked]) gauge.set(0)
   }
 }

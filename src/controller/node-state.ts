@@ -18,6 +18,8 @@ import { announcedKeys } from '../cluster/kubernetes/annotations.ts'
 import { Informer, type RawObject } from '../cluster/kubernetes/informer.ts'
 import { conditionReasons } from '../cluster/kubernetes/network-condition.ts'
 import type { NodeEvents } from '../cluster/kubernetes/node-events.ts'
+import { Ip } from '../net/ip.ts'
+import type { AgentPlace } from './leaked-addresses.ts'
 import type { ControllerMetrics } from './metrics.ts'
 import { type Condition, hasWeft, isConflict, projectWatched, versionOf, type WatchedNode } from './objects.ts'
 
@@ -89,6 +91,9 @@ const RETRY_MS = 10_000
 interface AgentPod {
   readonly node: string
   readonly ready: boolean
+  readonly address: string
+  /** Of the port that is called `metrics`; 0 when there is none. */
+  readonly port: number
 }
 
 export class NodeState {
@@ -139,6 +144,11 @@ export class NodeState {
     }
     signal.addEventListener('abort', () => this.#close(), { once: true })
     this.#lookAtAll()
+  }
+
+  /** Where the agents that are ready answer. */
+  readyAgents(): AgentPlace[] {
+    return [...this.#pods.values()].filter(({ ready, address, port }) => ready && address !== '' && port > 0)
   }
 
   setNode(node: WatchedNode): void {
@@ -258,10 +268,16 @@ const forgotten = (prefix: string): Record<string, null> =>
   Object.fromEntries(announcedKeys(prefix).map((key) => [key, null]))
 
 function projectAgent(object: RawObject): AgentPod {
-  const { nodeName } = (object.spec ?? {}) as { nodeName?: unknown }
-  const { conditions } = (object.status ?? {}) as { conditions?: unknown }
-  const ready = (Array.isArray(conditions) ? conditions : []).some(
-    (each) => each?.type === 'Ready' && each.status === 'True',
-  )
-  return { node: typeof nodeName === 'string' ? nodeName.slice(0, 253) : '', ready }
+  const { nodeName, containers } = (object.spec ?? {}) as { nodeName?: unknown; containers?: unknown }
+  const { conditions, podIP } = (object.status ?? {}) as { conditions?: unknown; podIP?: unknown }
+  const listed = (value: unknown): Record<string, unknown>[] => (Array.isArray(value) ? value : []).filter(Boolean)
+  const port = listed(containers)
+    .flatMap(({ ports }) => listed(ports))
+    .find(({ name }) => name === 'metrics')?.containerPort
+  return {
+    node: typeof nodeName === 'string' ? nodeName.slice(0, 253) : '',
+    ready: listed(conditions).some(({ type, status }) => type === 'Ready' && status === 'True'),
+    address: typeof podIP === 'string' && Ip.tryParse(podIP) ? podIP : '',
+    port: typeof port === 'number' ? port : 0,
+  }
 }

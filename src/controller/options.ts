@@ -25,6 +25,8 @@ export interface ControllerOptions {
   readonly reuseDelay: number
   readonly ledger: { readonly namespace: string; readonly name: string }
   readonly nodeState: NodeStateSettings
+  /** How often leaked addresses are looked for, in milliseconds; undefined: never. */
+  readonly leakInterval: number | undefined
   /** Undefined: this replica always leads. */
   readonly election?: {
     readonly namespace: string
@@ -51,6 +53,7 @@ export function parseControllerOptions(
   const namespace = checkName('--leader-elect-resource-namespace', text('leader-elect-resource-namespace') ?? '')
   const forgetAfter = duration('agent-forget-after')
   const agents = text('agent-pods')
+  const leakInterval = duration('leak-check-interval')
   const logLevel = text('log-level') ?? ''
   const logFormat = logFormats.find((format) => format === text('log-format'))
   if (!isLogLevel(logLevel)) fail('--log-level', `${quote(logLevel)} is none of ${logLevels.join(', ')}`)
@@ -70,6 +73,7 @@ export function parseControllerOptions(
       missedAfter: duration('agent-missed-after'),
       forgetAfter: forgetAfter === 0 ? undefined : forgetAfter,
     },
+    leakInterval: agents === undefined || leakInterval === 0 ? undefined : leakInterval,
     ...(parseBoolean('--leader-elect', given('leader-elect'))
       ? {
           election: {

@@ -7,6 +7,7 @@ import type { ClusterLog } from '../cluster/cluster.ts'
 import type { HttpClient } from '../cluster/http-client.ts'
 import { Informer } from '../cluster/kubernetes/informer.ts'
 import { NodeEvents } from '../cluster/kubernetes/node-events.ts'
+import { LeakedAddresses } from './leaked-addresses.ts'
 import { Ledger } from './ledger.ts'
 import type { ControllerMetrics } from './metrics.ts'
 import { makePools, type PoolSettings } from './network.ts'
@@ -118,6 +119,9 @@ export class Term {
       this.#problem = undefined
       log.info({ nodes: informer.size }, 'all nodes are known')
       nodeState.start()
+      const { leakInterval: interval } = settings
+      if (interval !== undefined)
+        void new LeakedAddresses({ ...shared, interval, agents: () => nodeState.readyAgents() }).run()
       await Promise.race([podCidrs?.run() ?? aborted, aborted])
     } finally {
       await informer.close()

@@ -7,7 +7,7 @@
 import { ownLabels } from '../cluster/kubernetes/own-labels.ts'
 import type { KubeObject } from './kube-object.ts'
 import { controllerAccount, netConfMap } from './rights.ts'
-import type { InstallValues } from './values.ts'
+import { controllerDuties, type InstallValues } from './values.ts'
 import { agentLabels, imageOf, probe, scraped } from './workloads.ts'
 
 export const controllerName = 'weft-controller'
@@ -58,6 +58,7 @@ export function controllerDeployment(values: InstallValues): KubeObject {
       `--agent-pods=${namespace}/${Object.entries(agentLabels)
         .map(([key, value]) => `${key}=${value}`)
         .join(',')}`,
+      `--leak-check-interval=${controller.leakCheckInterval}`,
       `--leader-elect-resource-namespace=${namespace}`,
       `--healthz-port=${healthPort}`,
       `--log-level=${controller.logLevel}`,
@@ -97,7 +98,7 @@ export function controllerDeployment(values: InstallValues): KubeObject {
           priorityClassName: 'system-cluster-critical',
           affinity,
           tolerations,
-          serviceAccountName: controllerAccount(controller.allocateNodeCidrs).name,
+          serviceAccountName: controllerAccount(controllerDuties(values)).name,
           // The Lease is given back in that time.
           terminationGracePeriodSeconds: 10,
           containers: [container],

@@ -14,7 +14,7 @@ import {
   netConfMap,
   nodeGuardObjects,
 } from './rights.ts'
-import type { InstallValues } from './values.ts'
+import { controllerDuties, type InstallValues } from './values.ts'
 import { agentDaemonSet } from './workloads.ts'
 
 /** In the order in which they are to be applied. */
@@ -32,7 +32,7 @@ export function manifestObjects(values: InstallValues): KubeObject[] {
     },
     agentDaemonSet(values),
     ...(controller.enabled
-      ? [...accountObjects(namespace, controllerAccount(controller.allocateNodeCidrs)), controllerDeployment(values)]
+      ? [...accountObjects(namespace, controllerAccount(controllerDuties(values))), controllerDeployment(values)]
       : []),
   ]
 }
@@ -54,7 +54,10 @@ const comment = (text: string): string =>
 
 /** Why a role has a rule. The same rule may be in roles of several accounts, for other reasons. */
 function reasonFor(role: KubeObject, rule: object): string | undefined {
-  for (const { name, everywhere, here, inDefault } of [agentAccount, controllerAccount(true)]) {
+  for (const { name, everywhere, here, inDefault } of [
+    agentAccount,
+    controllerAccount({ allocates: true, findsLeaks: true }),
+  ]) {
     const { name: of } = role.metadata
     const rules = of === `${name}-events` ? inDefault : of !== name ? [] : role.kind === 'Role' ? here : everywhere
     const found = rules.find(({ why: _, ...rest }) => JSON.stringify(rest) === JSON.stringify(rule))

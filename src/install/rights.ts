@@ -66,8 +66,14 @@ export const agentAccount: Account = {
   ],
 }
 
-/** `allocates`: it gives pod CIDRs, which needs the right to write nodes; else it only speaks of their state. */
-export const controllerAccount = (allocates: boolean): Account => ({
+export interface ControllerDuties {
+  /** It gives pod CIDRs, which needs the right to write nodes; else it only speaks of their state. */
+  readonly allocates: boolean
+  /** It looks for leaked addresses, which needs those of all pods. */
+  readonly findsLeaks: boolean
+}
+
+export const controllerAccount = ({ allocates, findsLeaks }: ControllerDuties): Account => ({
   name: 'weft-controller',
   everywhere: [
     {
@@ -89,6 +95,16 @@ export const controllerAccount = (allocates: boolean): Account => ({
             apiGroups: core,
             resources: ['nodes'],
             verbs: ['patch'],
+          },
+        ]
+      : []),
+    ...(findsLeaks
+      ? [
+          {
+            why: 'Addresses of the pods of a node, against those that the node holds. Not watched: one node every now and then.',
+            apiGroups: core,
+            resources: ['pods'],
+            verbs: ['list'],
           },
         ]
       : []),

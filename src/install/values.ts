@@ -2,6 +2,8 @@
  * What may be chosen when weft is put into a cluster. The chart's values.yaml has the same names and defaults; a test
  * holds them together.
  */
+import type { ControllerDuties } from './rights.ts'
+
 export interface InstallValues {
   readonly namespace: string
   readonly image: { readonly repository: string; readonly tag: string; readonly pullPolicy: string }
@@ -25,6 +27,8 @@ export interface InstallValues {
     readonly allocateNodeCidrs: boolean
     /** One leads; the others take over. */
     readonly replicas: number
+    /** How often the addresses that a node holds are compared with those of its pods; `0s`: never, and without the right. */
+    readonly leakCheckInterval: string
     /** Further arguments of `weft controller`. */
     readonly args: readonly string[]
     readonly logLevel: string
@@ -43,6 +47,12 @@ export interface Resources {
   readonly limits?: Readonly<Record<string, string>>
 }
 
+/** What the controller is to do, as its account is told. */
+export const controllerDuties = ({ controller }: InstallValues): ControllerDuties => ({
+  allocates: controller.allocateNodeCidrs,
+  findsLeaks: controller.leakCheckInterval !== '0s',
+})
+
 export const defaultValues = (version: string): InstallValues => ({
   namespace: 'kube-flannel',
   image: { repository: 'weft.dev/weft', tag: version, pullPolicy: 'IfNotPresent' },
@@ -59,6 +69,7 @@ export const defaultValues = (version: string): InstallValues => ({
     enabled: true,
     allocateNodeCidrs: false,
     replicas: 2,
+    leakCheckInterval: '10m',
     args: [],
     logLevel: 'info',
     healthPort: 9181,

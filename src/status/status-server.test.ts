@@ -36,6 +36,7 @@ before(async () => {
           release = () => resolve('weft_up 1\n')
         })
       },
+      addresses: () => '10.0.0.2 fd00::2\n10.0.0.3\n',
       state: () => ({ secret: 1 }),
       logLevel: {
         get: () => level,
@@ -77,6 +78,11 @@ function ask(
     outgoing.end(body)
   })
 }
+
+test('addresses are told to whoever asks', async () => {
+  for (const tcp of [true, false])
+    assert.deepEqual(await ask('/addresses', { tcp }), { status: 200, text: '10.0.0.2 fd00::2\n10.0.0.3\n' })
+})
 
 test('the socket is root’s alone', () => assert.equal(statSync(socketPath).mode & 0o777, 0o600))
 

@@ -5,6 +5,7 @@
  *   GET /healthz, /livez   200 while the event loop turns        ?verbose, ?exclude=NAME, and /readyz/NAME for one check:
  *   GET /readyz            200 when it can do its work, else 503       as Kubernetes' components have them
  *   GET /metrics           Prometheus text
+ *   GET /addresses         what pods here hold, where there is such a thing: a line for each sandbox
  *   GET /state             JSON (socket only)
  *   GET, PUT /loglevel     `debug`, `info`, … (socket only)
  *   GET, PUT /debug/flags/v  the same as a number (socket only)
@@ -25,6 +26,8 @@ export interface StatusOptions {
   /** What is to be said of a program that is ready; undefined when everything is as it should be. */
   remark(): string | undefined
   metrics(): Promise<string>
+  /** Lines of addresses, a line for each sandbox. */
+  addresses?(): string
   state(): object
   readonly logLevel: { get(): string; set(level: string): void }
 }
@@ -105,6 +108,7 @@ export class StatusServer {
     if (more === undefined && first === 'readyz')
       return this.#check(first, ready.call(this.#options), query, only, remark.call(this.#options))
     if (path === '/metrics') return { status: 200, body: await this.#readMetrics(), type: METRICS_TYPE }
+    if (path === '/addresses' && this.#options.addresses) return { status: 200, body: this.#options.addresses() }
     if (!trusted) return undefined
     if (path === '/state')
       return { status: 200, body: `${JSON.stringify(state.call(this.#options))}\n`, type: 'application/json' }

@@ -1,15 +1,22 @@
 /** One controller on the lab's API server, with the rights of deploy/controller-rbac.yaml and no others. */
 import assert from 'node:assert/strict'
+import { createServer, type Server } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import { afterEach, beforeEach, describe, test } from 'node:test'
 import { STATUS_ANNOTATION } from '../../src/cluster/kubernetes/annotations.ts'
+import type { ControllerMetrics } from '../../src/controller/metrics.ts'
 import type { KubeObject } from '../../src/lab/api/interfaces.ts'
 import { type Asked, ControllerCluster, controllerRights } from './controller-cluster.ts'
 
 let cluster: ControllerCluster
+const servers: Server[] = []
 beforeEach(async () => {
   cluster = await ControllerCluster.start()
 })
-afterEach(() => cluster.close())
+afterEach(async () => {
+  for (const server of servers.splice(0)) server.close()
+  await cluster.close()
+})
 
 const eventsOf = (events: KubeObject[], reason: string) => events.filter((event) => event.reason === reason)
 const unavailable = (node: KubeObject | undefined) =>
@@ -258,6 +265,91 @@ describe('state of nodes', () => {
   })
 })
 
+/** An agent's pod and what it answers on its port. */
+async function speakingAgent(node: string, answer: () => string): Promise<void> {
+  const server = createServer((request, response) => {
+    response.statusCode = request.url === '/addresses' ? 200 : 404
+    response.end(answer())
+  })
+  servers.push(server)
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  const { port } = server.address() as AddressInfo
+  await cluster.client.create('pods', {
+    apiVersion: 'v1',
+    kind: 'Pod',
+    metadata: { name: `agent-${node}`, namespace: 'kube-flannel', labels: { app: 'weft-agent' } },
+    spec: {
+      nodeName: node,
+      hostNetwork: true,
+      containers: [{ name: 'weft', image: 'weft', ports: [{ name: 'metrics', containerPort: port }] }],
+    },
+  })
+  await setStatus('kube-flannel', `agent-${node}`, {
+    podIP: '127.0.0.1',
+    podIPs: [{ ip: '127.0.0.1' }],
+    conditions: [{ type: 'Ready', status: 'True' }],
+  })
+}
+
+const setStatus = (namespace: string, name: string, status: object) =>
+  cluster.client.patch('pods', { namespace, name }, { status }, { subresource: 'status' })
+
+const leakFlags = {
+  'allocate-node-cidrs': false,
+  'agent-pods': 'kube-flannel/app=weft-agent',
+  'leak-check-interval': '100ms',
+}
+
+describe('leaked addresses', () => {
+  /** Resolves when a line of /metrics is as wished. */
+  const metricsSay = async (metrics: ControllerMetrics, line: RegExp) => {
+    for (const end = performance.now() + 30_000; !line.test(await metrics.registry.metrics()); ) {
+      assert.ok(performance.now() < end, `no ${line} in ${await metrics.registry.metrics()}`)
+      await new Promise((resolve) => setImmediate(resolve))
+    }
+  }
+
+  test('what a node holds and no pod of it has is told, and no more when a pod has it', async () => {
+    await cluster.addNode('n')
+    let held = '10.244.1.2 fd00:10:244:1::2\n10.244.1.3\n10.244.1.9 fd00:10:244:1::9\n'
+    await speakingAgent('n', () => held)
+    for (const [name, node, ip] of [
+      ['a', 'n', '10.244.1.2'],
+      ['b', 'n', '10.244.1.3'],
+      ['c', 'other', '10.244.1.9'],
+    ] as const) {
+      const spec = { nodeName: node, containers: [{ name: 'c', image: 'c' }] }
+      await cluster.client.create('pods', {
+        apiVersion: 'v1',
+        kind: 'Pod',
+        metadata: { name, namespace: 'default' },
+        spec,
+      })
+      await setStatus('default', name, { podIP: ip, podIPs: [{ ip }] })
+    }
+    const { metrics } = await cluster.run('a', leakFlags)
+    const events = await cluster.until('events', (all) => eventsOf(all, 'AddressesLeaked').length > 0)
+    const [event] = eventsOf(events, 'AddressesLeaked')
+    assert.equal(event!.involvedObject.name, 'n')
+    assert.equal(event!.message, 'addresses are held that no pod has: 10.244.1.9 fd00:10:244:1::9')
+    await metricsSay(metrics, /^weft_leaked_addresses 2$/m)
+    held = '10.244.1.2 fd00:10:244:1::2\n10.244.1.3\n'
+    await metricsSay(metrics, /^weft_leaked_addresses 0$/m)
+    assert.doesNotMatch(await metrics.registry.metrics(), /weft_leak_checks_total\{result="failed"\}/)
+  })
+
+  test('an agent that answers nonsense, too much or nothing is a check that failed, and accuses nobody', async () => {
+    const answers = ['<html>', 'x'.repeat(2 << 20), '10.244.1.2\n'.repeat(100_000)]
+    for (const [index, answer] of answers.entries()) {
+      await cluster.addNode(`n${index}`)
+      await speakingAgent(`n${index}`, () => answer)
+    }
+    const { metrics } = await cluster.run('a', leakFlags)
+    await metricsSay(metrics, /^weft_leak_checks_total\{result="failed"\} ([6-9]|\d\d)/m)
+    assert.match(await metrics.registry.metrics(), /^weft_leaked_addresses 0$/m)
+  })
+})
+
 test('uses every right of its role, and needs no other', async () => {
   await cluster.client.create('configmaps', {
     apiVersion: 'v1',
@@ -270,7 +362,9 @@ test('uses every right of its role, and needs no other', async () => {
     'leader-elect-retry-period': '100ms',
     'set-network-unavailable': true,
     'agent-pods': 'kube-flannel/app=weft-agent',
+    'leak-check-interval': '100ms',
   })
+  await speakingAgent('one', () => '')
   for (const name of ['one', 'two', 'three', 'four']) await cluster.addNode(name)
   await cluster.until('events', (all) => eventsOf(all, 'CIDRNotAvailable').length > 0)
   await cluster.until('nodes', (all) => all.every((node) => unavailable(node)))
@@ -279,7 +373,8 @@ test('uses every right of its role, and needs no other', async () => {
     proxy.onRequest = () => {
       if (
         proxy.asked.filter(isRenewal).length >= 2 &&
-        proxy.asked.some(({ url }) => url.includes('watch=1&') && url.includes('/pods'))
+        proxy.asked.some(({ url }) => url.includes('watch=1&') && url.includes('/pods')) &&
+        proxy.asked.some(({ url }) => url.startsWith('/api/v1/pods?'))
       )
         resolve()
     }

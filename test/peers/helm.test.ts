@@ -71,6 +71,7 @@ const cases: Readonly<Record<string, InstallValues>> = {
       enabled: true,
       allocateNodeCidrs: true,
       replicas: 3,
+      leakCheckInterval: '0s',
       args: ['--agent-forget-after=24h'],
       logLevel: 'warn',
       healthPort: 19181,
