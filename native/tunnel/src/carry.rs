@@ -1,6 +1,8 @@
 //! The thread that carries packets, both ways. It tries each side without waiting for as long as either has something, then
 //! looks again for a moment before it sleeps: in a conversation the answer comes sooner than a sleeper wakes up. Between two
-//! looks it offers the processor to whoever else wants it. Traffic that leaves longer pauses is slept for.
+//! looks it offers the processor to whoever else wants it. Traffic that leaves longer pauses is slept for; and where others keep
+//! the processor for long, as on a busy machine, it sleeps too: a sleeper that is woken goes before them, who waits in line
+//! does not.
 //!
 //! ```text
 //! device? socket? ──something──► carry it ─┐
@@ -25,6 +27,12 @@ const LONGEST: Duration = Duration::from_micros(100);
 /// Less than this is not worth a look.
 const SHORTEST: Duration = Duration::from_micros(12);
 
+/// Whoever got the processor for longer than this is no partner in a conversation.
+const CROWDED: Duration = Duration::from_micros(50);
+/// How long not to look again after that, the first time; each time more when it comes again soon.
+const FIRST_RETREAT: Duration = Duration::from_millis(100);
+const LAST_RETREAT: Duration = Duration::from_secs(10);
+
 /// Longest time to carry what still waits before ending: more comes for as long as somebody sends.
 const LAST_TURNS: Duration = Duration::from_secs(1);
 
@@ -35,6 +43,16 @@ pub enum Stop {
     Soon = 1,
     /// Once nothing waits in the device or the socket any more.
     Empty = 2,
+}
+
+/// What a look at one side brought.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    Nothing,
+    /// Everything that waited.
+    All,
+    /// As much as one turn may take; more may wait.
+    Part,
 }
 
 /// The running thread.
@@ -81,37 +99,45 @@ fn carry(tunnel: &Tunnel, stopping: &AtomicU8) -> io::Result<()> {
         }
         let sent = sender.turn()?;
         let received = receiver.turn()?;
-        for (carried, counter) in [(sent, Counter::DeviceEmpty), (received, Counter::SocketEmpty)] {
-            if !carried {
+        for (turn, counter) in [(sent, Counter::DeviceEmpty), (received, Counter::SocketEmpty)] {
+            if turn == Turn::Nothing {
                 tunnel.counters.add(counter, 1);
             }
         }
+        let carried = sent != Turn::Nothing || received != Turn::Nothing;
         if stop == Stop::Empty as u8 {
             let since = *last_turns.get_or_insert_with(Instant::now);
-            if !(sent || received) || since.elapsed() > LAST_TURNS {
+            if !carried || since.elapsed() > LAST_TURNS {
                 return Ok(());
             }
         }
-        if sent || received {
+        if carried {
             patience.worked();
-            continue;
+            // Without patience the sleep itself is the next look: it ends at once when there is something.
+            if patience.is_any() || sent == Turn::Part || received == Turn::Part || stop == Stop::Empty as u8 {
+                continue;
+            }
         }
         let start = Instant::now();
         if patience.looks_again(start) {
             thread::yield_now();
+            patience.gave_way(start, Instant::now());
             continue;
         }
         let entry = |fd| sys::pollfd { fd, events: sys::POLLIN, revents: 0 };
         sys::wait(&mut [entry(tunnel.device.fd()), entry(tunnel.socket_fd()), entry(tunnel.bell.fd())], -1)?;
-        patience.slept(start.elapsed());
+        patience.slept(start, Instant::now());
     }
 }
 
-/// How long to look again: as long as it may take while that was enough lately, less and less while it was in vain.
+/// How long to look again: as long as it may take while that was enough lately, less and less while it was in vain, and not
+/// at all for a time where the processor is wanted by others.
 #[derive(Default)]
 struct Patience {
     window: Duration,
     since: Option<Instant>,
+    /// The last retreat: how long it is, and its end.
+    retreat: Option<(Duration, Instant)>,
 }
 
 impl Patience {
@@ -119,9 +145,13 @@ impl Patience {
         self.since = None;
     }
 
+    fn is_any(&self) -> bool {
+        !self.window.is_zero()
+    }
+
     /// Whether to look once more, there being nothing at this moment.
     fn looks_again(&mut self, now: Instant) -> bool {
-        if self.window.is_zero() {
+        if !self.is_any() {
             return false;
         }
         let since = *self.since.get_or_insert(now);
@@ -132,9 +162,23 @@ impl Patience {
         false
     }
 
-    fn slept(&mut self, duration: Duration) {
+    /// Between two looks: others had the processor meanwhile.
+    fn gave_way(&mut self, from: Instant, to: Instant) {
+        if to.saturating_duration_since(from) < CROWDED {
+            return;
+        }
+        let length = match self.retreat {
+            Some((last, end)) if to.saturating_duration_since(end) < last => (last * 2).min(LAST_RETREAT),
+            _ => FIRST_RETREAT,
+        };
+        self.retreat = Some((length, to + length));
+        self.window = Duration::ZERO;
+    }
+
+    fn slept(&mut self, from: Instant, to: Instant) {
         self.since = None;
-        if duration < LONGEST {
+        let is_retreating = self.retreat.map_or(false, |(_, end)| to < end);
+        if to.saturating_duration_since(from) < LONGEST && !is_retreating {
             self.window = LONGEST;
         }
     }
@@ -149,9 +193,9 @@ mod tests {
         let start = Instant::now();
         let mut patience = Patience::default();
         assert!(!patience.looks_again(start), "not before there was a reason");
-        patience.slept(Duration::from_millis(1));
+        patience.slept(start - Duration::from_millis(1), start);
         assert!(!patience.looks_again(start));
-        patience.slept(Duration::from_micros(40));
+        patience.slept(start - Duration::from_micros(40), start);
         assert!(patience.looks_again(start));
         assert!(patience.looks_again(start + Duration::from_micros(99)));
         patience.worked();
@@ -162,11 +206,39 @@ mod tests {
         while !patience.window.is_zero() {
             now += LONGEST;
             assert!(!patience.looks_again(now), "in vain");
-            patience.slept(Duration::from_millis(1));
+            patience.slept(now - Duration::from_millis(1), now);
             in_vain += 1;
             patience.looks_again(now);
             assert!(in_vain < 10);
         }
         assert!(!patience.looks_again(now));
+    }
+
+    #[test]
+    fn patience_retreats_from_a_crowd_and_longer_from_a_lasting_one() {
+        let micros = Duration::from_micros;
+        let start = Instant::now();
+        let mut patience = Patience::default();
+        let short_pause = |patience: &mut Patience, now: Instant| patience.slept(now - micros(40), now);
+        short_pause(&mut patience, start);
+        patience.gave_way(start, start + micros(20));
+        assert!(patience.looks_again(start + micros(20)), "a partner's turn");
+        let mut now = start + micros(30);
+        for length in [100, 200, 400] {
+            patience.gave_way(now, now + micros(60));
+            let end = now + micros(60) + Duration::from_millis(length);
+            for moment in [now + micros(70), end - micros(1)] {
+                short_pause(&mut patience, moment);
+                assert!(!patience.looks_again(moment), "retreating for {length} ms");
+            }
+            short_pause(&mut patience, end);
+            assert!(patience.looks_again(end), "{length} ms are over");
+            now = end + micros(10);
+        }
+        let later = now + Duration::from_secs(1);
+        patience.gave_way(later, later + micros(60));
+        let end = later + micros(60) + FIRST_RETREAT;
+        short_pause(&mut patience, end);
+        assert!(patience.looks_again(end), "after a time alone it is short again");
     }
 }

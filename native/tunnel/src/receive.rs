@@ -1,6 +1,7 @@
 //! From the peers to the device. Takes whatever datagrams have arrived, never waits for more, and hands packets of one flow
 //! over together.
 
+use crate::carry::Turn;
 use crate::counters::Counter;
 use crate::datagrams;
 use crate::device::VnetHeader;
@@ -102,8 +103,8 @@ impl<'a> Receiver<'a> {
         }
     }
 
-    /// Carries what has arrived, and says whether there was anything. Fails when the socket is gone.
-    pub fn turn(&mut self) -> io::Result<bool> {
+    /// Carries what has arrived. Fails when the socket is gone.
+    pub fn turn(&mut self) -> io::Result<Turn> {
         let messages = self.inbox.messages.as_mut_ptr();
         let received = sys::retry(|| unsafe {
             let (limit, flags) = (MESSAGE_LIMIT as u32, sys::MSG_DONTWAIT);
@@ -111,8 +112,8 @@ impl<'a> Receiver<'a> {
         });
         let count = match received {
             Ok(count) => count as usize,
-            Err(problem) if problem.kind() == io::ErrorKind::WouldBlock => return Ok(false),
-            Err(problem) if is_passing(&problem) => return Ok(true),
+            Err(problem) if problem.kind() == io::ErrorKind::WouldBlock => return Ok(Turn::Nothing),
+            Err(problem) if is_passing(&problem) => return Ok(Turn::Part),
             Err(problem) => return Err(problem),
         };
         if !Arc::ptr_eq(self.tables.current(), &self.table) {
@@ -132,7 +133,7 @@ impl<'a> Receiver<'a> {
         }
         self.flush();
         self.inbox.renew(count);
-        Ok(true)
+        Ok(if count < MESSAGE_LIMIT { Turn::All } else { Turn::Part })
     }
 
     /// Takes the packets of one message, each of them `each_bytes` long, the last perhaps shorter.

@@ -6,6 +6,7 @@
 //!                        └─no───────────────────────────────►           else send the batch
 //! ```
 
+use crate::carry::Turn;
 use crate::counters::Counter;
 use crate::datagrams::Batch;
 use crate::device::{VnetHeader, GSO_NONE, NEEDS_CHECKSUM};
@@ -56,16 +57,20 @@ impl<'a> Sender<'a> {
         }
     }
 
-    /// Carries what waits, and says whether there was anything. Fails when the device is gone.
-    pub fn turn(&mut self) -> io::Result<bool> {
+    /// Carries what waits. Fails when the device is gone.
+    pub fn turn(&mut self) -> io::Result<Turn> {
+        let mut turn = Turn::Part;
         for count in 0..READ_LIMIT {
             if self.batch.bytes() > BATCH_BYTES {
                 self.batch.send(self.tunnel, &self.table);
             }
             let (vnet, length) = match self.read()? {
                 Some(read) => read,
-                None if count == 0 => return Ok(false),
-                None => break,
+                None if count == 0 => return Ok(Turn::Nothing),
+                None => {
+                    turn = Turn::All;
+                    break;
+                }
             };
             if count == 0 {
                 // The batch is empty here: the numbers of the old table's peers are not needed any more.
@@ -74,7 +79,7 @@ impl<'a> Sender<'a> {
             self.take(vnet, length);
         }
         self.batch.send(self.tunnel, &self.table);
-        Ok(true)
+        Ok(turn)
     }
 
     /// Reads one packet. Nothing when none waits.
