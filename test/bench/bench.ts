@@ -44,6 +44,8 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
     for (const { name, describe } of benches.values()) console.error(`  ${name.padEnd(14)} ${describe}`)
     process.exit(name === undefined || name === '--help' ? 0 : 2)
   }
+  // What a bench made goes with its process, also when somebody has seen enough.
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(130))
   const json = rest.includes('--json')
   const print = console.log
   if (json) console.log = () => {}
