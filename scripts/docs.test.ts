@@ -38,6 +38,8 @@ describe('the documentation', () => {
       assert.match(read(page), /^\[中文\]\(/m, page)
       assert.match(read(twinOf(page)), /^\[English\]\(/m, twinOf(page))
     }
+    const englishOnly = (page: string) => page.startsWith('docs/decisions/') || page === 'docs/sources.md'
+    for (const page of docPages(root)) assert.equal(existsSync(join(root, twinOf(page))), !englishOnly(page), page)
     const twins = docPages(root).map(twinOf)
     for (const page of translated) assert.ok(twins.includes(page), `${page} has no English page`)
     assert.deepEqual(shape(read('README.zh.md')), shape(read('README.md')))
