@@ -4,11 +4,17 @@
  *   request   "WFT1" | u32 length, big-endian | CNI_* as KEY=VALUE\0 … \0 | standard input
  *   reply     u8 exit code | u32 length, big-endian | standard output
  *
- * Sources: native/cni (the other end).
+ * The usual request is there, whole and in one piece, when its connection is taken: it is read, answered and closed with
+ * four system calls. Whatever is otherwise (a request in pieces, nobody who reads the answer) goes through a stream of
+ * Node's, which costs more than all of these.
+ *
+ * Sources: native/cni (the other end); unix(7).
  */
 import { chmodSync, existsSync, mkdirSync, renameSync, rmSync } from 'node:fs'
-import { createConnection, createServer, type Server, type Socket } from 'node:net'
+import { createConnection, Socket } from 'node:net'
 import { dirname, join } from 'node:path'
+import { kernelError } from '../kernel/errno.ts'
+import * as syscalls from '../kernel/linux/syscalls.ts'
 
 export interface Reply {
   readonly exitCode: number
@@ -20,64 +26,72 @@ const headBytes = 8
 export const maxRequestBytes = 16 * 1024 * 1024
 const requestSeconds = 10
 const maxConnections = 1024
+const backlog = 1024
+/** Connections taken in one turn of the event loop. */
+const maxTaken = 8
+/** After the process has run out of descriptors or memory. */
+const retryMilliseconds = 100
+
+/** Where requests are read that come in one piece. */
+const inbox = Buffer.alloc(64 * 1024)
 
 export function encodeReply({ exitCode, stdout }: Reply): Buffer {
-  const body = Buffer.from(stdout)
-  const head = Buffer.alloc(5)
-  head[0] = exitCode
-  head.writeUInt32BE(body.length, 1)
-  return Buffer.concat([head, body])
+  const length = Buffer.byteLength(stdout)
+  const reply = Buffer.allocUnsafe(5 + length)
+  reply[0] = exitCode
+  reply.writeUInt32BE(length, 1)
+  reply.write(stdout, 5)
+  return reply
 }
 
-/** Collects one request; calls `done` with its body once. Connections that break the form are dropped. */
-function readRequest(socket: Socket, done: (body: Buffer) => void): void {
+/** How many bytes the request has whose first bytes these are; -1 when that cannot be told yet, NaN for no request of ours. */
+function requestBytes(start: Buffer): number {
+  if (start.length < headBytes) return -1
+  const length = start.readUInt32BE(4)
+  return start.compare(magic, 0, 4, 0, 4) === 0 && length <= maxRequestBytes ? headBytes + length : Number.NaN
+}
+
+/** Collects one request; calls `done` with its body once. Connections that break the form or end before are dropped. */
+function readRequest(socket: Socket, first: Buffer, done: (body: Buffer) => void): void {
   const chunks: Buffer[] = []
   let length = 0
   let want = -1
-  socket.on('data', (chunk: Buffer) => {
+  const take = (chunk: Buffer): void => {
     chunks.push(chunk)
     length += chunk.length
-    if (want < 0 && length >= headBytes) {
-      const head = chunks.length === 1 ? chunk : Buffer.concat(chunks)
-      want = head.readUInt32BE(4)
-      if (!head.subarray(0, 4).equals(magic) || want > maxRequestBytes) socket.destroy()
-    }
-    if (socket.destroyed || want < 0 || length < headBytes + want) return
-    socket.removeAllListeners('data')
+    if (want < 0) want = requestBytes(chunks.length === 1 ? chunk : Buffer.concat(chunks))
+    if (Number.isNaN(want)) socket.destroy()
+    if (socket.destroyed || want < 0 || length < want) return
+    socket.removeListener('data', take)
+    socket.removeListener('end', giveUp)
     socket.setTimeout(0)
-    const whole = chunks.length === 1 ? chunk : Buffer.concat(chunks)
-    done(whole.subarray(headBytes, headBytes + want))
-  })
+    done(Buffer.concat(chunks).subarray(headBytes, want))
+  }
+  const giveUp = () => socket.destroy()
+  socket.on('data', take)
+  socket.on('end', giveUp)
+  take(first)
 }
 
 export class CniSocket {
   readonly path: string
-  readonly #server: Server
-  /** Connections whose request has not come whole. */
+  readonly #answer: (body: Buffer) => Promise<Reply>
+  #fd = -1
+  #readiness: syscalls.Readiness | undefined
+  #retry: NodeJS.Timeout | undefined
+  /** Connections that are not closed, and of these the ones whose request has not come whole. */
+  #open = 0
   readonly #silent = new Set<Socket>()
+  #allClosed: (() => void) | undefined
 
   constructor(path: string, answer: (body: Buffer) => Promise<Reply>) {
     this.path = path
-    this.#server = createServer({ allowHalfOpen: true }, (socket) => {
-      this.#silent.add(socket)
-      socket.once('close', () => this.#silent.delete(socket))
-      // The plugin may be killed at any time; its request is carried out all the same.
-      socket.on('error', () => socket.destroy())
-      socket.setTimeout(requestSeconds * 1000, () => socket.destroy())
-      readRequest(socket, (body) => {
-        this.#silent.delete(socket)
-        answer(body).then(
-          (reply) => socket.end(encodeReply(reply)),
-          () => socket.destroy(),
-        )
-      })
-    })
-    this.#server.maxConnections = maxConnections
+    this.#answer = answer
   }
 
   /**
    * Listens. The socket is made under another name and renamed, so that it is never there with the wrong mode, and one
-   * left by a dead process is replaced. Throws when a living process answers at the path.
+   * left by a dead process is replaced. Throws when a living process answers at the path, and KernelError.
    */
   async listen(): Promise<void> {
     if (await answers(this.path)) throw new Error(`Another process serves ${this.path}`)
@@ -87,29 +101,111 @@ export class CniSocket {
     const made = join(room, 'sock')
     try {
       rmSync(made, { force: true })
-      await new Promise<void>((resolve, reject) => {
-        this.#server.once('error', reject)
-        this.#server.listen({ path: made, backlog: 1024 }, () => resolve())
-      })
+      this.#fd = openListening(made)
       chmodSync(made, 0o600)
       renameSync(made, this.path)
     } finally {
       rmSync(room, { recursive: true, force: true })
     }
+    this.#readiness = new syscalls.Readiness(this.#fd, () => this.#takeAll())
   }
 
   /** False as well when somebody has removed the socket's file. */
   get isListening(): boolean {
-    return this.#server.listening && existsSync(this.path)
+    return this.#fd >= 0 && existsSync(this.path)
   }
 
   /** Takes no more requests; settles when those under way are answered. */
   async close(): Promise<void> {
-    rmSync(this.path, { force: true })
-    const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()))
+    if (this.#fd >= 0) {
+      rmSync(this.path, { force: true })
+      clearTimeout(this.#retry)
+      this.#readiness?.close()
+      syscalls.close(this.#fd)
+      this.#fd = -1
+    }
     for (const socket of this.#silent) socket.destroy()
-    await closed
+    if (this.#open > 0) await new Promise<void>((resolve) => (this.#allClosed = resolve))
   }
+
+  #takeAll(): void {
+    for (let i = 0; i < maxTaken; i++) {
+      const fd = syscalls.accept(this.#fd)
+      if (fd >= 0) this.#take(fd)
+      else if (fd !== -syscalls.ECONNABORTED) {
+        // Out of descriptors or memory: the connection waits, and would be told of again and again.
+        if (fd !== -syscalls.EAGAIN) this.#retry = setTimeout(() => this.#readiness?.arm(), retryMilliseconds)
+        else this.#readiness?.arm()
+        return
+      }
+    }
+    this.#readiness?.arm()
+  }
+
+  #take(fd: number): void {
+    if (this.#open >= maxConnections) {
+      syscalls.close(fd)
+      return
+    }
+    this.#open++
+    const got = syscalls.recv(fd, inbox, syscalls.MSG_DONTWAIT)
+    const start = Buffer.from(inbox.subarray(0, Math.max(got, 0)))
+    if (got === 0 || got !== requestBytes(start)) {
+      this.#follow(fd, start)
+      return
+    }
+    this.#answer(start.subarray(headBytes)).then(
+      (reply) => this.#reply(fd, encodeReply(reply)),
+      () => this.#closed(fd),
+    )
+  }
+
+  #reply(fd: number, reply: Buffer): void {
+    const sent = syscalls.send(fd, reply, syscalls.MSG_DONTWAIT | syscalls.MSG_NOSIGNAL)
+    if (sent === reply.length || (sent < 0 && sent !== -syscalls.EAGAIN)) this.#closed(fd)
+    else this.#stream(fd).end(reply.subarray(Math.max(sent, 0)))
+  }
+
+  /** The rest of a request that begins like this, and its answer. */
+  #follow(fd: number, start: Buffer): void {
+    const socket = this.#stream(fd)
+    this.#silent.add(socket)
+    socket.once('close', () => this.#silent.delete(socket))
+    socket.setTimeout(requestSeconds * 1000, () => socket.destroy())
+    readRequest(socket, start, (body) => {
+      this.#silent.delete(socket)
+      this.#answer(body).then(
+        (reply) => socket.end(encodeReply(reply)),
+        () => socket.destroy(),
+      )
+    })
+  }
+
+  /** The plugin may be killed at any time; its request is carried out all the same. */
+  #stream(fd: number): Socket {
+    const socket = new Socket({ fd, allowHalfOpen: true })
+    socket.on('error', () => socket.destroy())
+    socket.once('close', () => this.#closed())
+    return socket
+  }
+
+  /** A connection is closed, or is to be, when its descriptor is given. */
+  #closed(fd?: number): void {
+    if (fd !== undefined) syscalls.close(fd)
+    this.#open--
+    if (this.#open === 0) this.#allClosed?.()
+  }
+}
+
+function openListening(path: string): number {
+  const flags = syscalls.SOCK_CLOEXEC | syscalls.SOCK_NONBLOCK
+  const fd = syscalls.socket(syscalls.AF_UNIX, syscalls.SOCK_STREAM | flags, 0)
+  if (fd < 0) throw kernelError(`listen at ${path}`, -fd)
+  const bound = syscalls.bindUnix(fd, path)
+  const listening = bound < 0 ? bound : syscalls.listen(fd, backlog)
+  if (listening >= 0) return fd
+  syscalls.close(fd)
+  throw kernelError(`listen at ${path}`, -listening)
 }
 
 const answers = (path: string): Promise<boolean> =>

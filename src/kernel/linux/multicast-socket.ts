@@ -1,11 +1,13 @@
 /**
- * A netlink socket in multicast groups that hangs in Node's own event loop, without a thread and without polling: a
- * datagram handle is opened on a placeholder UDP socket, whose file descriptor is then made to mean the netlink socket
- * (dup3) before the loop first looks at it. libuv reads it with recvmsg either way.
+ * A netlink socket in multicast groups, read from Node's event loop without a thread.
+ *
+ * What comes alone is read at once. One change to a device is told in a dozen messages and changes come in crowds, so after
+ * a reading the socket rests, and what has come meanwhile is read in one go:
+ *
+ *   message ─► read ─ rest ─► read what came ─ rest ─► nothing came: told of the next at once again
  *
  * Sources: netlink(7) (ENOBUFS, NETLINK_ADD_MEMBERSHIP).
  */
-import { createSocket, type Socket } from 'node:dgram'
 import * as nl from '../../wire/netlink/constants.gen.ts'
 import { kernelError } from '../errno.ts'
 import { countOverrun } from './netlink-counts.ts'
@@ -15,7 +17,9 @@ import * as syscalls from './syscalls.ts'
 
 const RECEIVE_BUFFER_BYTES = 16 << 20
 /** Datagrams read in one go before the event loop gets its turn. */
-const MAX_DRAIN = 256
+const MAX_DRAIN = 16
+/** Far below the second in which drift is to be mended. */
+const REST_MILLISECONDS = 10
 
 const inbox = new Uint8Array(256 * 1024)
 
@@ -31,25 +35,25 @@ export interface MulticastListener {
 }
 
 export class MulticastSocket {
-  readonly #socket: Socket
   readonly #fd: number
   readonly #listener: MulticastListener
+  readonly #readiness: syscalls.Readiness
+  #timer: NodeJS.Timeout | undefined
   #closed = false
 
   /** Opens in the namespace that the calling thread is in. Throws KernelError. */
   constructor(protocol: number, groups: Iterable<number>, listener: MulticastListener) {
-    const { socket, fd } = open(protocol, groups)
-    this.#socket = socket
-    this.#fd = fd
+    this.#fd = open(protocol, groups)
     this.#listener = listener
-    socket.on('message', (datagram) => this.#receive(datagram))
-    socket.on('error', () => this.#lost())
+    this.#readiness = new syscalls.Readiness(this.#fd, () => this.#read())
   }
 
   close(): void {
     if (this.#closed) return
     this.#closed = true
-    this.#socket.close()
+    clearTimeout(this.#timer)
+    this.#readiness.close()
+    syscalls.close(this.#fd)
   }
 
   #lost(): void {
@@ -57,51 +61,56 @@ export class MulticastSocket {
     if (!this.#closed) this.#listener.lost()
   }
 
+  #read(): void {
+    const count = this.#drain()
+    if (this.#closed) return
+    if (count === MAX_DRAIN) {
+      setImmediate(() => this.#read())
+      return
+    }
+    if (count === 0) {
+      this.#readiness.arm()
+      return
+    }
+    this.#listener.drained?.()
+    if (!this.#closed) this.#timer = setTimeout(() => this.#read(), REST_MILLISECONDS)
+  }
+
+  /** Hands on what is waiting; returns how many messages and losses that were. */
+  #drain(): number {
+    let count = 0
+    while (count < MAX_DRAIN && !this.#closed) {
+      const got = syscalls.recv(this.#fd, inbox, syscalls.MSG_DONTWAIT)
+      if (got === -syscalls.ENOBUFS) this.#lost()
+      else if (got <= 0) break
+      else this.#hand(inbox.subarray(0, got))
+      count++
+    }
+    return count
+  }
+
   #hand(datagram: Uint8Array): void {
     nlDebug?.('*', '', datagram, this.#listener.describe)
     this.#listener.datagram(datagram)
   }
-
-  #receive(first: Uint8Array): void {
-    this.#hand(first)
-    this.#drain()
-    if (!this.#closed) this.#listener.drained?.()
-  }
-
-  #drain(): void {
-    for (let i = 0; i < MAX_DRAIN && !this.#closed; i++) {
-      const got = syscalls.recv(this.#fd, inbox, syscalls.MSG_DONTWAIT)
-      if (got === -syscalls.ENOBUFS) this.#lost()
-      else if (got <= 0) return
-      else this.#hand(inbox.subarray(0, got))
-    }
-  }
 }
 
-function open(protocol: number, groups: Iterable<number>): { socket: Socket; fd: number } {
+function open(protocol: number, groups: Iterable<number>): number {
   const what = `watch netlink protocol ${protocol}`
   const flags = syscalls.SOCK_CLOEXEC | syscalls.SOCK_NONBLOCK
-  const netlink = syscalls.socket(syscalls.AF_NETLINK, syscalls.SOCK_RAW | flags, protocol)
-  if (netlink < 0) throw kernelError(what, -netlink)
+  const fd = syscalls.socket(syscalls.AF_NETLINK, syscalls.SOCK_RAW | flags, protocol)
+  if (fd < 0) throw kernelError(what, -fd)
   try {
-    const bound = syscalls.bindNetlink(netlink)
+    const bound = syscalls.bindNetlink(fd)
     if (bound < 0) throw kernelError(what, -bound)
-    setReceiveBuffer(netlink, RECEIVE_BUFFER_BYTES)
+    setReceiveBuffer(fd, RECEIVE_BUFFER_BYTES)
     for (const group of groups) {
-      const joined = syscalls.setsockoptInt(netlink, syscalls.SOL_NETLINK, nl.NETLINK_ADD_MEMBERSHIP, group)
+      const joined = syscalls.setsockoptInt(fd, syscalls.SOL_NETLINK, nl.NETLINK_ADD_MEMBERSHIP, group)
       if (joined < 0) throw kernelError(`${what} group ${group}`, -joined)
     }
-    const placeholder = syscalls.socket(syscalls.AF_INET, syscalls.SOCK_DGRAM | flags, 0)
-    if (placeholder < 0) throw kernelError(what, -placeholder)
-    const socket = createSocket('udp4')
-    socket.bind({ fd: placeholder })
-    const moved = syscalls.dup3(netlink, placeholder)
-    if (moved < 0) {
-      socket.close()
-      throw kernelError(what, -moved)
-    }
-    return { socket, fd: placeholder }
-  } finally {
-    syscalls.close(netlink)
+    return fd
+  } catch (error) {
+    syscalls.close(fd)
+    throw error
   }
 }

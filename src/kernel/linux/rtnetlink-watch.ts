@@ -22,6 +22,9 @@ import { MulticastSocket } from './multicast-socket.ts'
 import { nlDebug } from './netlink-debug.ts'
 import type { AnyRtnetlinkKind, DeviceNames } from './rtnetlink-kind.ts'
 
+/** Devices whose last message may wait; more would keep the event loop for long when they are told. */
+const MAX_PENDING = 8
+
 export class RtnetlinkWatch implements Watch, DeviceNames {
   readonly #context: DriverContext
   readonly #kinds: readonly AnyRtnetlinkKind[]
@@ -95,6 +98,7 @@ export class RtnetlinkWatch implements Watch, DeviceNames {
       payload.offset = start
       if (header.type === RTM_NEWLINK) {
         this.#pending.set(index, { header, payload: payload.buffer.slice(start, payload.end) })
+        if (this.#pending.size >= MAX_PENDING) this.#tellLinks()
         return
       }
       this.#pending.delete(index)

@@ -14,6 +14,8 @@ const libc = koffi.load('libc.so.6')
 const c = {
   socket: libc.func('int socket(int domain, int type, int protocol)'),
   bind: libc.func('int bind(int fd, const void *address, uint32_t length)'),
+  listen: libc.func('int listen(int fd, int backlog)'),
+  accept4: libc.func('int accept4(int fd, void *address, void *length, int flags)'),
   sendto: libc.func(
     'long sendto(int fd, const void *buffer, unsigned long length, int flags, void *to, uint32_t size)',
   ),
@@ -36,8 +38,10 @@ const c = {
 
 const answer = (result: number): number => (result < 0 ? -koffi.errno() : result)
 
+export const AF_UNIX = 1
 export const AF_INET = 2
 export const AF_NETLINK = 16
+export const SOCK_STREAM = 1
 export const SOCK_DGRAM = 2
 export const SOCK_RAW = 3
 export const SOCK_NONBLOCK = 0o4000
@@ -49,6 +53,7 @@ export const SO_SNDBUFFORCE = 32
 export const SOL_NETLINK = 270
 export const MSG_TRUNC = 0x20
 export const MSG_DONTWAIT = 0x40
+export const MSG_NOSIGNAL = 0x4000
 export const O_RDONLY = 0
 export const O_CLOEXEC = 0o2000000
 export const CLONE_NEWNET = 0x40000000
@@ -61,6 +66,8 @@ export const MS_REC = 16384
 export const MS_SHARED = 1 << 20
 export const MNT_DETACH = 2
 export const POLLIN = 1
+export const EAGAIN = 11
+export const ECONNABORTED = 103
 export const ENOBUFS = 105
 
 /** File descriptor or -errno. */
@@ -77,6 +84,23 @@ export function bindNetlink(fd: number, port = 0, groupMask = 0): number {
   address.setUint32(8, groupMask, true)
   return answer(c.bind(fd, new Uint8Array(address.buffer), 12))
 }
+
+const SUN_PATH_BYTES = 108
+
+/** Binds a unix socket to a path of at most 107 bytes; -ENAMETOOLONG beyond. */
+export function bindUnix(fd: number, path: string): number {
+  const bytes = new TextEncoder().encode(path)
+  if (bytes.length >= SUN_PATH_BYTES) return -36
+  const address = new Uint8Array(2 + SUN_PATH_BYTES)
+  new DataView(address.buffer).setUint16(0, AF_UNIX, true)
+  address.set(bytes, 2)
+  return answer(c.bind(fd, address, address.length))
+}
+
+export const listen = (fd: number, backlog: number): number => answer(c.listen(fd, backlog))
+
+/** The descriptor of the next connection, non-blocking and close-on-exec, or -errno. */
+export const accept = (fd: number): number => answer(c.accept4(fd, null, null, SOCK_NONBLOCK | SOCK_CLOEXEC))
 
 /** The port number that the kernel gave a bound netlink socket, or -errno. */
 export function netlinkPort(fd: number): number {
@@ -145,3 +169,36 @@ export const mount = (from: string, to: string, type: string, flags: number): nu
   answer(c.mount(from, to, type, flags, null))
 
 export const unmount = (path: string, flags: number): number => answer(c.umount2(path, flags))
+
+/**
+ * Calls back when a descriptor can be read or has an error: once, in a turn of the event loop of its own, and after that
+ * again once it is armed. Armed from the beginning. Keeps the process alive until it is closed; the descriptor must be
+ * closed after it.
+ */
+export class Readiness {
+  readonly #handle: ReturnType<typeof koffi.node.poll>
+  readonly #ready: () => void
+  #closed = false
+
+  constructor(fd: number, listener: () => void) {
+    const tell = (): void => {
+      if (!this.#closed) listener()
+    }
+    // What runs in libuv's own callback runs outside Node: no promise would settle after it.
+    this.#ready = () => {
+      this.#handle.stop()
+      setImmediate(tell)
+    }
+    this.#handle = koffi.node.poll(fd, this.#ready)
+  }
+
+  arm(): void {
+    if (!this.#closed) this.#handle.start(this.#ready)
+  }
+
+  close(): void {
+    if (this.#closed) return
+    this.#closed = true
+    this.#handle.close()
+  }
+}
