@@ -153,11 +153,15 @@ unsafe extern "C" fn weft_carry(stack: *const usize) {
     if entries == 0 {
         return;
     }
+    // Connected last: the agent wakes up to a request that is there whole.
+    if !read_stdin() {
+        return;
+    }
     let socket = connect();
     if socket < 0 {
         return;
     }
-    if !(read_stdin() && send(socket, entries)) {
+    if !send(socket, entries) {
         call(machine::CLOSE, socket as usize, 0, 0, 0, 0);
         return;
     }
