@@ -197,10 +197,9 @@ function startPing(from: TestNode, to: string): { end(): Promise<{ sent: number;
 
 test('a running network moves among all modes and loses nothing', async (t: TestContext) => {
   for (const node of topology.nodes) store.agents.push(new Agent(node, store))
-  for (const agent of store.agents) {
-    await agent.applier.start()
-    agent.configure({ Type: 'vxlan' })
-  }
+  // All of them before the first: what one announces, the others hear at once.
+  for (const agent of store.agents) await agent.applier.start()
+  for (const agent of store.agents) agent.configure({ Type: 'vxlan' })
   await settled('vxlan/1/8472')
   const [n1, n2, n3] = topology.nodes as [TestNode, TestNode, TestNode]
   // What follows is about switching: let every pod and gateway know its neighbours first.
