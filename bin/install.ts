@@ -64,7 +64,10 @@ function registerInstall(program: Command, version: () => string): void {
     .option('--log-level <level>', 'of the agents and the controller (default: info)')
     .option('--health-port <port>', 'of /healthz, /readyz and /metrics on every node (default: 9180)')
     .option('--max-unavailable <nodes>', 'how many nodes an upgrade works on at once (default: 10%)')
-    .option('--no-node-guard', 'without the admission policy that keeps an agent to its own node (default: with it)')
+    .option(
+      '--no-node-guard',
+      'without the admission policies that keep an agent to its own node, and both from labels and taints (default: with)',
+    )
     .option(
       '--allocate-node-cidrs',
       'the controller gives nodes their pod CIDRs; needs kube-controller-manager --allocate-node-cidrs=false (default: not)',

@@ -6,11 +6,9 @@
  */
 import { ownLabels } from '../cluster/kubernetes/own-labels.ts'
 import type { KubeObject } from './kube-object.ts'
-import { controllerAccount, netConfMap } from './rights.ts'
+import { controllerAccount, controllerName, netConfMap } from './rights.ts'
 import { controllerDuties, type InstallValues } from './values.ts'
 import { agentLabels, imageOf, probe, scraped } from './workloads.ts'
-
-export const controllerName = 'weft-controller'
 
 const labels = { ...ownLabels, 'app.kubernetes.io/component': 'controller' }
 

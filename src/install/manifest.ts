@@ -9,10 +9,11 @@ import type { KubeObject } from './kube-object.ts'
 import {
   accountObjects,
   agentAccount,
+  agentGuardObjects,
   controllerAccount,
+  controllerGuardObjects,
   namespaceObject,
   netConfMap,
-  nodeGuardObjects,
 } from './rights.ts'
 import { controllerDuties, type InstallValues } from './values.ts'
 import { agentDaemonSet } from './workloads.ts'
@@ -23,7 +24,7 @@ export function manifestObjects(values: InstallValues): KubeObject[] {
   return [
     namespaceObject(namespace),
     ...accountObjects(namespace, agentAccount),
-    ...(values.nodeGuard ? nodeGuardObjects(namespace) : []),
+    ...(values.nodeGuard ? agentGuardObjects(namespace) : []),
     {
       apiVersion: 'v1',
       kind: 'ConfigMap',
@@ -32,7 +33,11 @@ export function manifestObjects(values: InstallValues): KubeObject[] {
     },
     agentDaemonSet(values),
     ...(controller.enabled
-      ? [...accountObjects(namespace, controllerAccount(controllerDuties(values))), controllerDeployment(values)]
+      ? [
+          ...accountObjects(namespace, controllerAccount(controllerDuties(values))),
+          ...(values.nodeGuard ? controllerGuardObjects(namespace) : []),
+          controllerDeployment(values),
+        ]
       : []),
   ]
 }

@@ -12,6 +12,7 @@ export const netConfMap = 'kube-flannel-cfg'
 /** Where the controller keeps which pod CIDRs it has promised. */
 export const ledgerMap = 'weft-pod-cidrs'
 export const controllerLease = 'weft-controller'
+export const controllerName = 'weft-controller'
 
 export interface Rule {
   readonly why: string
@@ -74,7 +75,7 @@ export interface ControllerDuties {
 }
 
 export const controllerAccount = ({ allocates, findsLeaks }: ControllerDuties): Account => ({
-  name: 'weft-controller',
+  name: controllerName,
   everywhere: [
     {
       why: 'What every node has, and whether its agent has spoken: one list, then one watch; one node again before it is written.',
@@ -91,7 +92,7 @@ export const controllerAccount = ({ allocates, findsLeaks }: ControllerDuties): 
     ...(allocates
       ? [
           {
-            why: 'spec.podCIDRs of nodes that have none. There is no smaller right for it.',
+            why: 'spec.podCIDRs of nodes that have none. There is no smaller right for it: an admission policy keeps it from the rest.',
             apiGroups: core,
             resources: ['nodes'],
             verbs: ['patch'],
@@ -207,15 +208,47 @@ function grant(
   ]
 }
 
+const orNone = (path: string, none: string) => (object: string) =>
+  `(has(${object}.${path}) ? ${object}.${path} : ${none})`
+/** CEL: a field is as it was, or was not there and is not. */
+const unchanged = (path: string, none: string): string => {
+  const of = orNone(path, none)
+  return `${of('object')} == ${of('oldObject')}`
+}
+
 /**
  * What RBAC cannot say of an agent: "its own node", by the token of its pod, which names the node that the pod runs on; and
  * "no labels", which the right to write a node's status brings along.
  */
-export function nodeGuardObjects(namespace: string): KubeObject[] {
-  const apiVersion = 'admissionregistration.k8s.io/v1'
-  const metadata = { name: 'weft-agent-own-node', labels: ownLabels }
+export function agentGuardObjects(namespace: string): KubeObject[] {
   const node = "'authentication.kubernetes.io/node-name'"
-  const labels = (object: string) => `(has(${object}.metadata.labels) ? ${object}.metadata.labels : {})`
+  return guard('weft-agent-own-node', namespace, agentAccount.name, [
+    [
+      `${node} in request.userInfo.extra && request.userInfo.extra[${node}].exists(name, name == request.name)`,
+      "a weft agent may write its own node's status only",
+    ],
+    [unchanged('metadata.labels', '{}'), 'a weft agent may not change labels of nodes'],
+  ])
+}
+
+/** The right to give pod CIDRs is one to write all of a node: what else there is stays as it is. */
+export function controllerGuardObjects(namespace: string): KubeObject[] {
+  const spec = [unchanged('spec.taints', '[]'), unchanged('spec.unschedulable', 'false')]
+  return guard('weft-controller-pod-cidrs', namespace, controllerName, [
+    [unchanged('metadata.labels', '{}'), 'the weft controller may not change labels of nodes'],
+    [spec.join(' && '), 'the weft controller may not change taints of nodes, nor whether pods are scheduled there'],
+  ])
+}
+
+/** An admission policy over what an account writes of nodes: CEL expressions, each with what is said when it is false. */
+function guard(
+  name: string,
+  namespace: string,
+  account: string,
+  validations: readonly (readonly [expression: string, message: string])[],
+): KubeObject[] {
+  const apiVersion = 'admissionregistration.k8s.io/v1'
+  const metadata = { name, labels: ownLabels }
   return [
     {
       apiVersion,
@@ -230,29 +263,18 @@ export function nodeGuardObjects(namespace: string): KubeObject[] {
         },
         matchConditions: [
           {
-            name: 'by-an-agent',
-            expression: `request.userInfo.username == 'system:serviceaccount:${namespace}:${agentAccount.name}'`,
+            name: `by-${account}`,
+            expression: `request.userInfo.username == 'system:serviceaccount:${namespace}:${account}'`,
           },
         ],
-        validations: [
-          {
-            expression: `${node} in request.userInfo.extra && request.userInfo.extra[${node}].exists(name, name == request.name)`,
-            message: "a weft agent may write its own node's status only",
-            reason: 'Forbidden',
-          },
-          {
-            expression: `${labels('object')} == ${labels('oldObject')}`,
-            message: 'a weft agent may not change labels of nodes',
-            reason: 'Forbidden',
-          },
-        ],
+        validations: validations.map(([expression, message]) => ({ expression, message, reason: 'Forbidden' })),
       },
     },
     {
       apiVersion,
       kind: 'ValidatingAdmissionPolicyBinding',
       metadata,
-      spec: { policyName: metadata.name, validationActions: ['Deny'] },
+      spec: { policyName: name, validationActions: ['Deny'] },
     },
   ]
 }

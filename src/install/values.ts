@@ -38,7 +38,7 @@ export interface InstallValues {
   }
   readonly cniBinDir: string
   readonly cniConfDir: string
-  /** An agent's token may write its own node only, and no labels (ValidatingAdmissionPolicy, Kubernetes 1.32 and later). */
+  /** What RBAC cannot say of writes to nodes: an agent's are of its own node, neither's are of labels or taints (ValidatingAdmissionPolicy, Kubernetes 1.32 and later). */
   readonly nodeGuard: boolean
 }
 

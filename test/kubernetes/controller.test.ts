@@ -238,7 +238,11 @@ describe('both families, two replicas', () => {
         const granted = rules.flatMap(({ apiGroups, resources, resourceNames = ['*'], verbs }) =>
           verbs.map((verb) => `${apiGroups[0]}/${resources[0]} ${resourceNames[0]} ${verb}`),
         )
-        assert.deepEqual([...all].filter((right) => !anybody.has(right)).sort(), [...new Set(granted)].sort(), account.name)
+        assert.deepEqual(
+          [...all].filter((right) => !anybody.has(right)).sort(),
+          [...new Set(granted)].sort(),
+          account.name,
+        )
       }
     for (const [port, pods] of [
       [9180, await podsOf(cluster, agentSelector)],
@@ -249,6 +253,21 @@ describe('both families, two replicas', () => {
         assert.match(metrics, /^rest_client_requests_total\{.*code="200"/m)
         assert.deepEqual(metrics.match(/^rest_client_requests_total\{.*code="40[13]".*/gm), null)
       }
+  })
+
+  test('of nodes a controller writes pod CIDRs and status, and neither labels nor taints', async () => {
+    const { cluster } = lab
+    const patch = async (body: object, ...more: string[]) => {
+      const as = ['--as', 'system:serviceaccount:kube-flannel:weft-controller']
+      const argv = ['kubectl', 'patch', 'node', 'n1', '--type=merge', '--patch', JSON.stringify(body), ...as, ...more]
+      return (await cluster.inFabric(argv)).stderr
+    }
+    const labels = { metadata: { labels: { 'node-role.kubernetes.io/control-plane': '' } } }
+    assert.match(await patch(labels), /the weft controller may not change labels of nodes/)
+    const taint = { key: 'x', effect: 'NoExecute' }
+    for (const spec of [{ taints: [taint] }, { unschedulable: true }])
+      assert.match(await patch({ spec }), /the weft controller may not change taints of nodes/)
+    assert.equal(await patch({ metadata: { annotations: { 'example.test/x': 'y' } } }), '')
   })
 
   test('a controller whose values change loses the rights that it does not need any more', async () => {
