@@ -42,7 +42,7 @@ if [ $with_tests = yes ]; then
   wanted="$wanted etcd:etcd-server etcdctl:etcd-client iperf3:iperf3 tshark:tshark ethtool:ethtool conntrack:conntrack"
   # The oldest compiler that must do is tried beside the one in PATH.
   wanted="$wanted /usr/bin/cargo:cargo /usr/bin/rustc:rustc"
-  wanted="$wanted bird:bird2 jq:jq socat:socat sysctl:procps curl:curl strace:strace /usr/lib/cni/bridge:containernetworking-plugins"
+  wanted="$wanted bird:bird2 jq:jq socat:socat nc:netcat-openbsd sysctl:procps curl:curl strace:strace /usr/lib/cni/bridge:containernetworking-plugins"
 fi
 [ $with_peers = no ] || wanted="$wanted podman:podman runc:runc iptables:iptables findmnt:util-linux"
 if [ $with_kernels = yes ] && [ "$(uname -m)" != x86_64 ]; then
@@ -54,7 +54,10 @@ fi
 missing=""
 for entry in $wanted; do
   what=${entry%%:*}
-  PATH="$PATH:/usr/sbin:/sbin" command -v "$what" >/dev/null 2>&1 || [ -e "$what" ] || missing="$missing ${entry#*:}"
+  PATH="$PATH:/usr/sbin:/sbin" command -v "$what" >/dev/null 2>&1 || [ -e "$what" ] || case "$missing " in
+    *" ${entry#*:} "*) ;;
+    *) missing="$missing ${entry#*:}" ;;
+  esac
 done
 if [ -n "$missing" ]; then
   command -v apt-get >/dev/null || fail "missing, and this is no Debian:$missing"
