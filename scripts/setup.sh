@@ -35,14 +35,16 @@ esac
 
 # --- Debian packages: a command or file that must exist, and the package that brings it ---
 wanted="ip:iproute2 nft:nftables tcpdump:tcpdump ping:iputils-ping openssl:openssl nsenter:util-linux kubectl:kubernetes-client"
+# What the pages in docs/ run in a lab.
+wanted="$wanted curl:curl socat:socat conntrack:conntrack ps:procps"
 command -v cargo >/dev/null || wanted="$wanted cargo:cargo rustc:rustc"
 command -v cc >/dev/null || wanted="$wanted cc:gcc"
 wanted="$wanted /usr/include/stdlib.h:libc6-dev"
 if [ $with_tests = yes ]; then
-  wanted="$wanted etcd:etcd-server etcdctl:etcd-client iperf3:iperf3 tshark:tshark ethtool:ethtool conntrack:conntrack"
+  wanted="$wanted etcd:etcd-server etcdctl:etcd-client iperf3:iperf3 tshark:tshark ethtool:ethtool"
   # The oldest compiler that must do is tried beside the one in PATH.
   wanted="$wanted /usr/bin/cargo:cargo /usr/bin/rustc:rustc"
-  wanted="$wanted bird:bird2 jq:jq socat:socat nc:netcat-openbsd sysctl:procps curl:curl strace:strace /usr/lib/cni/bridge:containernetworking-plugins"
+  wanted="$wanted bird:bird2 jq:jq nc:netcat-openbsd strace:strace /usr/lib/cni/bridge:containernetworking-plugins"
 fi
 [ $with_peers = no ] || wanted="$wanted podman:podman runc:runc iptables:iptables findmnt:util-linux"
 if [ $with_kernels = yes ] && [ "$(uname -m)" != x86_64 ]; then
