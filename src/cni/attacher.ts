@@ -290,7 +290,7 @@ export class Attacher {
       ...(bandwidth ? { bandwidth } : {}),
     })
     try {
-      await this.#extras(entry.attachment, podAlias(containerId, ifname), 1500)
+      await this.#extras(entry.attachment, podAlias(containerId, ifname, [], config.name), 1500)
       this.#confirm(entry)
       return withDns(previous, config)
     } catch (error) {

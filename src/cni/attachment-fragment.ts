@@ -10,9 +10,15 @@ import type { KernelObject } from '../model/kernel-object.ts'
 import type { Fragment } from '../model/kernel-state.ts'
 import type { NftChain } from '../model/nft.ts'
 import { Cidr } from '../net/cidr.ts'
+import { Ip } from '../net/ip.ts'
 import { Mac } from '../net/mac.ts'
+import type { PortMapping } from './config.ts'
+import { podAlias } from './identity.ts'
 import type { Attachment, HeldAddress } from './journal.ts'
 import { nodePool } from './pools.ts'
+
+/** Of a comment of an nft element (NFTNL_UDATA_COMMENT_MAXLEN). */
+const maxCommentBytes = 127
 
 export const fragmentSource = ({ role, containerId, ifname }: Attachment): string =>
   `cni/${containerId}/${ifname}${role === 'chained' ? '/chained' : ''}`
@@ -24,16 +30,37 @@ export function attachmentFragment(attachment: Attachment): Fragment | undefined
   const objects: KernelObject[] = []
   // The table lets pod addresses in by cni0 only: a device of a configuration's own must be named to it.
   if (entrance !== undefined && entrance !== 'cni0') objects.push(planPodDevice(entrance))
-  if (portMappings?.length)
-    objects.push(...planHostPorts({ ips: ips.map(({ ip }) => ip) }, portMappings, entrance ? { bridge: entrance } : {}))
+  if (portMappings?.length) objects.push(...planPorts(attachment, portMappings, entrance))
   if (macSpoofCheck && mac) objects.push(...planSourceCheck(hostDevice, Mac.parse(mac)))
   if (ipMasq && pool !== nodePool) objects.push(...ips.map(planMasquerade))
   return objects.length ? { source: fragmentSource(attachment), objects } : undefined
 }
 
+/** Nothing but a comment tells whose the host ports of another plugin's interface are. */
+function planPorts(
+  { role, containerId, ifname, network, ips }: Attachment,
+  portMappings: readonly PortMapping[],
+  bridge: string | undefined,
+): KernelObject[] {
+  const objects = planHostPorts({ ips: ips.map(({ ip }) => ip) }, portMappings, bridge ? { bridge } : {})
+  const comment = podAlias(containerId, ifname, [], network)
+  if (role === 'bridge' || comment.length > maxCommentBytes) return objects
+  return objects.map((object) => (object.kind === 'nft-element' ? { ...object, comment } : object))
+}
+
+const chainName = (subnet: Cidr): string => `ipmasq-${subnet}`.replaceAll(':', '_').replace('/', '-')
+
+/** The subnet that a chain of `ipMasq` masquerades; undefined for other chains. */
+export function masqueradedSubnet({ family, table, name }: NftChain): Cidr | undefined {
+  const match = /^ipmasq-([0-9a-f._]+)-(\d+)$/.exec(name)
+  const ip = match && family === 'inet' && table === 'weft' ? Ip.tryParse(match[1]!.replaceAll('_', ':')) : undefined
+  return ip && Cidr.of(ip, Number(match![2]))
+}
+
 /** Everything from the subnet to elsewhere, but for multicast. */
 function planMasquerade({ ip, prefixLength }: HeldAddress): NftChain {
-  const subnet = `${Cidr.of(ip, prefixLength)}`
+  const cidr = Cidr.of(ip, prefixLength)
+  const subnet = `${cidr}`
   const [saddr, daddr, multicast] =
     ip.family === 4
       ? (['ip saddr', 'ip daddr', '224.0.0.0/4'] as const)
@@ -43,7 +70,7 @@ function planMasquerade({ ip, prefixLength }: HeldAddress): NftChain {
     kind: 'nft-chain',
     family: 'inet',
     table: 'weft',
-    name: `ipmasq-${subnet.replaceAll(':', '_').replace('/', '-')}`,
+    name: chainName(cidr),
     base: { type: 'nat', hook: 'postrouting', priority: 100 },
     rules: [
       { statements: [from, { match: [daddr], right: subnet }, { verdict: 'return' }] },

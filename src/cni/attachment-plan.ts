@@ -57,7 +57,7 @@ export function podPlanOf(request: AttachmentRequest, network: NodeNetwork, { ip
     .filter(({ destination }) => !(config.isDefaultGateway && destination.length === 0))
   return {
     hostDevice: hostDeviceOf(digest),
-    alias: podAlias(containerId, ifname, ips),
+    alias: podAlias(containerId, ifname, ips, config.name),
     hostMac: hostMac(digest),
     bridge: config.bridge ?? nodeBridgeOf(network),
     mtuBytes: config.mtuBytes ?? network.mtuBytes,

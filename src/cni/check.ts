@@ -76,7 +76,8 @@ function checkResult(attachment: Attachment, previous: CniResult): void {
   const named = previous.interfaces.find(({ name, sandbox }) => name === attachment.ifname && sandbox)
   if (previous.interfaces.length && !named)
     throw broken(`prevResult has no interface ${attachment.ifname} in a sandbox`)
-  if (named?.mac && named.mac.toLowerCase() !== attachment.mac)
+  // A record made anew after a loss does not know it.
+  if (named?.mac && attachment.mac !== undefined && named.mac.toLowerCase() !== attachment.mac)
     throw broken(`prevResult has ${named.mac} as the address of ${attachment.ifname}, ADD gave ${attachment.mac}`)
   for (const { ip, prefixLength } of attachment.ips)
     if (!previous.ips.some((other) => other.ip.equals(ip) && other.prefixLength === prefixLength))
@@ -94,7 +95,7 @@ async function checkInside(
   const device = objects.find((object) => object.kind === 'link' && object.name === ifname)
   if (device?.kind !== 'link') throw broken(`${ifname} is missing in the container`)
   if (!device.up && !config.disableContainerInterface) throw broken(`${ifname} is down in the container`)
-  if (`${device.mac}` !== attachment.mac)
+  if (attachment.mac !== undefined && `${device.mac}` !== attachment.mac)
     throw broken(`${ifname} has ${device.mac} as its address, not ${attachment.mac}`)
   for (const { ip, prefixLength } of attachment.ips) {
     const has = (object: (typeof objects)[number]) =>

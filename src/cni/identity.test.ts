@@ -16,6 +16,10 @@ test('an alias tells who and where, as much as fits in 254 bytes', () => {
     [read.containerId, read.ifname, read.ips.map(String)],
     [containerId, 'eth0', ['10.244.1.7', 'fd00:10:244:1::7']],
   )
+  assert.equal(read.network, 'weft')
+  const named = podAlias('c', 'net1', ips, 'blue-2')
+  assert.equal(named, 'weft-pod:c/net1 10.244.1.7 fd00:10:244:1::7 net=blue-2')
+  assert.deepEqual([parsePodAlias(named)!.network, parsePodAlias(named)!.ips.length], ['blue-2', 2])
   const tight = podAlias('f'.repeat(220), 'eth0', [...ips, ...ips])
   assert.deepEqual(parsePodAlias(tight)!.ips, [])
   const cut = podAlias('f'.repeat(256), 'eth0', ips)

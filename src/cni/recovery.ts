@@ -8,8 +8,8 @@
  *   up         there              kept
  *   up         gone, netns gone   freed
  *   up         gone, netns there  kept until DEL: the container lives, and may use its address elsewhere
- *   nothing    there              taken into the journal, from its alias: its namespace lives, so its address is in use;
- *                                 its host ports are those that lead to its addresses
+ *   nothing    there              taken into the journal as the kernel tells it (see survivor.ts): its namespace lives, so
+ *                                 its address is in use
  *
  * Nothing else is freed here: what the runtime knows and the kernel shows is never taken for a leak.
  */
@@ -20,10 +20,8 @@ import type { Attacher } from './attacher.ts'
 import { drainGroup } from './drain.ts'
 import { type PodIdentity, parsePodAlias } from './identity.ts'
 import type { Attachment, Entry, Journal } from './journal.ts'
-import { ifbName } from './limits.ts'
 import type { Log } from './network.ts'
-import { nodePool } from './pools.ts'
-import { hostPortsOf } from './shared-rules.ts'
+import { describeChained, describePort, readSurvivors } from './survivor.ts'
 import { devicesOf, isOurs, type Links, readLinks, remove } from './wiring.ts'
 
 export interface RecoveryReport {
@@ -42,15 +40,10 @@ export async function recover(kernel: Kernel, journal: Journal, attacher: Attach
   const known = new Set(
     [...journal.entries.values()].flatMap(({ attachment }) => devicesOf(attachment).map(({ name }) => name)),
   )
-  for (const link of links.values()) {
-    const identity = known.has(link.name) || link.alias === undefined ? undefined : parsePodAlias(link.alias)
-    if (!identity) continue
-    if (link.type === 'veth' && link.group !== drainGroup) {
-      const attachment = await describe(kernel, link, identity, links)
-      for (const { name } of devicesOf({ id: 0, ...attachment })) known.add(name)
-      journal.begin(attachment, 'up')
-      report.adopted++
-    }
+  for (const attachment of await findSurvivors(kernel, links, known, journal)) {
+    for (const { name } of devicesOf({ id: 0, ...attachment })) known.add(name)
+    journal.begin(attachment, 'up')
+    report.adopted++
   }
   for (const link of links.values())
     if (!known.has(link.name) && link.alias !== undefined && parsePodAlias(link.alias))
@@ -68,46 +61,35 @@ async function settle(
   const { attachment, state } = entry
   const link = links.get(attachment.hostDevice)
   const there = link !== undefined && isOurs(link, attachment.containerId, attachment.ifname)
-  if (state === 'up' && (there || existsSync(attachment.netnsPath))) return 'kept'
+  if (state === 'up' && (there || isWorthKeeping(attachment))) return 'kept'
   await attacher.takeDown(entry, links)
   if (state === 'up') return 'freed'
   return state === 'adding' ? 'undone' : 'finished'
 }
 
-/** An attachment as its devices and the node's nft table tell it: not which network's it is. */
-async function describe(
+/** Whether the container may live without the device. Of one that was found by its marks alone, nobody knows. */
+const isWorthKeeping = ({ role, netnsPath }: Attachment): boolean =>
+  netnsPath === '' ? role === 'chained' : existsSync(netnsPath)
+
+/** Living attachments that the journal does not know. */
+async function findSurvivors(
   kernel: Kernel,
-  link: Link,
-  { containerId, ifname, ips }: PodIdentity,
   links: Links,
-): Promise<Omit<Attachment, 'id'>> {
-  const ifb = links.get(ifbName(link.name))
-  const limited = ifb !== undefined && isOurs(ifb, containerId, ifname)
-  const bucket = limited
-    ? (await kernel.read('qdisc')).find(({ device, type }) => device === ifb.name && type === 'tbf')?.tbf
-    : undefined
-  const portMappings = hostPortsOf(await kernel.read('nft-element'), ips)
-  return {
-    role: 'bridge',
-    network: 'weft',
-    containerId,
-    ifname,
-    netnsPath: '',
-    pool: nodePool,
-    ips: ips.map((ip) => ({ ip, prefixLength: ip.family === 4 ? 32 : 128 })),
-    hostDevice: link.name,
-    ...(link.master ? { bridge: link.master } : {}),
-    ...(portMappings.length ? { portMappings } : {}),
-    ...(limited
-      ? {
-          bandwidth: {
-            ingressRate: 0,
-            ingressBurst: 0,
-            // Even without a bucket the device must go with the pod.
-            egressRate: bucket?.rateBitsPerSecond ?? 8,
-            egressBurst: (bucket?.burstBytes ?? 0) * 8,
-          },
-        }
-      : {}),
-  }
+  known: ReadonlySet<string>,
+  journal: Journal,
+): Promise<Omit<Attachment, 'id'>[]> {
+  const identities = [...links.values()].flatMap((link) => {
+    const living = link.type === 'veth' && link.group !== drainGroup && !known.has(link.name)
+    const identity = living && link.alias !== undefined ? parsePodAlias(link.alias) : undefined
+    return identity ? [{ link: link as Link, identity }] : []
+  })
+  const seen = await readSurvivors(kernel, links)
+  const chained = describeChained(seen).filter(
+    ({ containerId, ifname }) =>
+      journal.find(containerId, ifname).length === 0 && !isPort(identities, containerId, ifname),
+  )
+  return [...identities.map(({ link, identity }) => describePort(link, identity, seen)), ...chained]
 }
+
+const isPort = (ports: readonly { readonly identity: PodIdentity }[], containerId: string, ifname: string): boolean =>
+  ports.some(({ identity }) => identity.containerId === containerId && identity.ifname === ifname)

@@ -55,4 +55,15 @@ export function hostPortsOf(elements: readonly NftElement[], ips: readonly Ip[])
   return [...found.values()]
 }
 
+/** The addresses that host ports lead to. */
+export function targetsOf(elements: readonly NftElement[]): Ip[] {
+  const found = new Map<string, Ip>()
+  for (const { set, value } of elements) {
+    const [target = ''] = parts(value ?? '')
+    const ip = set.startsWith('hostport') ? Ip.tryParse(target) : undefined
+    if (ip) found.set(target, ip)
+  }
+  return [...found.values()]
+}
+
 const parts = (text: string): string[] => text.split(' . ')

@@ -6,7 +6,7 @@ import { formatNftRuleset, isNftObject } from '../../model/nft-format.ts'
 import { Cidr } from '../../net/cidr.ts'
 import { Ip } from '../../net/ip.ts'
 import { macOf, nodeBridgeAlias, type PodPlan, planBridge, planPair, planPod, planPodRoutes, podMac } from './plan.ts'
-import { guardedPorts, planSourceCheck } from './source-check.ts'
+import { planSourceCheck, sourceAddressOf } from './source-check.ts'
 
 const lines = (objects: readonly KernelObject[]) => objects.map((object) => formatOp({ verb: 'add', object }))
 const gateways = [Ip.parse('10.244.1.1'), Ip.parse('fd00:10:244:1::1')]
@@ -97,5 +97,6 @@ test('the check of a port is its own two elements in a table that all of them sh
 `,
   )
   const elements = first!.filter((object) => object.kind === 'nft-element')
-  assert.deepEqual([...guardedPorts(elements)], ['veth5a3e0f91'])
+  assert.equal(sourceAddressOf('veth5a3e0f91', elements), `${mac}`)
+  assert.equal(sourceAddressOf('veth77c0a9d2', elements), undefined)
 })

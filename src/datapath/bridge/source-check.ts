@@ -52,10 +52,10 @@ export function planSourceCheck(port: string, mac: Mac): KernelObject[] {
   ]
 }
 
-/** The ports that are checked, as the kernel tells it. */
-export const guardedPorts = (elements: readonly NftElement[]): ReadonlySet<string> =>
-  new Set(
-    elements
-      .filter(({ family, table, set }) => family === inTable.family && table === inTable.table && set === ports)
-      .map(({ key }) => key.slice(1, -1)),
-  )
+/** The hardware address that a port is kept to, as the kernel tells it; undefined for a port that is not checked. */
+export function sourceAddressOf(port: string, elements: readonly NftElement[]): string | undefined {
+  const own = elements.filter(({ family, table }) => family === inTable.family && table === inTable.table)
+  const name = `"${port}"`
+  if (!own.some(({ set, key }) => set === ports && key === name)) return undefined
+  return own.find(({ set, key }) => set === addresses && key.startsWith(`${name} . `))?.key.slice(name.length + 3)
+}
