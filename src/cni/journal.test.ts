@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict'
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { decodeLog, RecordLog } from '../ipam/stores/record-log.ts'
 import { Cidr } from '../net/cidr.ts'
 import { Ip } from '../net/ip.ts'
 import { type Attachment, Journal } from './journal.ts'
@@ -89,6 +90,54 @@ test('another boot voids the attachments and keeps the rotation', () => {
     const again = Journal.open(path, 'boot-2')
     assert.equal(again.recovery.voided, 0)
     again.close()
+  })
+})
+
+test('a journal as version 0.1 wrote it is read: this text is never to change', () => {
+  inFolder((folder) => {
+    const path = join(folder, 'journal')
+    copyFileSync(new URL('testdata/journal-0.1', import.meta.url), path)
+    const journal = Journal.open(path, '7d0b8a4e-0000-4000-8000-000000000001')
+    assert.deepEqual(journal.recovery, { voided: 0, damagedLines: 0, tornBytes: 0, foreign: 0 })
+    assert.deepEqual(states(journal), ['c2 up', 'c3 deleting', 'c4 adding'])
+    assert.deepEqual([...journal.entries.values()][0]!.attachment, { id: 1, ...attachment(2) })
+    assert.deepEqual([...journal.rotation].map(String), ['node/0,10.1.0.4'])
+    journal.close()
+  })
+})
+
+test('what a later version wrote is kept for it and harms nothing: unknown fields, records and addresses', () => {
+  inFolder((folder) => {
+    const path = join(folder, 'journal')
+    const journal = Journal.open(path, 'boot-1')
+    journal.up(journal.begin({ ...attachment(2), tenant: 'blue' } as Omit<Attachment, 'id'>))
+    journal.close()
+    const { log } = RecordLog.open(path)
+    const later = [
+      { op: 'moved', id: 1, to: 'cni1' },
+      { op: 'tenant', name: 'blue' },
+      { op: 'add', attachment: { ...attachment(7), id: 9, ips: [{ range: 'blue/7' }], portMappings: [] } },
+    ]
+    for (const record of later) log.append(record)
+    log.close()
+    for (let n = 0; n < 3; n++) {
+      const again = Journal.open(path, 'boot-1')
+      assert.equal(again.recovery.foreign, 3)
+      assert.deepEqual(states(again), ['c2 up'])
+      const { id, ...rest } = [...again.entries.values()][0]!.attachment
+      assert.deepEqual([id, rest], [1, { ...attachment(2), tenant: 'blue' }])
+      const passing = again.begin(attachment(3))
+      assert.equal(passing.attachment.id, 10 + n)
+      again.gone(passing)
+      again.close()
+    }
+    const { records } = decodeLog(readFileSync(path))
+    const texts = records.map((record) => JSON.stringify(record))
+    for (const record of later) assert.equal(texts.filter((text) => text === JSON.stringify(record)).length, 1)
+    const rebooted = Journal.open(path, 'boot-2')
+    assert.equal(rebooted.recovery.foreign, 0)
+    rebooted.close()
+    assert.doesNotMatch(readFileSync(path, 'utf8'), /blue/)
   })
 })
 

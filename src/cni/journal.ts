@@ -8,6 +8,9 @@
  * A record is written before the step that it announces. An attachment keeps its addresses from its `add` record to its
  * `gone` record; an address is free when no attachment here has it. State of an earlier boot is void, because network
  * namespaces end with the kernel: only the rotation is kept, so that addresses are not reused at once.
+ *
+ * Another version of weft may have written the file, an earlier or a later one. Fields that are not known here are carried
+ * along with their attachment; whole records are kept as they are, for the version that knows them, until the next boot.
  */
 
 import { existsSync, readFileSync } from 'node:fs'
@@ -67,6 +70,8 @@ export interface Recovery {
   readonly voided: number
   readonly damagedLines: number
   readonly tornBytes: number
+  /** Records that another version of weft wrote and this one cannot read. */
+  readonly foreign: number
 }
 
 /** Where records go. */
@@ -83,6 +88,8 @@ export class Journal {
   /** Last address given by search, by pool and set number (`node/0`). */
   readonly rotation = new Map<string, Ip>()
   readonly recovery: Recovery
+  /** Records of another version. */
+  #foreign: object[] = []
   readonly #log: JournalLog
   readonly #bootId: string
   #nextId = 1
@@ -91,7 +98,7 @@ export class Journal {
   private constructor(
     log: JournalLog,
     bootId: string,
-    recovery: Omit<Recovery, 'voided'>,
+    recovery: Omit<Recovery, 'voided' | 'foreign'>,
     records: readonly unknown[],
   ) {
     this.#log = log
@@ -102,10 +109,10 @@ export class Journal {
       if (record.op === 'boot') {
         if (boot !== '' && boot !== record.id) voided += this.#void()
         boot = record.id
-      } else this.#replay(record)
+      } else if (!this.#replay(record)) this.#keepForeign(record)
     }
     if (boot !== bootId) voided += this.#void()
-    this.recovery = { voided, ...recovery }
+    this.recovery = { voided, ...recovery, foreign: this.#foreign.length }
     this.compact()
   }
 
@@ -131,21 +138,36 @@ export class Journal {
   #void(): number {
     const count = this.entries.size
     for (const entry of [...this.entries.values()]) this.#drop(entry)
+    this.#foreign = []
     return count
   }
 
-  #replay(record: Exclude<JournalRecord, { op: 'boot' }>): void {
-    if (record.op === 'rotation') {
-      this.rotation.set(record.key, Ip.parse(record.ip))
-    } else if (record.op === 'add') {
-      const attachment = decodeAttachment(record.attachment)
-      this.#hold(attachment, record.state ?? 'adding')
-    } else {
-      const entry = this.entries.get(record.id)
-      if (!entry) return
-      if (record.op === 'gone') this.#drop(entry)
-      else entry.state = record.op === 'up' ? 'up' : 'deleting'
+  /** False for a record that this version cannot read. */
+  #replay(record: Exclude<JournalRecord, { op: 'boot' }>): boolean {
+    switch (record.op) {
+      case 'rotation':
+        return readable(() => this.rotation.set(record.key, Ip.parse(record.ip)))
+      case 'add':
+        return readable(() => this.#hold(decodeAttachment(record.attachment), record.state ?? 'adding'))
+      case 'up':
+      case 'del':
+      case 'gone': {
+        const entry = this.entries.get(record.id)
+        if (entry && record.op === 'gone') this.#drop(entry)
+        else if (entry) entry.state = record.op === 'up' ? 'up' : 'deleting'
+        return true
+      }
+      default:
+        return false
     }
+  }
+
+  /** Its number is not given to anything else. */
+  #keepForeign(record: object): void {
+    this.#foreign.push(record)
+    const { id: own, attachment } = record as { readonly id?: unknown; readonly attachment?: { readonly id?: unknown } }
+    const id = attachment?.id ?? own
+    if (typeof id === 'number') this.#nextId = Math.max(this.#nextId, id + 1)
   }
 
   #hold(attachment: Attachment, state: AttachmentState): Entry {
@@ -213,10 +235,11 @@ export class Journal {
     this.#compactBytes = this.#log.bytes
   }
 
-  *#snapshot(): Generator<JournalRecord> {
+  *#snapshot(): Generator<object> {
     yield { op: 'boot', id: this.#bootId }
     for (const { attachment, state } of this.entries.values())
       yield { op: 'add', attachment: encodeAttachment(attachment), state }
+    yield* this.#foreign
     for (const [key, ip] of this.rotation) yield { op: 'rotation', key, ip: `${ip}` }
   }
 
@@ -227,6 +250,15 @@ export class Journal {
 
 /** What the kernel calls this boot of itself. */
 export const readBootId = (): string => readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim()
+
+function readable(read: () => unknown): boolean {
+  try {
+    read()
+    return true
+  } catch {
+    return false
+  }
+}
 
 const ownerOf = (containerId: string, ifname: string): string => `${containerId}/${ifname}`
 

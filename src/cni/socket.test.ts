@@ -113,6 +113,31 @@ test('what is no request, or too long, is dropped and asks for nothing', async (
   )
 })
 
+test('a plugin of another version is told so, in the form of answer that all versions read', async () => {
+  const later = request('CNI_COMMAND=ADD\0\0{}')
+  later[3] = '2'.charCodeAt(0)
+  for (const pieces of [
+    [later],
+    [...later].map((byte) => Buffer.of(byte)),
+    [Buffer.concat([later, Buffer.alloc(1 << 20)])],
+  ]) {
+    const socket = await connect()
+    const answer = answerTo(socket)
+    for (const piece of pieces) {
+      socket.write(piece)
+      await new Promise((resolve) => setImmediate(resolve))
+    }
+    socket.end()
+    const said = await answer
+    assert.equal(said[0], 1)
+    assert.equal(said.readUInt32BE(1), said.length - 5)
+    const error = JSON.parse(said.toString('utf8', 5))
+    assert.equal(error.code, 11)
+    assert.match(error.msg, /plugin speaks version "2" .* the agent version "1"/)
+  }
+  assert.equal(asked.length, 0)
+})
+
 test('whoever goes away, before or after its request is whole, harms nobody', async () => {
   const early = await connect()
   early.end(request('half').subarray(0, 6))

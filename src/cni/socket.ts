@@ -4,6 +4,9 @@
  *   request   "WFT1" | u32 length, big-endian | CNI_* as KEY=VALUE\0 … \0 | standard input
  *   reply     u8 exit code | u32 length, big-endian | standard output
  *
+ * The digit is the version of the request. The form of the reply never changes: while weft is upgraded or taken back, the plugin
+ * that is in place may be of another version than the agent, and has to understand that it is told so.
+ *
  * The usual request is there, whole and in one piece, when its connection is taken: it is read, answered and closed with
  * four system calls. Whatever is otherwise (a request in pieces, nobody who reads the answer) goes through a stream of
  * Node's, which costs more than all of these.
@@ -15,6 +18,8 @@ import { createConnection, Socket } from 'node:net'
 import { dirname, join } from 'node:path'
 import { kernelError } from '../kernel/errno.ts'
 import * as syscalls from '../kernel/linux/syscalls.ts'
+import { CniCode, CniError, formatError } from './error.ts'
+import { latestVersion } from './version.ts'
 
 export interface Reply {
   readonly exitCode: number
@@ -22,6 +27,8 @@ export interface Reply {
 }
 
 const magic = Buffer.from('WFT1')
+/** What the magic of every version begins with. */
+const kindBytes = 3
 const headBytes = 8
 export const maxRequestBytes = 16 * 1024 * 1024
 const requestSeconds = 10
@@ -51,6 +58,18 @@ function requestBytes(start: Buffer): number {
   return start.compare(magic, 0, 4, 0, 4) === 0 && length <= maxRequestBytes ? headBytes + length : Number.NaN
 }
 
+/** What a plugin of another version is told, by the first bytes of its request; undefined for whoever is no plugin. */
+function refusalOf(start: Buffer): Buffer | undefined {
+  if (start.length < magic.length || start.compare(magic, 0, kindBytes, 0, kindBytes) !== 0) return undefined
+  const [spoken, own] = [start, magic].map((bytes) => bytes.toString('latin1', kindBytes, magic.length))
+  if (spoken === own) return undefined
+  const message = `The plugin speaks version ${JSON.stringify(spoken)} of its protocol with the agent, the agent version "${own}"`
+  const details =
+    "Passes when the agent of this node is of the plugin's version; an agent that starts puts its own in place"
+  const error = new CniError(CniCode.tryAgainLater, message, details)
+  return encodeReply({ exitCode: 1, stdout: formatError(error, latestVersion) })
+}
+
 /** Collects one request; calls `done` with its body once. Connections that break the form or end before are dropped. */
 function readRequest(socket: Socket, first: Buffer, done: (body: Buffer) => void): void {
   const chunks: Buffer[] = []
@@ -59,7 +78,17 @@ function readRequest(socket: Socket, first: Buffer, done: (body: Buffer) => void
   const take = (chunk: Buffer): void => {
     chunks.push(chunk)
     length += chunk.length
-    if (want < 0) want = requestBytes(chunks.length === 1 ? chunk : Buffer.concat(chunks))
+    if (want < 0) {
+      const start = chunks.length === 1 ? chunk : Buffer.concat(chunks)
+      want = requestBytes(start)
+      const refusal = refusalOf(start)
+      if (refusal) {
+        socket.removeListener('data', take)
+        socket.removeListener('end', giveUp)
+        socket.resume().end(refusal)
+        return
+      }
+    }
     if (Number.isNaN(want)) socket.destroy()
     if (socket.destroyed || want < 0 || length < want) return
     socket.removeListener('data', take)

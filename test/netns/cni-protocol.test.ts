@@ -3,11 +3,11 @@
  */
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
-import { CniNode, cannotRun, fails, ok, weftConfig } from './cni-node.ts'
+import { CniNode, cannotRun, fails, ok, shimPath, weftConfig } from './cni-node.ts'
 import { TestNamespace } from './namespace.ts'
 
 const skip = cannotRun
@@ -76,6 +76,25 @@ test('VERSION, STATUS and the plugin without an agent', { skip }, async () => {
     assert.ok(performance.now() - started < 5000)
   } finally {
     await other.delete()
+  }
+})
+
+test('a plugin of another version of the protocol is told so', { skip }, async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'weft-cni-other-'))
+  const other = join(folder, 'weft-cni')
+  const program = readFileSync(shimPath)
+  for (let at = program.indexOf('WFT1'); at >= 0; at = program.indexOf('WFT1', at)) program.write('WFT2', at)
+  writeFileSync(other, program, { mode: 0o755 })
+  const agent = new CniNode({ shimPath: other })
+  try {
+    await agent.start()
+    using pod = new TestNamespace()
+    for (const command of ['ADD', 'DEL', 'STATUS'])
+      fails(await agent.call(command, { netns: pod.path }), 11, /plugin speaks version "2" .* the agent version "1"/)
+    assert.deepEqual(agent.devices(), [])
+  } finally {
+    await agent.delete()
+    rmSync(folder, { recursive: true })
   }
 })
 
