@@ -58,6 +58,7 @@ export class CniServer {
     const { recovery } = this.#journal
     if (recovery.voided) log.info(recovery, 'Dropped attachments of an earlier boot')
     if (recovery.damagedLines) log.error(recovery, 'The CNI journal was damaged; a copy is beside it')
+    if (recovery.foreign) log.warn(recovery, 'The CNI journal has records of another version of weft; they are kept')
     const report = await recover(kernel, this.#journal, this.#attacher, log)
     this.#recovered = true
     const living = [...this.#journal.entries.values()].filter(({ state }) => state === 'up')
