@@ -26,6 +26,7 @@ import { EventLoopWatch } from '../status/event-loop.ts'
 import { openLog, setLogLevel } from '../status/log.ts'
 import { listenToLogSignals } from '../status/log-signals.ts'
 import { StatusServer } from '../status/status-server.ts'
+import { ForwardRules } from './forward-rules.ts'
 import { readMetrics } from './metric-readings.ts'
 import { AgentMetrics } from './metrics.ts'
 import { at, atAsync } from './named-place.ts'
@@ -88,6 +89,7 @@ class Agent {
   readonly #applier: Applier
   readonly #source: ClusterSource
   readonly #node: NodeWatch
+  readonly #forward: ForwardRules
   readonly #loop: NetworkLoop
   readonly #cni: CniServer
   readonly #runtimeFiles: RuntimeFiles
@@ -139,6 +141,13 @@ class Agent {
       onDetected: (detected) => this.#loop.onDetected(detected),
       onProblem: (error) => log.warn({ err: error.message }, 'the external interface is not known'),
     })
+    this.#forward = new ForwardRules({
+      kernel: this.#kernel,
+      enabled: options.forwardRules,
+      log,
+      onProblem: (message) =>
+        source.report({ node: options.nodeName, severity: 'Warning', reason: 'ForwardedPacketsDropped', message }),
+    })
     const cniOptions: CniServerOptions = {
       kernel: this.#kernel,
       runDir: options.runDir,
@@ -183,7 +192,7 @@ class Agent {
       tcp: options.healthz,
       live: () => this.#live(),
       ready: () => this.#ready(),
-      remark: () => (this.#loop.remembered ? `working from the cache of ${this.#loop.remembered}` : undefined),
+      remark: () => this.#remark(),
       metrics: () => readMetrics(metrics, parts),
       addresses: () =>
         this.#cni
@@ -223,6 +232,7 @@ class Agent {
     this.#eventLoop.close()
     this.#loop.close()
     this.#node.close()
+    this.#forward.close()
     this.#status.close()
     this.#runtimeFiles.close()
     await Promise.all([this.#source.close(), this.#cni.close()])
@@ -233,6 +243,7 @@ class Agent {
   async #servePods(network: PodNetwork): Promise<void> {
     const { subnetFile, masquerade, cniConfDir, setNodeNetworkUnavailable } = this.#options
     await this.#cni.setNetwork(network)
+    this.#forward.setBlocks(network.clusterNetworks)
     const { clusterNetworks: networks, podCidrs: subnets, mtuBytes } = network
     const env = { networks, subnets, mtuBytes, masquerade: masquerade.enabled }
     at(`--subnet-file ${subnetFile}`, () => writeSubnetEnv(subnetFile, env))
@@ -283,6 +294,14 @@ class Agent {
       { name: 'cni-socket', problem: this.#cni.isListening ? undefined : `nobody serves ${runDir}/cni.sock` },
       { name: 'conflist', problem: this.#runtimeFiles.problem ?? missing },
     ]
+  }
+
+  /** What does not keep pods from being served, and should be known. */
+  #remark(): string | undefined {
+    const { remembered } = this.#loop
+    const cached = remembered && `working from the cache of ${remembered}`
+    const lost = this.#forward.problem && `warning: ${this.#forward.problem}`
+    return [cached, lost].filter((remark) => remark !== undefined).join('\n') || undefined
   }
 
   #failures(): object[] {

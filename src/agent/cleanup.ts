@@ -1,7 +1,7 @@
 /**
  * `weft cleanup`: takes everything of weft off a node, and nothing else. What is weft's is told by the same marks as for a
- * restarted agent: protocol 119, aliases `weft:` and `weft-pod:`, the table inet weft, the tunnels that answer on the sockets
- * of the run directory. Kernel variables go back to what they were before weft, unless somebody set them otherwise since.
+ * restarted agent: protocol 119, aliases `weft:` and `weft-pod:`, the table inet weft, the comment of rules in iptables' FORWARD,
+ * the tunnels that answer on the sockets of the run directory. Kernel variables go back to what they were before weft, unless somebody set them otherwise since.
  *
  *   lock ─► conflist, plugin ─► devices, routes, rules, table, tunnels ─► variables ─► files
  *
@@ -16,6 +16,7 @@ import { makeSysctlsWritable } from '../kernel/linux/proc-sys.ts'
 import { readRememberedSysctls } from '../kernel/linux/sysctl-memory.ts'
 import { useTunnelDirectory } from '../kernel/linux/tunnel-client.ts'
 import { formatOp } from '../model/format.ts'
+import { removeForwardRules } from './forward-rules.ts'
 import { type FileOptions, removeOwnFiles, removeRuntimeFiles, sysctlFile } from './own-files.ts'
 import { RunLock } from './run-lock.ts'
 
@@ -28,6 +29,11 @@ export async function cleanUp(options: FileOptions, print: (line: string) => voi
     const kernel = openLinuxKernel()
     try {
       const problems = await sweep(kernel, print)
+      for (const command of await removeForwardRules(kernel).catch((error: Error) => {
+        problems.push(`weft's rules in FORWARD cannot be taken away: ${error.message}`)
+        return []
+      }))
+        print(command)
       for (const problem of problems) print(`# ${problem}`)
       if (problems.length > 0) return 1
     } finally {

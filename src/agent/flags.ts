@@ -188,7 +188,7 @@ export const agentFlags = new FlagTable('WEFT', [
     flags: '--iptables-forward-rules [boolean]',
     flannel: true,
     default: true,
-    description: 'taken and without effect: an accept in the table inet weft would overrule no other table',
+    description: "accept the pod network in iptables' FORWARD where that drops; other tables that drop are reported",
   },
   {
     group: FLANNEL,

@@ -30,6 +30,8 @@ export interface AgentOptions {
   readonly healthz: { readonly ip: string; readonly port: number }
   readonly interface: InterfaceOptions
   readonly masquerade: { readonly enabled: boolean; readonly fullyRandom: boolean }
+  /** Accepting rules in iptables' FORWARD, where that drops. */
+  readonly forwardRules: boolean
   readonly blackholeRoute: boolean
   readonly subnetFile: string
   readonly etcd: EtcdOptions
@@ -114,6 +116,7 @@ export function parseOptions(given: FlagValues, env: Readonly<Record<string, str
       ),
     },
     masquerade: { enabled: flag('ip-masq'), fullyRandom: !flag('ip-masq-fully-random-disable') },
+    forwardRules: flag('iptables-forward-rules'),
     blackholeRoute: flag('ip-blackhole-route'),
     subnetFile: text('subnet-file') || (standard ? '/run/flannel/subnet.env' : `${runDir}/subnet.env`),
     etcd: {

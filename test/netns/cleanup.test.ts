@@ -65,6 +65,7 @@ function addForeign({ namespace, folder }: TestNode): void {
     'nft add table inet other',
     'nft add chain inet other forward "{ type filter hook forward priority 0; }"',
     'nft add table ip weft',
+    'iptables-nft -P FORWARD DROP && iptables-nft -A FORWARD -s 192.0.2.1 -j ACCEPT',
     'sysctl -qw net.ipv4.conf.br-other.rp_filter=1',
   ])
     namespace.run(command)
@@ -102,6 +103,8 @@ for (const type of ['vxlan', 'host-gw', 'udp'])
       const { status, stdout, stderr } = cleanUp(node)
       assert.equal(status, 0, stdout + stderr)
       assert.match(stdout, /nft delete table inet weft/)
+      // In later rounds nothing is foreign, but n1's FORWARD drops in all of them.
+      assert.equal(/^iptables -D FORWARD -s 10\.244\.0\.0\/16 /m.test(stdout), node === n1)
       assert.deepEqual(snapshot(node), fresh[index])
     }
     const again = cleanUp(n1)
