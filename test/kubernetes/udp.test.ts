@@ -25,12 +25,9 @@ after(async () => {
   files.remove()
 })
 
-const install = (tag: string) =>
-  weft(
-    lab.cluster,
-    ...['install', '--image', imageName(tag), '--net-config', netConfig, '--privileged', '--no-controller'],
-    ...['--wait', '120'],
-  )
+const wishes = (tag: string): string[] => [
+  ...['--image', imageName(tag), '--net-config', netConfig, '--privileged', '--no-controller'],
+]
 
 /** Process ids of tunnels on a node, and the cgroups of each. */
 function tunnels(node: string): Record<string, string> {
@@ -58,7 +55,8 @@ async function undisturbed(what: () => Promise<unknown>): Promise<void> {
 }
 
 test('the tunnel runs where process 1 does, from no file of the image', async () => {
-  await install('1.0.0')
+  // As from deploy/weft.yaml: the manifest alone, by kubectl.
+  await lab.cluster.apply(await weft(lab.cluster, 'install', ...wishes('1.0.0'), '--output', 'yaml'))
   await lab.cluster.waitReady()
   a = await lab.server('a', 'n1')
   b = await lab.server('b', 'n2')
@@ -91,7 +89,7 @@ test('agents are killed, then their pods deleted: no packet is lost, and the tun
 })
 
 test('an upgrade loses no packet', async () => {
-  await undisturbed(() => install('2.0.0'))
+  await undisturbed(() => weft(lab.cluster, 'install', ...wishes('2.0.0'), '--wait', '120'))
   const said = await lab.cluster.kubectl(
     'get',
     'pods',
@@ -101,6 +99,21 @@ test('an upgrade loses no packet', async () => {
     'jsonpath={.items[*].spec.containers[*].image}',
   )
   assert.equal(said, `${imageName('2.0.0')} ${imageName('2.0.0')}`)
+})
+
+test('a tunnel that is killed is started again by the agent, outside as before', async () => {
+  const { machine } = lab.cluster.node('n1')
+  const [before] = Object.keys(tunnels('n1'))
+  machine.run('kill', '-9', before!)
+  const answered = () =>
+    lab.exec('a', 'ping', '-c', '1', '-W', '1', b.ip).then(
+      () => true,
+      () => false,
+    )
+  for (const end = performance.now() + 60_000; !(await answered()); ) assert.ok(performance.now() < end, 'no answer')
+  const [[after, cgroups] = []] = Object.entries(tunnels('n1'))
+  assert.notEqual(after, before)
+  assert.equal(cgroups, machine.run('cat', '/proc/1/cgroup'))
 })
 
 test('uninstalling ends the tunnels', async () => {
