@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
-import { spawn } from 'node:child_process'
-import { mkdtempSync, rmSync } from 'node:fs'
+import { execFileSync, spawn } from 'node:child_process'
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
@@ -44,3 +44,32 @@ for (const wrapped of [false, true])
       rmSync(folder, { recursive: true, force: true })
     }
   })
+
+test('a restart starts one, although what stood around the first ends while the second comes up', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'weft-test-'))
+  const fifo = join(folder, 'fifo')
+  execFileSync('mkfifo', [fifo])
+  // Waits without a child: a second before the program, half of one after it.
+  const script = 'exec 3<>"$1"; echo started; read -rt 1 -u 3; sleep 3600; read -rt 0.5 -u 3; echo ended'
+  const log = join(folder, 'log')
+  const program = new Program({
+    name: 'slow',
+    log,
+    state: join(folder, 'state.json'),
+    wrapped: true,
+    spawn: (output) =>
+      spawn('bash', ['-c', script, 'slow', fifo], { detached: true, stdio: ['ignore', output, output] }),
+  })
+  const said = () => readFileSync(log, 'utf8').trim().split('\n')
+  try {
+    await program.start()
+    await program.restart('SIGKILL')
+    assert.ok(await waitUntil(() => said().includes('ended'), 20_000))
+    assert.deepEqual(said().filter((line) => line === 'started').length, 2)
+    assert.equal(program.restarts, 0)
+    assert.notEqual(program.pid, undefined)
+  } finally {
+    await program.stop('SIGKILL')
+    rmSync(folder, { recursive: true, force: true })
+  }
+})

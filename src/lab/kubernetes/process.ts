@@ -48,6 +48,8 @@ export class Program {
   #process: ProcessIdentity | undefined
   /** Whose end is already waited for. */
   #watched: ProcessIdentity | undefined
+  /** Counts what was started, taken over and stopped: the end of what came before the last of these is nobody's concern. */
+  #turn = 0
   #pauseMs = 0
   #timer: NodeJS.Timeout | undefined
   #wanted = false
@@ -81,6 +83,7 @@ export class Program {
   /** Ends it and keeps it down. SIGKILL at once, any other signal with ten seconds to follow it. */
   async stop(signal: 'SIGTERM' | 'SIGKILL' = 'SIGTERM'): Promise<void> {
     this.close()
+    this.#turn++
     if (this.#process) await endProcesses([this.#process], signal === 'SIGKILL' ? 0 : 10_000)
     rmSync(this.plan.state, { force: true })
     this.#process = undefined
@@ -105,6 +108,7 @@ export class Program {
   async #spawn(): Promise<void> {
     const output = openSync(this.plan.log, 'a')
     const startedAt = Date.now()
+    const turn = ++this.#turn
     let child: ChildProcess
     try {
       child = this.plan.spawn(output)
@@ -116,7 +120,7 @@ export class Program {
     const end = () => {
       if (ended) return
       ended = true
-      this.#ended(startedAt, found)
+      this.#ended(startedAt, turn)
     }
     child.once('error', end).once('exit', end)
     let found: ProcessIdentity | undefined
@@ -129,6 +133,11 @@ export class Program {
       await waitUntil(look, CHILD_TIMEOUT_MS)
     }
     if (!found) return
+    if (turn !== this.#turn) {
+      // Stopped while it came up.
+      await endProcesses([found], 0)
+      return
+    }
     this.#process = found
     this.#watched = found
     writeFileSync(`${this.plan.state}.new`, JSON.stringify(found))
@@ -138,16 +147,17 @@ export class Program {
   #adopt(process: ProcessIdentity): void {
     this.#watched = process
     const startedAt = Date.now()
+    const turn = ++this.#turn
     const timer = setInterval(() => {
       if (isAlive(process)) return
       clearInterval(timer)
-      this.#ended(startedAt, process)
+      this.#ended(startedAt, turn)
     }, ADOPTED_POLL_MS)
     timer.unref()
   }
 
-  #ended(startedAt: number, process: ProcessIdentity | undefined): void {
-    if (!this.#wanted || (this.#process !== undefined && this.#process !== process)) return
+  #ended(startedAt: number, turn: number): void {
+    if (!this.#wanted || turn !== this.#turn) return
     if (Date.now() - startedAt > STEADY_MS) this.#pauseMs = 0
     this.#pauseMs = Math.min(Math.max(this.#pauseMs * 2, FIRST_PAUSE_MS), LAST_PAUSE_MS)
     this.restarts++
