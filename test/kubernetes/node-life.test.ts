@@ -98,7 +98,7 @@ async function carries(from: TestPod, to: TestPod, mtuBytes: number): Promise<vo
   ] as const
   for (const [ip, headBytes] of heads) {
     const ping = (bytes: number) =>
-      lab.runIn(from, 'ping', '-M', 'do', '-c1', '-W10', '-s', String(bytes - headBytes), ip)
+      lab.runIn(from, 'ping', '-M', 'do', '-c1', '-W3', '-s', String(bytes - headBytes), ip)
     await ping(mtuBytes)
     await assert.rejects(ping(mtuBytes + 1), /message too long, mtu[=:] ?/i)
   }
