@@ -7,7 +7,7 @@ import type { Announcement } from '../cluster/cluster.ts'
 import type { NetworkConfig } from '../config/config.ts'
 import { PeerTable, type PeerVerdict } from '../config/flannel/peers.ts'
 import { type Datapath, datapathOf } from '../datapath/datapath.ts'
-import { configOfPath, exclude, type PathId, pathOf } from '../datapath/path.ts'
+import { configOfPath, detourOf, exclude, type PathId, pathOf } from '../datapath/path.ts'
 import {
   type PeerView,
   pathsOf,
@@ -267,7 +267,6 @@ export class Planner {
     for (const [name, peer] of this.#peers) if (!this.#views.has(name)) this.#views.set(name, viewPeer(peer, wanted))
     const sending = new Set(this.#lingering)
     for (const mode of this.#modes.values()) for (const path of pathsOf(mode)) sending.add(path)
-    const devices = datapathOf(backend).devices(backend, node)
     return planTransition({
       wanted,
       inPlace: this.#placed,
@@ -279,10 +278,7 @@ export class Planner {
       ...(this.#podMtuBytes === undefined ? {} : { podMtuBytes: this.#podMtuBytes }),
       mtuOf: (path) => {
         if (configOfPath(path) === undefined) return undefined
-        const own = this.#configOf(path)
-        const datapath = this.#datapathOf(path)
-        const shares = path !== wanted.path && datapath.devices(own, node).some((device) => devices.includes(device))
-        return shares ? undefined : datapath.mtuBytes(own, node)
+        return this.#datapathOf(path).mtuBytes(this.#configOf(path), node)
       },
     })
   }
@@ -393,9 +389,13 @@ export class Planner {
     }
   }
 
+  /** The settings of a path: those of the configuration for its own and the way round to it. */
   #configOf(path: PathId): BackendConfig {
     const wanted = this.#config!.backend
-    return path === pathOf(wanted) ? wanted : configOfPath(path)!
+    if (path === pathOf(wanted)) return wanted
+    const config = configOfPath(path)!
+    const isDetour = path === detourOf(pathOf(wanted)) && wanted.type === 'vxlan' && config.type === 'vxlan'
+    return isDetour ? { ...wanted, vni: config.vni } : config
   }
 
   #datapathOf(path: PathId): Datapath<BackendConfig> {

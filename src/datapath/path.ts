@@ -34,13 +34,28 @@ export function configOfPath(id: PathId): BackendConfig | undefined {
 }
 
 /**
- * True when two different paths cannot stand side by side on one node, so that a change between them is the one kind of
- * switch that interrupts: they need one device (VXLAN on one VNI with another port), or one UDP port in two manners (the
- * kernel shares a VXLAN port among devices with equal flags only, and with a user-space tunnel not at all).
+ * True when two different paths cannot stand side by side on one node: they need one device (VXLAN on one VNI with another
+ * port), or one UDP port in two manners (the kernel shares a VXLAN port among devices with equal flags only, and with a
+ * user-space tunnel not at all).
  */
 export function exclude(a: PathId, b: PathId): boolean {
   const [first, second] = [configOfPath(a), configOfPath(b)]
   if (a === b || !first || !second || first.type === 'host-gw' || second.type === 'host-gw') return false
   if (first.type === 'udp' || second.type === 'udp') return first.port === second.port
   return first.vni === second.vni || (first.port === second.port && first.gbp !== second.gbp)
+}
+
+/** VNIs whose device names have room for `flannel-v6.`. */
+const NAMEABLE_VNIS = 10_000
+
+/**
+ * A way to get by while `goal` cannot stand yet because a path that it excludes is still in use: the same port, which
+ * whoever chose it has opened between the nodes, under another VNI. All nodes with one goal find the same one; those of two
+ * ports can stand side by side.
+ */
+export function detourOf(goal: PathId): PathId | undefined {
+  const config = configOfPath(goal)
+  if (config?.type !== 'vxlan') return undefined
+  const step = 1 + (config.port % (NAMEABLE_VNIS - 1))
+  return pathOf({ ...config, vni: ((config.vni % NAMEABLE_VNIS) + step) % NAMEABLE_VNIS })
 }

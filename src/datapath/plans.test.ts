@@ -8,7 +8,7 @@ import { Cidr } from '../net/cidr.ts'
 import { Ip } from '../net/ip.ts'
 import { Mac } from '../net/mac.ts'
 import { datapathOf } from './datapath.ts'
-import { configOfPath, exclude, pathOf } from './path.ts'
+import { configOfPath, detourOf, exclude, pathOf } from './path.ts'
 import { linkLocalOf, vtepMac } from './vxlan/vtep.ts'
 
 /** A cluster in, command lines out, compared with what stands in testdata/. UPDATE=1 writes it anew. */
@@ -194,4 +194,11 @@ test('path ids name what both ends must agree on, and nothing else is one', () =
       !exclude('udp/1', 'udp/1') &&
       !exclude('udp/1', 'udp/2'),
   )
+  for (const goal of ['vxlan/1/8472', 'vxlan/9999/4789', 'vxlan/0/1/gbp', 'vxlan/9999999/65535', 'vxlan/1/9999']) {
+    const detour = configOfPath(detourOf(goal)!)
+    const config = configOfPath(goal)
+    assert.ok(config?.type === 'vxlan' && detour?.type === 'vxlan' && detour.vni !== config.vni, goal)
+    assert.deepEqual([detour.port, detour.gbp, detour.vni < 10_000], [config.port, config.gbp, true])
+  }
+  assert.equal(detourOf('udp/8285') ?? detourOf('host-gw'), undefined)
 })

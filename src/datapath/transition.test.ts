@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { NodeInfo, WeftNodeStatus } from '../model/cluster.ts'
 import { Ip } from '../net/ip.ts'
+import { detourOf, exclude } from './path.ts'
 import { type PeerView, pathsOf, planTransition, type SendMode, viewPeer } from './transition.ts'
 
 /**
@@ -14,13 +15,12 @@ const modes: readonly SendMode[] = [
   { path: 'vxlan/1/8472', direct: true },
   { path: 'vxlan/7/8472', direct: false },
   { path: 'udp/8285', direct: false },
+  // None of these can stand beside another of VNI 1.
+  { path: 'vxlan/1/4789', direct: false },
+  { path: 'vxlan/1/4790', direct: true },
+  { path: 'vxlan/1/4791/gbp', direct: false },
 ]
-const mtus: Readonly<Record<string, number>> = {
-  'host-gw': 1500,
-  'vxlan/1/8472': 1450,
-  'vxlan/7/8472': 1450,
-  'udp/8285': 1472,
-}
+const mtuOf = (path: string): number => (path === 'host-gw' ? 1500 : path.startsWith('udp/') ? 1472 : 1450)
 
 type Op = { local: string; up: boolean } | { peer: string; mode: SendMode | undefined } | { mtu: number }
 
@@ -85,16 +85,20 @@ class Cluster {
       peers,
       current: node.decided,
       ...(node.mtu !== undefined && { podMtuBytes: node.mtu }),
-      mtuOf: (path) => mtus[path],
+      mtuOf,
     })
     const before = node.ops.length + node.writes.length
+    // As the applier does: what cannot stand beside a new device goes first.
+    const replaced = [...node.paths].filter((path) => plan.paths.some((other) => exclude(path, other)))
+    for (const path of replaced) node.ops.push({ local: path, up: false })
     for (const path of plan.paths) if (!node.paths.has(path)) node.ops.push({ local: path, up: true })
     for (const [name, mode] of plan.toward) {
       const was = node.decided.get(name)
       if (was?.path !== mode.path || was.direct !== mode.direct) node.ops.push({ peer: name, mode })
     }
     for (const name of node.decided.keys()) if (!plan.toward.has(name)) node.ops.push({ peer: name, mode: undefined })
-    for (const path of node.paths) if (!plan.paths.includes(path)) node.ops.push({ local: path, up: false })
+    for (const path of node.paths)
+      if (!plan.paths.includes(path) && !replaced.includes(path)) node.ops.push({ local: path, up: false })
     if (plan.mtuBytes !== undefined && plan.mtuBytes !== this.lastMtu(node)) node.ops.push({ mtu: plan.mtuBytes })
     node.decided = new Map(plan.toward)
     node.paths = new Set(plan.paths)
@@ -149,12 +153,17 @@ class Cluster {
 
   /** The promise: at no instant does anyone send by a path that the receiver does not take in, or with too large an MTU. */
   check(): void {
+    for (const node of this.nodes) {
+      const locals = [...node.locals]
+      const clash = locals.find((path) => locals.some((other) => exclude(path, other)))
+      assert.equal(clash, undefined, `${node.name} has ${locals}`)
+    }
     for (const node of this.nodes)
       for (const [name, mode] of node.toward)
         for (const path of pathsOf(mode)) {
           const peer = this.nodes.find((other) => other.name === name)!
           assert.ok(peer.locals.has(path), `${node.name} sends by ${path} to ${name}, which has ${[...peer.locals]}`)
-          assert.ok(node.mtu === undefined || node.mtu <= mtus[path]!, `${node.name}: pods of ${node.mtu} on ${path}`)
+          assert.ok(node.mtu === undefined || node.mtu <= mtuOf(path), `${node.name}: pods of ${node.mtu} on ${path}`)
         }
   }
 
@@ -213,7 +222,7 @@ test('no interleaving of switches, crashes and delays sends what the receiver do
       assert.deepEqual([...node.locals].sort(), [...pathsOf(last)].sort(), `${node.name} keeps old devices`)
       assert.equal(node.toward.size, cluster.nodes.length - 1)
       for (const mode of node.toward.values()) assert.deepEqual(mode, last)
-      assert.equal(node.mtu, Math.min(...pathsOf(last).map((path) => mtus[path]!)))
+      assert.equal(node.mtu, Math.min(...pathsOf(last).map(mtuOf)))
     }
   }
 })
@@ -250,7 +259,7 @@ test('a flannel node is judged by its backend-type alone', () => {
   ])
   assert.deepEqual(viewPeer(flannel('host-gw'), wanted).accepts, ['host-gw'])
   assert.deepEqual(viewPeer(flannel('udp'), wanted).accepts, ['udp/8285'])
-  assert.deepEqual(viewPeer(flannel('wireguard'), wanted), { accepts: [], sends: [] })
+  assert.deepEqual(viewPeer(flannel('wireguard'), wanted), { accepts: [], sends: [], isForeign: true })
 })
 
 test('a node that wants another mode takes in and sends what a flannel neighbour does', () => {
@@ -261,7 +270,7 @@ test('a node that wants another mode takes in and sends what a flannel neighbour
     pending: [],
     peers,
     current: new Map(),
-    mtuOf: (path: string) => mtus[path],
+    mtuOf,
   }
   const first = planTransition({ ...base, inPlace: new Set(), announced: undefined })
   assert.deepEqual(first.paths, ['host-gw', 'vxlan/1/8472'])
@@ -270,6 +279,33 @@ test('a node that wants another mode takes in and sends what a flannel neighbour
   const both = { accepts: first.paths, sends: first.paths }
   const second = planTransition({ ...base, inPlace: new Set(first.paths), announced: both })
   assert.deepEqual(second.toward.get('f'), { path: 'vxlan/1/8472', direct: false })
+})
+
+test('a path that cannot stand beside the present one is reached by a way round, unless a peer would not understand', () => {
+  const [old, goal] = ['vxlan/1/8472', 'vxlan/1/4789']
+  const detour = detourOf(goal)!
+  assert.ok(!exclude(detour, old) && !exclude(detour, goal))
+  const planWith = (now: readonly string[], isForeign?: boolean) => {
+    const status = { accepts: now, sends: now }
+    return planTransition({
+      wanted: { path: goal, direct: false },
+      inPlace: new Set(now),
+      sending: new Set(),
+      announced: status,
+      pending: [],
+      peers: new Map([['peer', { ...status, ...(isForeign && { isForeign }) }]]),
+      current: new Map(),
+      mtuOf,
+    })
+  }
+  assert.deepEqual(planWith([old]).paths, [detour, old])
+  assert.deepEqual(planWith([detour]).paths, [goal, detour])
+  assert.deepEqual(planWith([goal]).paths, [goal])
+  assert.equal(planWith([detour]).settled, false)
+  assert.equal(planWith([goal]).settled, true)
+  assert.deepEqual(planWith([old], true).paths, [goal])
+  // One port has one set of flags: there is no way round.
+  assert.deepEqual(planWith(['vxlan/1/4789/gbp']).paths, [goal])
 })
 
 test('a peer cannot make this node open ports that no configuration names', () => {

@@ -19,13 +19,16 @@
  *                                  ├─► each peer: flip ──┤
  *   wanted ──────────────► sends ──┘  as it accepts      └─ (a peer that never accepts stays on the old path)
  *
+ * Two paths that cannot stand side by side (another port of one VNI) are switched in two such moves, by way of a third that
+ * can stand beside either: old ─► detour ─► new. The second begins when the old path is gone here.
+ *
  * A peer without weft's words is flannel: its backend-type is what it sends by and accepts, and that is all it will say.
  * MTU: the least of all paths in use, so it is lowered before the first flip and raised after the old path is gone. A path in
  * use whose own MTU shrinks with the underlay's stays in use: small packets go on while pods are told.
  */
 import type { NodeInfo, WeftNodeStatus } from '../model/cluster.ts'
 import { decodeVxlanEndpoint } from '../model/vxlan-endpoint.ts'
-import { configOfPath, exclude, type PathId } from './path.ts'
+import { configOfPath, detourOf, exclude, type PathId } from './path.ts'
 
 /** How packets go to a peer: by a path, and by plain routes where the peer is on the link when `direct`. */
 export interface SendMode {
@@ -37,6 +40,8 @@ export interface SendMode {
 export interface PeerView {
   readonly accepts: readonly PathId[]
   readonly sends: readonly PathId[]
+  /** It does not speak weft's words: what is said of it is concluded from its lease. */
+  readonly isForeign?: boolean
 }
 
 export interface TransitionInput {
@@ -79,7 +84,8 @@ export const pathsOf = (mode: SendMode): readonly PathId[] => (mode.direct ? [mo
 /** The next step from here; call again whenever any part of the input changes. */
 export function planTransition(input: TransitionInput): TransitionPlan {
   const written = [...(input.announced ? [input.announced] : []), ...input.pending]
-  const wantedPaths = pathsOf(input.wanted).filter((path) => input.mtuOf(path) !== undefined)
+  const wanted = nextMode(input, written)
+  const wantedPaths = pathsOf(wanted).filter((path) => input.mtuOf(path) !== undefined)
   const sentByPeers = new Set<PathId>()
   for (const peer of input.peers.values()) for (const path of peer.sends) sentByPeers.add(path)
 
@@ -89,13 +95,16 @@ export function planTransition(input: TransitionInput): TransitionPlan {
   for (const path of input.sending) kept.add(path)
   for (const path of sentByPeers) if (isExpected(path, input)) kept.add(path)
   for (const path of kept) if (input.mtuOf(path) === undefined) kept.delete(path)
+  // Of two that exclude each other the one that stands already stays: somebody may be sending by it.
+  const standing = [...kept].filter((path) => input.inPlace.has(path))
   const paths: PathId[] = []
-  for (const path of kept) if (!paths.some((earlier) => exclude(earlier, path))) paths.push(path)
+  for (const path of new Set([...wantedPaths, ...standing, ...kept]))
+    if (kept.has(path) && !paths.some((earlier) => exclude(earlier, path))) paths.push(path)
   const mtuBytes = paths.length > 0 ? Math.min(...paths.map((path) => input.mtuOf(path)!)) : undefined
 
   const toward = new Map<string, SendMode>()
   for (const [name, peer] of input.peers) {
-    const mode = chooseMode(input, name, peer, paths, written)
+    const mode = chooseMode({ ...input, wanted }, name, peer, paths, written)
     if (mode) toward.set(name, mode)
   }
 
@@ -109,8 +118,24 @@ export function planTransition(input: TransitionInput): TransitionPlan {
     status: { accepts, sends: [...sends] },
     mtuBytes,
     settled:
-      paths.every((path) => wantedPaths.includes(path)) && [...sends].every((path) => wantedPaths.includes(path)),
+      wanted === input.wanted &&
+      paths.every((path) => wantedPaths.includes(path)) &&
+      [...sends].every((path) => wantedPaths.includes(path)),
   }
+}
+
+/** The wanted mode, or the way round to it while a path that it excludes is in use here. */
+function nextMode(input: TransitionInput, written: readonly WeftNodeStatus[]): SendMode {
+  const { path, direct } = input.wanted
+  const standing = new Set([...written.flatMap(({ accepts }) => accepts), ...input.inPlace])
+  const inTheWay = [...standing, ...input.sending].filter((other) => exclude(other, path))
+  const detour = detourOf(path)
+  const isPassable =
+    detour !== undefined && input.mtuOf(detour) !== undefined && !inTheWay.some((other) => exclude(other, detour))
+  // flannel knows no way round, and is thought to go by the wanted path already.
+  const isUnderstood = ![...input.peers.values()].some(({ isForeign }) => isForeign)
+  if (inTheWay.length === 0 || standing.has(path) || !isPassable || !isUnderstood) return input.wanted
+  return { path: detour, direct }
 }
 
 /** The wanted mode when it may be used, else what the peer is sent by now, else any way that both ends have. */
@@ -145,6 +170,7 @@ function chooseMode(
 function isExpected(path: PathId, input: TransitionInput): boolean {
   return (
     pathsOf(input.wanted).includes(path) ||
+    path === detourOf(input.wanted.path) ||
     defaults.includes(path) ||
     (input.announced?.accepts.includes(path) ?? false) ||
     input.inPlace.has(path)
@@ -163,9 +189,9 @@ const MAX_PATHS = 8
 export function viewPeer(node: NodeInfo, wanted: SendMode): PeerView {
   if (node.weft) return { accepts: knownPaths(node.weft.accepts), sends: knownPaths(node.weft.sends) }
   const path = foreignPath(node, wanted)
-  if (!path) return { accepts: [], sends: [] }
+  if (!path) return { accepts: [], sends: [], isForeign: true }
   const both = wanted.direct && path !== PLAIN ? [path, PLAIN] : [path]
-  return { accepts: both, sends: both }
+  return { accepts: both, sends: both, isForeign: true }
 }
 
 const knownPaths = (paths: readonly string[]): PathId[] =>

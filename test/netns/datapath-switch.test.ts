@@ -221,6 +221,10 @@ test('a running network moves among all modes and loses nothing', async (t: Test
     [{ Type: 'udp' }, 'udp/8285'],
     [{ Type: 'vxlan', VNI: 9 }, 'vxlan/9/8472'],
     [{ Type: 'vxlan' }, 'vxlan/1/8472'],
+    // One device name, two ports: by way of another VNI.
+    [{ Type: 'vxlan', Port: 4789 }, 'vxlan/1/4789'],
+    [{ Type: 'vxlan', Port: 4790, GBP: true, DirectRouting: true }, 'vxlan/1/4790/gbp'],
+    [{ Type: 'vxlan' }, 'vxlan/1/8472'],
     [{ Type: 'host-gw' }, 'host-gw'],
   ] as const) {
     const pings = [n2.podIp, n2.podIpv6, n3.podIp].map((to) => startPing(n1, to))
