@@ -188,6 +188,8 @@ if (!values['no-checks'] && !values.tier && positionals.length === 0) {
   ]
   for (const [name, command, args] of checks) totals[check(name, command, args) ? 'passed' : 'failed']++
 }
+if (tiers.every((tier) => testFiles(tier).length === 0))
+  throw new Error(`No test file of ${tiers.join(' and ')} has ${positionals.join(' and ')} in its path`)
 for (const tier of tiers) {
   const files = testFiles(tier)
   if (files.length === 0) continue

@@ -176,7 +176,7 @@ export function printStatus(status: LabStatus, print: Print): void {
       node.addresses.join(','),
       node.podCidrs.join(','),
       node.backend || '-',
-      node.agentPid === undefined ? 'down' : String(node.agentPid),
+      node.agentPid === undefined ? (node.agentElsewhere ? '-' : 'down') : String(node.agentPid),
       String(node.agentRestarts),
       String(node.pods),
     ]),

@@ -26,6 +26,8 @@ export interface NodeStatus {
   readonly podCidrs: readonly string[]
   readonly backend: string
   readonly agentPid?: number
+  /** No process that the lab started: a DaemonSet's pod, or none at all. */
+  readonly agentElsewhere?: boolean
   readonly agentRestarts: number
   readonly pods: number
 }

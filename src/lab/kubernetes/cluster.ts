@@ -294,7 +294,9 @@ export class KubernetesCluster {
         progress(`node ${name} sends by ${wanted.backend} after ${elapsed()} ms`)
       }
       if (elapsed() > SWITCH_TIMEOUT_MS)
-        throw new Error(`only ${[...told].join(', ') || 'no node'} reported ${wanted.backend} in time`)
+        throw new Error(
+          `after ${SWITCH_TIMEOUT_MS / 1000} s ${[...this.#nodes.keys()].filter((name) => !told.has(name)).join(', ')} do not send by ${wanted.backend}; the logs of their agents say why`,
+        )
     }
     return elapsed()
   }

@@ -2,7 +2,7 @@
  * The process behind a lab of real Kubernetes programs: keeps them up, answers `weft lab …`, and carries connections from a
  * port of this machine's loopback to the API server in the fabric. Killed and started again, it takes over what runs.
  */
-import { writeFileSync } from 'node:fs'
+import { existsSync, writeFileSync } from 'node:fs'
 import { createServer, type Server } from 'node:net'
 import type { Logger } from 'pino'
 import type { KubeObject } from '../api/interfaces.ts'
@@ -117,11 +117,11 @@ export class KubernetesDaemon {
       case 'locate':
         return locate(cluster, request.kind, text('target'))
       case 'log-path':
-        return cluster.node(text('target')).agent.plan.log
+        return agentLog(cluster, text('target'))
       case 'fault':
         return fault(new ClusterFaults(cluster), request)
       default:
-        throw new Error(`lab ${cluster.name} has real kubelets: use kubectl for ${JSON.stringify(request.command)}`)
+        throw new Error(`lab ${cluster.name} has real kubelets: make and remove its objects with kubectl`)
     }
   }
 
@@ -146,6 +146,7 @@ export class KubernetesDaemon {
         podCidrs: object?.spec?.podCIDRs ?? [],
         backend: object ? backendOf(object) : '',
         ...(node.agent.pid === undefined ? {} : { agentPid: node.agent.pid }),
+        agentElsewhere: !cluster.spec.agents,
         agentRestarts: node.agent.restarts,
         pods: pods.items.filter((pod) => pod.spec?.nodeName === node.name).length,
       }
@@ -177,6 +178,13 @@ export class KubernetesDaemon {
     this.#proxy?.close()
     this.#cluster?.close()
   }
+}
+
+/** The log of an agent that is a plain process. */
+function agentLog(cluster: KubernetesCluster, target: string): string {
+  const { log } = cluster.node(target).agent.plan
+  if (existsSync(log)) return log
+  throw new Error(`no agent of ${target} was started as a plain process; where it is a pod, use kubectl logs`)
 }
 
 function locate(cluster: KubernetesCluster, kind: unknown, target: string): Place {
