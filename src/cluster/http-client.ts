@@ -10,6 +10,8 @@
 import { Agent as HttpAgent, request as httpRequest, type IncomingMessage } from 'node:http'
 import { Agent as HttpsAgent, request as httpsRequest } from 'node:https'
 import { text as readText } from 'node:stream/consumers'
+import { setTimeout as wait } from 'node:timers/promises'
+import { TokenBucket } from './token-bucket.ts'
 
 /** Client certificate and bearer token, as far as there are any. PEM text. */
 export interface Credentials {
@@ -69,6 +71,12 @@ export interface HttpRequest {
   readonly signal?: AbortSignal
 }
 
+/** So many requests at once, then so many a second; who comes too soon waits in line. */
+export interface RequestLimit {
+  readonly perSecond: number
+  readonly burst: number
+}
+
 /** Told of every request: status undefined when no answer came. `seconds` is the time to the answer's head. */
 export type RequestObserver = (method: string, host: string, status: number | undefined, seconds: number) => void
 
@@ -76,18 +84,25 @@ export class HttpClient {
   readonly #endpoint: () => Endpoint
   readonly #observe: RequestObserver
   readonly #userAgent: string
+  readonly #bucket: TokenBucket | undefined
   #pool: Pool | undefined
   /** The one before, for the requests that were under way when it was replaced. */
   #formerPool: Pool | undefined
 
   /**
    * A function is asked before every request: an endpoint whose address, authority or credentials change. `userAgent` is who
-   * asks, for the server's own logs and limits.
+   * asks, for the server's own logs and limits. Without `limit` nothing waits.
    */
-  constructor(endpoint: Endpoint | (() => Endpoint), observe: RequestObserver = () => {}, userAgent = 'weft-agent') {
+  constructor(
+    endpoint: Endpoint | (() => Endpoint),
+    observe: RequestObserver = () => {},
+    userAgent = 'weft-agent',
+    limit?: RequestLimit,
+  ) {
     this.#endpoint = typeof endpoint === 'function' ? endpoint : () => endpoint
     this.#observe = observe
     this.#userAgent = userAgent
+    this.#bucket = limit && new TokenBucket(limit.perSecond, limit.burst, performance.now())
   }
 
   /** For messages. */
@@ -98,6 +113,7 @@ export class HttpClient {
   /** Sends and reads one JSON answer. Rejects with HttpError, or the socket's error. */
   async request(request: HttpRequest): Promise<unknown> {
     const what = `${request.method} ${request.path.split('?')[0]}`
+    await this.#turn(request.signal)
     const timeout = AbortSignal.timeout(REQUEST_TIMEOUT_MS)
     const { response, answer } = await this.#exchange(request, timeout).catch((cause: Error) => {
       if (!timeout.aborted || request.signal?.aborted) throw cause
@@ -115,6 +131,7 @@ export class HttpClient {
    * Resolves when the server ends the stream in order. `onOpen` is called when the server has agreed to stream.
    */
   async stream(request: HttpRequest, onLine: (line: string) => void, onOpen: () => void = () => {}): Promise<void> {
+    await this.#turn(request.signal)
     const response = await this.#send(request)
     const what = `${request.method} ${request.path.split('?')[0]}`
     if (response.statusCode !== 200) {
@@ -142,6 +159,12 @@ export class HttpClient {
     for (const pool of [this.#formerPool, this.#pool]) pool?.agent.destroy()
     this.#formerPool = undefined
     this.#pool = undefined
+  }
+
+  /** Waits until the limit lets one more go; rejects when the signal aborts. */
+  async #turn(signal: AbortSignal | undefined): Promise<void> {
+    const milliseconds = this.#bucket?.reserve(performance.now()) ?? 0
+    if (milliseconds > 0) await wait(milliseconds, undefined, signal ? { signal } : {})
   }
 
   async #exchange(request: HttpRequest, timeout: AbortSignal): Promise<{ response: IncomingMessage; answer: string }> {
@@ -250,7 +273,7 @@ function parseJson(text: string): unknown {
 
 function statusError(what: string, response: IncomingMessage, parsed: unknown, answer: string): HttpError {
   const status = (parsed ?? {}) as { reason?: unknown; message?: unknown }
-  const message = typeof status.message === 'string' ? status.message : answer.slice(0, 200)
+  const message = typeof status.message === 'string' ? status.message : answer.slice(0, 200).trim()
   const retryAfter = Number(response.headers['retry-after'])
   return new HttpError(
     what,
