@@ -305,6 +305,34 @@ test('inside a tunnel a pod source must be the sender’s', async () => {
   assert.equal((await inner()) - start, 6n)
 })
 
+test('inside a tunnel subnets of unusual lengths are judged the same', async () => {
+  const unusual = planPeerElements({
+    addresses: [Ip.parse('172.30.0.9')],
+    podCidrs: [Cidr.parse('10.244.64.0/23'), Cidr.parse('10.244.70.32/28')],
+  })
+  await apply('add', unusual)
+  places.node.run(
+    `ip link add flannel.1 address 02:00:00:00:00:01 type vxlan id 1 dstport 8472 nolearning dev eth0;
+     ip addr add 10.244.1.0/32 dev flannel.1; ip link set flannel.1 up; ip route replace 10.244.64.0/18 via 172.30.0.9`,
+  )
+  places.client.run(vxlan('02:00:00:00:00:09', '10.244.64.0'))
+  const start = await counted(innerCounter)
+  const ping = (source: string) => {
+    places.client.run(`ip addr replace ${source}/32 dev lo`)
+    const isAnswered = places.client.succeeds(`ping -c 2 -i 0.05 -W 0.5 -I ${source} 10.244.1.2`)
+    places.client.run(`ip addr del ${source}/32 dev lo`)
+    return isAnswered
+  }
+  for (const own of ['10.244.65.3', '10.244.70.47']) assert.ok(ping(own), own)
+  assert.equal(await counted(innerCounter), start)
+  for (const [i, another] of ['10.244.66.3', '10.244.70.48', '10.244.63.255'].entries()) {
+    assert.ok(!ping(another), another)
+    assert.equal((await counted(innerCounter)) - start, BigInt(2 * (i + 1)))
+  }
+  places.node.run('ip route del 10.244.64.0/18')
+  await apply('delete', unusual)
+})
+
 /** The end of an IPv6 tunnel at `address`, with the other end's MAC behind fe80::1. */
 const vxlan6 = (device: string, mac: string, address: string, outer: { from: string; to: string; farMac: string }) =>
   `ip link add ${device} address ${mac} type vxlan id 1 dstport 8472 nolearning local ${outer.from} dev eth0;

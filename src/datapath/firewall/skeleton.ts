@@ -35,7 +35,7 @@
  * Every packet of a pod passes here, so each rule begins with what tells most packets apart for the least: an aligned word or
  * half word of a header, which the kernel loads and compares without a call. What it means is said behind it, in nft's own words,
  * and holds alone: a word of an IPv6 header may look like an IPv4 address. Names of devices and sets are asked last. Figures are in
- * docs/decisions/0013. Wrapped packets are not tracked: what is inside is, and the wrapping is nobody's connection.
+ * docs/decisions/0014. Wrapped packets are not tracked: what is inside is, and the wrapping is nobody's connection.
  *
  * Sources: flannel pkg/trafficmngr/iptables/iptables.go (rules and their order); the fourth seed's captured rules;
  * reference portmap plugin (mark bit 13); kernel Documentation/networking/ip-sysctl.rst (route_localnet), CVE-2020-8558;
