@@ -114,6 +114,9 @@ for (const underlay of [1400, 1500])
     const expected = { 'flannel.1': underlay - 50, 'flannel-v6.1': underlay - 70, cni0: underlay - 70 }
     const ofPods = expected.cni0
     await unharmed(on('n1'), on('n2'), async () => {
+      // The API server's side as well: what it sends by an old connection would not come in any more.
+      const { code } = await lab.cluster.inFabric(['ip', 'link', 'set', 'net0', 'mtu', String(underlay)])
+      assert.equal(code, 0)
       for (const node of names) run(node, 'ip', 'link', 'set', 'eth0', 'mtu', String(underlay))
       for (const node of names) {
         for (const [name, mtuBytes] of Object.entries(expected))
