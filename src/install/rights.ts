@@ -39,7 +39,7 @@ export const agentAccount: Account = {
       why: "Where the other nodes are and which pods' addresses are theirs: one list, then one watch.",
       apiGroups: core,
       resources: ['nodes'],
-      verbs: ['get', 'list', 'watch'],
+      verbs: ['list', 'watch'],
     },
     {
       why: 'Annotations that say how to reach this node, and the condition NetworkUnavailable. Not nodes: taints and spec stay out of reach.',
@@ -54,7 +54,7 @@ export const agentAccount: Account = {
       apiGroups: core,
       resources: ['configmaps'],
       resourceNames: [netConfMap],
-      verbs: ['get', 'list', 'watch'],
+      verbs: ['list', 'watch'],
     },
   ],
   inDefault: [
