@@ -31,6 +31,18 @@ export const agentFlags = new FlagTable('WEFT', [
   },
   {
     group: KUBERNETES,
+    flags: '--kube-api-qps <requests>',
+    default: '10',
+    description: 'requests to the API server a second, once the burst is used up; 0 for no limit',
+  },
+  {
+    group: KUBERNETES,
+    flags: '--kube-api-burst <requests>',
+    default: '50',
+    description: 'requests that may go at once',
+  },
+  {
+    group: KUBERNETES,
     flags: '--node-name <name>',
     description: 'name of this node',
     defaultText: 'NODE_NAME, else the host name',

@@ -19,6 +19,16 @@ test('an agent with a run directory of its own keeps its files there', () => {
   assert.equal(options.stateDir, '/run/x')
 })
 
+test('requests to the API server are limited, unless told otherwise', () => {
+  assert.deepEqual(parseOptions({}, {}).apiLimit, { perSecond: 10, burst: 50 })
+  assert.deepEqual(parseOptions({ 'kube-api-qps': '3' }, { WEFT_KUBE_API_BURST: '4' }).apiLimit, {
+    perSecond: 3,
+    burst: 4,
+  })
+  assert.equal(parseOptions({ 'kube-api-qps': '0' }, {}).apiLimit, undefined)
+  assert.throws(() => parseOptions({ 'kube-api-burst': '0' }, {}), /--kube-api-burst/)
+})
+
 test('an empty run directory is refused by the name of its flag', () => {
   assert.throws(() => parseOptions({ 'run-dir': '' }, {}), /--run-dir/)
 })

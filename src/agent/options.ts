@@ -3,6 +3,7 @@
  * (flags.ts), and checked.
  */
 import { hostname } from 'node:os'
+import type { RequestLimit } from '../cluster/http-client.ts'
 import type { FlagValues } from '../config/flag-table.ts'
 import { ConfigError } from '../model/errors.ts'
 import { Ip } from '../net/ip.ts'
@@ -14,6 +15,8 @@ export interface AgentOptions {
   readonly store: 'kubernetes' | 'etcd'
   readonly kubeconfig?: string
   readonly kubeApiUrl?: string
+  /** Of requests to the API server; undefined for none. */
+  readonly apiLimit: RequestLimit | undefined
   readonly annotationPrefix: string
   readonly setNodeNetworkUnavailable: boolean
   readonly netConfig: { readonly file: string } | { readonly namespace: string; readonly name: string }
@@ -88,6 +91,7 @@ export function parseOptions(given: FlagValues, env: Readonly<Record<string, str
     store: flag('kube-subnet-mgr', !etcdGiven) ? 'kubernetes' : 'etcd',
     ...present('kubeconfig', text('kubeconfig') || text('kubeconfig-file')),
     ...present('kubeApiUrl', text('kube-api-url') && checkUrl('kube-api-url', text('kube-api-url')!)),
+    apiLimit: parseLimit(integer('kube-api-qps', 0, 10_000), integer('kube-api-burst', 1, 10_000)),
     annotationPrefix: checkPrefix(text('kube-annotation-prefix')!),
     setNodeNetworkUnavailable: flag('set-node-network-unavailable'),
     netConfig: netConfigFile ? { file: netConfigFile } : parseConfigMapName(text('net-config-map')!),
@@ -133,6 +137,9 @@ export function parseOptions(given: FlagValues, env: Readonly<Record<string, str
     },
   }
 }
+
+const parseLimit = (perSecond: number, burst: number): RequestLimit | undefined =>
+  perSecond === 0 ? undefined : { perSecond, burst }
 
 function present<K extends string, T>(key: K, value: T | undefined): { readonly [P in K]?: NonNullable<T> } {
   return (value === undefined || value === '' ? {} : { [key]: value }) as { readonly [P in K]?: NonNullable<T> }

@@ -17,7 +17,7 @@ export async function openSource(
   log: ClusterLog,
   observer?: SourceObserver,
 ): Promise<ClusterSource> {
-  const { kubeconfig, kubeApiUrl, nodeName, annotationPrefix, netConfig, etcd } = options
+  const { kubeconfig, kubeApiUrl, apiLimit, nodeName, annotationPrefix, netConfig, etcd } = options
   if (options.store === 'etcd') {
     const [{ EtcdClient }, { EtcdSource }] = await Promise.all([
       import('../cluster/etcd/client.ts'),
@@ -31,7 +31,7 @@ export async function openSource(
     import('../cluster/kubernetes/kubeconfig.ts'),
     import('../cluster/kubernetes/source.ts'),
   ])
-  const client = new HttpClient(followConnection(kubeconfig, kubeApiUrl, log), observer?.request)
+  const client = new HttpClient(followConnection(kubeconfig, kubeApiUrl, log), observer?.request, undefined, apiLimit)
   return new KubernetesSource({
     client,
     nodeName,
