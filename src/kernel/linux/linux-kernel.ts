@@ -9,14 +9,17 @@ import { kernelError } from '../errno.ts'
 import type { Kernel, KernelEvent, OpResult, Watch } from '../kernel.ts'
 import type { Driver, DriverContext, DriverSession } from './driver.ts'
 import { drivers } from './drivers/registry.ts'
-import type { GroupRemoval } from './drivers/rtnetlink.ts'
+import { type RtnetlinkSession, rtnetlinkDriver } from './drivers/rtnetlink.ts'
 import { NetlinkSocket, type NetlinkSocketOptions } from './netlink-socket.ts'
 import { closeNetns, insideNetns, openNetns } from './netns.ts'
 import * as syscalls from './syscalls.ts'
 
+const EBADF = 9
 const SIOCGIFNAME = 0x8910
 const SIOCGIFINDEX = 0x8933
 const IFNAME_BYTES = 16
+/** struct ifreq. */
+const IFREQ_BYTES = 40
 
 const driverOf = new Map<ObjectKind, Driver>(drivers.flatMap((driver) => driver.kinds.map((kind) => [kind, driver])))
 
@@ -29,8 +32,8 @@ export class LinuxKernel implements Kernel, DriverContext {
   readonly netnsPath: string | undefined
   /** File descriptor of the namespace; undefined for the process's own. */
   readonly #netns: number | undefined
-  /** Any socket of the namespace serves for interface ioctls. */
-  readonly #ioctlSocket: number
+  /** Opened at once: its socket serves for interface ioctls too. */
+  readonly #rtnetlink: RtnetlinkSession
   readonly #sessions = new Map<Driver, DriverSession>()
   readonly #watches = new Set<Watch>()
   #closed = false
@@ -39,9 +42,8 @@ export class LinuxKernel implements Kernel, DriverContext {
     this.netnsPath = netnsPath
     this.#netns = netnsPath === undefined ? undefined : openNetns(netnsPath)
     try {
-      const type = syscalls.SOCK_DGRAM | syscalls.SOCK_CLOEXEC
-      this.#ioctlSocket = this.inside(() => syscalls.socket(syscalls.AF_INET, type, 0))
-      if (this.#ioctlSocket < 0) throw kernelError('open a socket', -this.#ioctlSocket)
+      this.#rtnetlink = rtnetlinkDriver.open(this)
+      this.#sessions.set(rtnetlinkDriver, this.#rtnetlink)
     } catch (error) {
       if (this.#netns !== undefined) closeNetns(this.#netns)
       throw error
@@ -84,8 +86,7 @@ export class LinuxKernel implements Kernel, DriverContext {
   }
 
   deleteGroup(group: number): Promise<OpResult> {
-    const session = this.#session(driverOf.get('link')!) as DriverSession & GroupRemoval
-    return session.deleteGroup(group)
+    return this.#rtnetlink.deleteGroup(group)
   }
 
   watch(kinds: readonly ObjectKind[], listener: (event: KernelEvent) => void): Watch {
@@ -109,7 +110,6 @@ export class LinuxKernel implements Kernel, DriverContext {
     this.#closed = true
     for (const watch of [...this.#watches]) watch.close()
     for (const session of this.#sessions.values()) session.close()
-    syscalls.close(this.#ioctlSocket)
     if (this.#netns !== undefined) closeNetns(this.#netns)
   }
 
@@ -122,22 +122,22 @@ export class LinuxKernel implements Kernel, DriverContext {
   }
 
   deviceIndex(name: string): number | undefined {
-    const request = Buffer.alloc(40)
+    const request = Buffer.alloc(IFREQ_BYTES)
     if (request.write(name, 0, IFNAME_BYTES - 1) !== Buffer.byteLength(name)) return undefined
-    return syscalls.ioctl(this.#ioctlSocket, SIOCGIFINDEX, request) < 0 ? undefined : request.readInt32LE(IFNAME_BYTES)
+    return syscalls.ioctl(this.#rtnetlink.fd, SIOCGIFINDEX, request) < 0 ? undefined : request.readInt32LE(IFNAME_BYTES)
   }
 
   deviceName(index: number): string | undefined {
-    const request = Buffer.alloc(40)
+    const request = Buffer.alloc(IFREQ_BYTES)
     request.writeInt32LE(index, IFNAME_BYTES)
-    if (syscalls.ioctl(this.#ioctlSocket, SIOCGIFNAME, request) < 0) return undefined
+    if (syscalls.ioctl(this.#rtnetlink.fd, SIOCGIFNAME, request) < 0) return undefined
     return request.toString('utf8', 0, request.indexOf(0))
   }
 
   #session(driver: Driver): DriverSession {
+    if (this.#closed) throw kernelError('use a closed kernel', EBADF)
     let session = this.#sessions.get(driver)
     if (!session) {
-      if (this.#closed) throw kernelError('use a closed kernel', 9)
       session = driver.open(this)
       this.#sessions.set(driver, session)
     }

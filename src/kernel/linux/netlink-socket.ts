@@ -132,26 +132,17 @@ export type DataListener = (header: MessageHeader, payload: Reader) => void
 export class NetlinkSocket {
   readonly fd: number
   readonly protocol: number
-  /** The port number by which the kernel knows this socket. */
-  readonly port: number
   readonly #options: NetlinkSocketOptions
   readonly #writer = new Writer(2048)
   #sequence = 1
   #closed = false
 
-  /** Opens a socket in the namespace that the calling thread is in. Throws KernelError. */
+  /** Opens a socket in the namespace that the calling thread is in; the kernel binds it when it is first used. Throws KernelError. */
   constructor(protocol: number, options: NetlinkSocketOptions = {}) {
     const flags = syscalls.SOCK_RAW | syscalls.SOCK_CLOEXEC | syscalls.SOCK_NONBLOCK
     const fd = syscalls.socket(syscalls.AF_NETLINK, flags, protocol)
     if (fd < 0) throw kernelError(`open a netlink socket of protocol ${protocol}`, -fd)
-    const bound = syscalls.bindNetlink(fd)
-    const port = bound < 0 ? bound : syscalls.netlinkPort(fd)
-    if (port < 0) {
-      syscalls.close(fd)
-      throw kernelError(`bind a netlink socket of protocol ${protocol}`, -port)
-    }
     this.fd = fd
-    this.port = port
     this.protocol = protocol
     this.#options = options
     setReceiveBuffer(fd, options.receiveBufferBytes ?? 4 << 20)

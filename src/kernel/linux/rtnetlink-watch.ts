@@ -25,6 +25,15 @@ import type { AnyRtnetlinkKind, DeviceNames } from './rtnetlink-kind.ts'
 /** Devices whose last message may wait; more would keep the event loop for long when they are told. */
 const MAX_PENDING = 8
 
+const AF_BRIDGE = 7
+
+/**
+ * A bridge tells each port's state again, in messages of a family of their own: half of what the making of a pod's device
+ * is told in. Each comes alone, and is looked at no further.
+ */
+const isPortState = (datagram: Uint8Array): boolean =>
+  datagram[4] === RTM_NEWLINK && datagram[5] === 0 && datagram[16] === AF_BRIDGE
+
 export class RtnetlinkWatch implements Watch, DeviceNames {
   readonly #context: DriverContext
   readonly #kinds: readonly AnyRtnetlinkKind[]
@@ -71,6 +80,7 @@ export class RtnetlinkWatch implements Watch, DeviceNames {
 
   #receive(datagram: Uint8Array): void {
     nlDebug?.('*', this.#context.netnsPath ?? '', datagram, describeRtnetlink)
+    if (isPortState(datagram)) return
     this.#attempt(() => this.#visit(datagram))
   }
 
@@ -91,7 +101,6 @@ export class RtnetlinkWatch implements Watch, DeviceNames {
         this.#tell(header, payload)
         return
       }
-      // A bridge tells each port's state again, as family AF_BRIDGE.
       const start = payload.offset
       if (payload.buffer[start] !== 0) return
       const { index } = linkHeader.decode(payload)

@@ -21,7 +21,6 @@ const c = {
   ),
   recv: libc.func('long recv(int fd, void *buffer, unsigned long length, int flags)'),
   setsockopt: libc.func('int setsockopt(int fd, int level, int name, const void *value, uint32_t length)'),
-  getsockname: libc.func('int getsockname(int fd, void *address, void *length)'),
   poll: libc.func('int poll(void *fds, unsigned long count, int timeout)'),
   ioctl: libc.func('int ioctl(int fd, unsigned long request, void *argument)'),
   ioctlNumber: libc.func('ioctl', 'int', ['int', 'unsigned long', 'unsigned long']),
@@ -102,14 +101,6 @@ export const listen = (fd: number, backlog: number): number => answer(c.listen(f
 /** The descriptor of the next connection, non-blocking and close-on-exec, or -errno. */
 export const accept = (fd: number): number => answer(c.accept4(fd, null, null, SOCK_NONBLOCK | SOCK_CLOEXEC))
 
-/** The port number that the kernel gave a bound netlink socket, or -errno. */
-export function netlinkPort(fd: number): number {
-  const address = new Uint8Array(12)
-  const length = new Uint32Array([12])
-  const result = answer(c.getsockname(fd, address, length))
-  return result < 0 ? result : new DataView(address.buffer).getUint32(4, true)
-}
-
 /** Count of bytes sent, or -errno. Sends to the kernel, or to where the socket is connected. */
 export const send = (fd: number, bytes: Uint8Array, flags = 0): number =>
   answer(c.sendto(fd, bytes, bytes.length, flags, null, 0))
@@ -130,9 +121,13 @@ export const sendAsync = (fd: number, bytes: Uint8Array): Promise<number> =>
 export const recv = (fd: number, buffer: Uint8Array, flags: number): number =>
   answer(c.recv(fd, buffer, buffer.length, flags))
 
+const option = new Int32Array(1)
+
 /** Sets a 32-bit socket option. */
-export const setsockoptInt = (fd: number, level: number, name: number, value: number): number =>
-  answer(c.setsockopt(fd, level, name, new Int32Array([value]), 4))
+export function setsockoptInt(fd: number, level: number, name: number, value: number): number {
+  option[0] = value
+  return answer(c.setsockopt(fd, level, name, option, 4))
+}
 
 /** Waits until `fd` can be read; 1, 0 after the timeout, or -errno. Blocks the thread. */
 export function pollReadable(fd: number, timeoutMilliseconds: number): number {

@@ -50,15 +50,22 @@ const rows: readonly AnyRtnetlinkKind[] = [
 ]
 const byKind = new Map<ObjectKind, AnyRtnetlinkKind>(rows.map((row) => [row.kind, row]))
 
-export const rtnetlinkDriver: Driver = {
-  name: 'rtnetlink',
-  kinds: rows.map((row) => row.kind),
-  open: (context) => new RtnetlinkSession(context),
+/** What the rtnetlink session can do besides. */
+export interface RtnetlinkSession extends DriverSession {
+  /** A socket of the namespace, open as long as the session is. */
+  readonly fd: number
+  /** Deletes every device of a group. */
+  deleteGroup(group: number): Promise<OpResult>
 }
 
-/** The rtnetlink session can also delete whole device groups. */
-export interface GroupRemoval {
-  deleteGroup(group: number): Promise<OpResult>
+interface RtnetlinkDriver extends Driver {
+  open(context: DriverContext): RtnetlinkSession
+}
+
+export const rtnetlinkDriver: RtnetlinkDriver = {
+  name: 'rtnetlink',
+  kinds: rows.map((row) => row.kind),
+  open: (context) => new Session(context),
 }
 
 /** One multicast socket and those who listen to it, each to some of its kinds. */
@@ -68,7 +75,7 @@ interface SharedWatch {
   readonly watch: Watch
 }
 
-class RtnetlinkSession implements DriverSession, GroupRemoval {
+class Session implements RtnetlinkSession {
   readonly #context: DriverContext
   readonly #openSocket: () => NetlinkSocket
   readonly #socket: NetlinkSocket
@@ -82,6 +89,10 @@ class RtnetlinkSession implements DriverSession, GroupRemoval {
     this.#openSocket = () => context.openNetlink(NETLINK_ROUTE, { describe: describeRtnetlink })
     this.#socket = this.#openSocket()
     this.#removal = new LinkRemoval(this.#openSocket)
+  }
+
+  get fd(): number {
+    return this.#socket.fd
   }
 
   async execute(ops: readonly KernelOp[]): Promise<readonly OpResult[]> {
