@@ -31,10 +31,8 @@ export interface KubernetesSourceOptions {
   readonly netConfig: { readonly file: string } | { readonly namespace: string; readonly name: string }
   readonly log: ClusterLog
   readonly observer?: ClusterObserver
-  /** For tests: shorter pages, watches and waits. Milliseconds. */
-  readonly tuning?: Pick<InformerOptions<unknown>, 'pageSize' | 'watchSeconds' | 'backoff'> & {
-    readonly conditionPauseMs?: number
-  }
+  /** For tests: shorter pages, watches and waits. */
+  readonly tuning?: Pick<InformerOptions<unknown>, 'pageSize' | 'watchSeconds' | 'backoff'>
 }
 
 const NET_CONFIG_KEY = 'net-conf.json'
@@ -65,6 +63,8 @@ export class KubernetesSource implements ClusterSource {
   /** This node as last seen, to write only what differs. */
   #own: OwnNode | undefined
   #available = false
+  /** When it was last said, monotonic milliseconds. */
+  #availableAt = Number.NEGATIVE_INFINITY
   #keeping = false
 
   constructor(options: KubernetesSourceOptions) {
@@ -121,6 +121,7 @@ export class KubernetesSource implements ClusterSource {
   }
 
   async #writeAvailable(): Promise<void> {
+    this.#availableAt = performance.now()
     await this.#patchOwn('set the condition NetworkUnavailable', () => {
       const now = `${new Date().toISOString().slice(0, 19)}Z`
       const condition = this.#own && availableCondition(this.#own.condition, now)
@@ -128,12 +129,12 @@ export class KubernetesSource implements ClusterSource {
     })
   }
 
-  /** The condition went, with a Node that was made anew, or somebody else spoke: says it again, some time later. */
+  /** The condition went, with a Node that was made anew, or somebody else spoke: says it again, though not at once after the last time. */
   #keepAvailable(): void {
     const { signal } = this.#abort
     if (!this.#available || this.#keeping || !this.#own || !availableCondition(this.#own.condition, '')) return
     this.#keeping = true
-    sleep(this.#options.tuning?.conditionPauseMs ?? CONDITION_PAUSE_MS, signal)
+    sleep(Math.max(0, this.#availableAt + CONDITION_PAUSE_MS - performance.now()), signal)
       .then(() => this.#writeAvailable())
       .catch((error: Error) =>
         this.#options.log.warn({ err: error.message }, 'the condition NetworkUnavailable cannot be set'),
