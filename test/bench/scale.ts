@@ -4,7 +4,7 @@
  *
  *   ready   from the start of the process until every other node is routed to, in rounds that take turns, each on a fresh machine
  *   load    both at once, while 50 pods a second change and 2,000 kubelets report every five minutes: processor time
- *   idle    both at once, nothing changes: requests to the API server, by its audit log
+ *   idle    both at once and for twice as long, nothing changes: requests to the API server, by its audit log
  *
  * flanneld's processor time is with that of the programs that it ran (iptables, every few seconds).
  */
@@ -281,18 +281,19 @@ async function measure(scale: Scale, running: Each<Running>, seconds: number, po
     const lasted = (performance.now() - startedAt) / 1000
     return each((name) => (100 * (running[name].cpuSeconds - before[name])) / lasted)
   }
+  const idleSeconds = 2 * seconds
   // What a start leaves to be done later is no part of either.
   await new Promise((resolve) => setTimeout(resolve, 5000))
   const cpuLoad = await cpuOver(() => scale.churn(seconds, pods))
   const before = each((name) => scale.requests(name))
-  const cpuIdle = await cpuOver(() => new Promise((resolve) => setTimeout(resolve, seconds * 1000)))
+  const cpuIdle = await cpuOver(() => new Promise((resolve) => setTimeout(resolve, idleSeconds * 1000)))
   const after = each((name) => scale.requests(name))
   for (const name of contenders) {
     const asked = Object.entries(after[name]).map(([what, count]) => [what, count - (before[name][what] ?? 0)] as const)
     const text = asked.filter(([, count]) => count > 0).map(([what, count]) => `${count} × ${what}`)
     console.log(`${name} asked while idle: ${text.join(', ') || 'nothing'}`)
   }
-  const idleRequestsPerMinute = each((name) => ((sum(after[name]) - sum(before[name])) * 60) / seconds)
+  const idleRequestsPerMinute = each((name) => ((sum(after[name]) - sum(before[name])) * 60) / idleSeconds)
   return { rssMib: each((name) => running[name].rssMib), cpuLoad, cpuIdle, idleRequestsPerMinute }
 }
 
