@@ -53,7 +53,10 @@ export async function uninstall(
   await removeWritten(client, values.namespace, print)
   for (const object of everyObject(values).reverse())
     if (object.kind !== 'Namespace') await removeOurs(client, object, print)
-  await removeNamespace(client, namespaceOf(values), print)
+  const namespace = namespaceOf(values)
+  const removed = await removeNamespace(client, namespace, print)
+  // Until then nothing can be installed there again.
+  if (removed && !dryRun) await client.waitUntilGone(namespace, waitSeconds)
 }
 
 const namespaceOf = ({ namespace }: InstallValues): KubeObject => ({
@@ -131,14 +134,14 @@ const mayHold = [
   'api/v1/services',
 ].concat(['apis/apps/v1/daemonsets', 'apis/apps/v1/deployments'])
 
-/** Deletes the namespace when weft made it and nobody else uses it. */
+/** Deletes the namespace when weft made it and nobody else uses it; false when it stays. */
 async function removeNamespace(
   client: ClusterClient,
   namespace: KubeObject,
   print: (line: string) => void,
-): Promise<void> {
+): Promise<boolean> {
   const held = (await client.read(pathOf(namespace))) as KubeObject | undefined
-  if (!held || !isOurs(held)) return
+  if (!held || !isOurs(held)) return false
   for (const place of mayHold) {
     const at = place.lastIndexOf('/')
     const path = `/${place.slice(0, at)}/namespaces/${namespace.metadata.name}${place.slice(at)}`
@@ -146,9 +149,10 @@ async function removeNamespace(
     const others = items.filter((item) => !ambient.has(item.metadata.name) && !isOurs(item))
     if (others.length > 0) {
       print(`${nameOf(namespace)}: others use it (${others.map(({ metadata }) => metadata.name).join(', ')}), stays`)
-      return
+      return false
     }
   }
   await client.delete(namespace)
   print(`${nameOf(namespace)}: deleted`)
+  return true
 }
