@@ -264,7 +264,14 @@ export async function runPod(
       ],
     },
   }
-  await ask(lab, { command: 'apply', objects: [pod] })
+  try {
+    await ask(lab, { command: 'apply', objects: [pod] })
+  } catch (error) {
+    // What a pod is made of cannot be changed.
+    if (!/is invalid: spec: Forbidden/.test((error as Error).message)) throw error
+    const text = `lab ${lab} has a pod ${JSON.stringify(name)} already, made otherwise: kubectl delete pod ${name}`
+    throw new Error(text, { cause: error })
+  }
   const pods = await ask<{ name: string; node: string; phase: string; ips: string[] }[]>(lab, {
     command: 'wait-pods',
     namespace: 'default',

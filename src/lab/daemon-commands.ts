@@ -74,6 +74,10 @@ export async function handleControl(daemon: LabDaemon, request: ControlRequest, 
       return waitPods(daemon, text('namespace'), request.selector as string | undefined)
     case 'fault':
       return fault(daemon, request)
+    case 'load':
+      throw new Error(
+        `lab ${daemon.spec.name} has no images, its pods run this machine's own programs: load is for labs made with --kubernetes`,
+      )
     default:
       throw new Error(`the lab does not know the command ${JSON.stringify(request.command)}`)
   }

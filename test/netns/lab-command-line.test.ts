@@ -68,5 +68,7 @@ test('two at once bring up one lab; a third says what counts no more; nodes are 
   // Three standard ones, and the listing's own.
   await lab.weft('run', 'c', '--restart', 'Never', '--', 'ls', '/proc/self/fd')
   assert.equal((await lab.weft('logs', 'c')).trim().split('\n').length, 4)
+  await assert.rejects(lab.weft('run', 'c'), /has a pod "c" already, made otherwise: kubectl delete pod c/)
+  await assert.rejects(lab.weft('load', '/nowhere'), /has no images/)
   await lab.down()
 })
