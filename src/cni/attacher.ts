@@ -121,7 +121,7 @@ export class Attacher {
         'DEL comes first',
       )
     if (known) await this.drain.flush()
-    const pod = openPod(this.#kernel, request.netnsPath)
+    const pod = openPod(this.#kernel, request)
     try {
       const share = await this.#share(request, network)
       const plan = podPlanOf(request, network, share)
@@ -129,7 +129,7 @@ export class Attacher {
       try {
         const wired = await this.#wire(entry, plan, pod, bridgePlanOf(config, network, share))
         this.#confirm(entry)
-        return resultOf(wired.plan, share, wired.bridgeMac, config)
+        return resultOf(wired.plan, share, wired.bridgeMac, request)
       } catch (error) {
         await this.#rollBack(entry)
         throw error
@@ -275,7 +275,7 @@ export class Attacher {
         `${ifname} of container ${containerId} has its host ports already`,
         'DEL comes first',
       )
-    const hostDevice = bandwidth ? await hostEndOf(this.#kernel, netnsPath, ifname) : ''
+    const hostDevice = bandwidth ? await hostEndOf(this.#kernel, request) : ''
     const entry = this.#journal.begin({
       role: 'chained',
       network: config.name,
@@ -283,6 +283,7 @@ export class Attacher {
       ifname,
       ...podOf(request),
       netnsPath,
+      ...(request.netnsFile ? { netnsOfCaller: true } : {}),
       pool: '',
       ips: previous.ips.map(({ ip, prefixLength }) => ({ ip, prefixLength })),
       hostDevice,
@@ -343,7 +344,8 @@ export class Attacher {
       return
     }
     const devices = links ? ownDevices(attachment, links) : devicesOf(attachment)
-    if (await cutOff(this.#kernel, devices)) this.drain.add(() => this.#forget(entry))
+    const { group } = this.drain
+    if (await cutOff(this.#kernel, devices, group)) this.drain.add(group, () => this.#forget(entry))
     else this.#forget(entry)
   }
 

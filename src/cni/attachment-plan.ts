@@ -64,7 +64,7 @@ export function podPlanOf(request: AttachmentRequest, network: NodeNetwork, { ip
     hairpin: config.hairpin ?? network.hairpin ?? true,
     isolated: config.portIsolation,
     podDevice: ifname,
-    netnsPath: request.netnsPath,
+    netnsPath: request.netnsFile ?? request.netnsPath,
     mac: config.runtime.mac ?? request.args.mac ?? podMac(ips, digest),
     ips,
     routes: [...defaults, ...others],
@@ -143,6 +143,7 @@ export function recordOf(request: AttachmentRequest, share: Share, plan: PodPlan
     ifname,
     ...podOf(request),
     netnsPath,
+    ...(request.netnsFile ? { netnsOfCaller: true } : {}),
     pool: share.pool,
     ips: share.ips.map(({ ip, prefixLength, set }) => ({ ip, prefixLength, ...(set === undefined ? {} : { set }) })),
     hostDevice: plan.hostDevice,
@@ -164,14 +165,19 @@ export function recordOf(request: AttachmentRequest, share: Share, plan: PodPlan
 export const withDns = (result: CniResult, { dns }: NetworkConfig): CniResult =>
   Object.keys(dns).length ? { ...result, dns } : result
 
-export function resultOf(plan: PodPlan, share: Share, bridgeMac: string, config: NetworkConfig): CniResult {
+export function resultOf(
+  plan: PodPlan,
+  share: Share,
+  bridgeMac: string,
+  { config, netnsPath }: AttachmentRequest,
+): CniResult {
   const { mtuBytes } = plan
   const inVlan = gatewayDevice(config, plan.bridge).gatewayDevice
   return {
     interfaces: [
       { name: plan.bridge, mac: bridgeMac },
       { name: plan.hostDevice, mac: `${plan.hostMac}`, mtuBytes },
-      { name: plan.podDevice, mac: `${plan.mac}`, sandbox: plan.netnsPath, mtuBytes },
+      { name: plan.podDevice, mac: `${plan.mac}`, sandbox: netnsPath, mtuBytes },
       ...(inVlan === undefined ? [] : [{ name: inVlan, mac: bridgeMac }]),
     ],
     ips: share.ips.map(({ ip, prefixLength, gateway }) => ({

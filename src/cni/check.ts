@@ -53,7 +53,7 @@ async function checkBridged(
   if (host.master !== bridge) throw broken(`${hostDevice} is not a port of ${bridge}`)
   if (!links.get(bridge ?? '')?.up) throw broken(`${bridge} is down`)
   if (attachment.vlans) await checkVlans(kernel, hostDevice, attachment.vlans)
-  const pod = openPod(kernel, request.netnsPath)
+  const pod = openPod(kernel, request)
   try {
     await checkInside(pod, request, attachment, previous)
   } finally {

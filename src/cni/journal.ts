@@ -40,6 +40,8 @@ export interface Attachment {
   /** `namespace/name`, when the runtime said whose it is. */
   readonly pod?: string
   readonly netnsPath: string
+  /** The path is the caller's and leads nowhere, or elsewhere, for this process. */
+  readonly netnsOfCaller?: boolean
   /** Whose address space: the node's, or a network's own. */
   readonly pool: string
   readonly ips: readonly HeldAddress[]

@@ -18,7 +18,7 @@ export async function pushMtu(
   for (const { hostDevice, netnsPath, ifname, containerId } of living) {
     const results = [...(await kernel.execute([set({ kind: 'link', name: hostDevice, type: 'veth', mtuBytes })]))]
     try {
-      const pod = openPod(kernel, netnsPath)
+      const pod = openPod(kernel, { netnsPath })
       try {
         results.push(...(await pod.execute([set({ kind: 'link', name: ifname, type: 'veth', mtuBytes })])))
       } finally {

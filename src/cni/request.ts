@@ -39,6 +39,8 @@ export interface AttachmentRequest {
   readonly containerId: string
   readonly ifname: string
   readonly netnsPath: string
+  /** A descriptor of the same namespace, `/proc/self/fd/<n>`, when the plugin sent the request from inside it. */
+  readonly netnsFile?: string
   readonly args: CniArgs
   readonly config: NetworkConfig
 }
@@ -87,8 +89,12 @@ export function versionForErrors(stdin: Uint8Array): CniVersion {
   }
 }
 
-/** Throws CniError 1, 2, 4, 6 or 7. */
-export function parseRequest(environment: ReadonlyMap<string, string>, stdin: Uint8Array): CniRequest {
+/** `netnsFile` is the container's namespace, when the request comes from inside it. Throws CniError 1, 2, 4, 6 or 7. */
+export function parseRequest(
+  environment: ReadonlyMap<string, string>,
+  stdin: Uint8Array,
+  netnsFile?: string,
+): CniRequest {
   const command = environment.get('CNI_COMMAND')
   if (!command) throw new CniError(CniCode.invalidEnvironment, 'CNI_COMMAND is missing')
   if (!commands.includes(command as Command))
@@ -107,7 +113,7 @@ export function parseRequest(environment: ReadonlyMap<string, string>, stdin: Ui
   const config = parseNetworkConfig(fields, cniVersion)
   if (command === 'STATUS') return { command, config }
   if (command === 'GC') return { command, config, valid: readValidAttachments(fields) }
-  return parseAttachment(command as AttachmentCommand, environment, config)
+  return { ...parseAttachment(command as AttachmentCommand, environment, config), ...(netnsFile ? { netnsFile } : {}) }
 }
 
 const quote = (text: string): string => JSON.stringify(text.length > 64 ? `${text.slice(0, 64)}…` : text)

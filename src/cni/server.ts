@@ -17,6 +17,7 @@ import { attachmentFragment } from './attachment-fragment.ts'
 import { BridgeWatch } from './bridge-watch.ts'
 import { checkAttachment } from './check.ts'
 import { CniCode, CniError, formatError } from './error.ts'
+import { askFromInside, callerNetns } from './inside.ts'
 import { Journal, readBootId } from './journal.ts'
 import { pushMtu } from './mtu.ts'
 import type { CniServerOptions, NodeNetwork } from './network.ts'
@@ -26,6 +27,7 @@ import { type CniRequest, parseRequest, splitBody, versionForErrors } from './re
 import { encodeResult } from './result.ts'
 import { CniSocket, type Reply } from './socket.ts'
 import { supportedVersions } from './version.ts'
+import { NetnsError } from './wiring.ts'
 
 export class CniServer {
   readonly #options: CniServerOptions
@@ -49,7 +51,7 @@ export class CniServer {
     this.#journal = Journal.open(join(stateDir, 'journal'), readBootId())
     this.#pools = new Pools(this.#journal, options.hostLocalDir)
     this.#attacher = new Attacher({ ...options, journal: this.#journal, pools: this.#pools })
-    this.#socket = new CniSocket(join(options.runDir, 'cni.sock'), (body) => this.#answer(body))
+    this.#socket = new CniSocket(join(options.runDir, 'cni.sock'), (body, fd) => this.#answerFrom(body, fd))
   }
 
   /** Settles the journal with the kernel, wants the living pods' fragments, then listens. */
@@ -138,7 +140,16 @@ export class CniServer {
     this.#journal.close()
   }
 
-  async #answer(body: Buffer): Promise<Reply> {
+  async #answerFrom(body: Buffer, connection: number): Promise<Reply> {
+    const caller = callerNetns(body, connection)
+    try {
+      return await this.#answer(body, caller?.file)
+    } finally {
+      caller?.close()
+    }
+  }
+
+  async #answer(body: Buffer, netnsFile: string | undefined): Promise<Reply> {
     const started = performance.now()
     if (this.#turnTaken) await new Promise<void>((resolve) => this.#waiting.push(resolve))
     else this.#takeTurn()
@@ -148,10 +159,12 @@ export class CniServer {
       const split = splitBody(body)
       stdin = split.stdin
       command = split.environment.get('CNI_COMMAND') ?? ''
-      const stdout = await this.#serve(parseRequest(split.environment, stdin))
+      const stdout = await this.#serve(parseRequest(split.environment, stdin, netnsFile))
       this.#observe(command, 0, started)
       return { exitCode: 0, stdout }
     } catch (error) {
+      if (error instanceof NetnsError && netnsFile === undefined)
+        return { exitCode: askFromInside, stdout: formatError(error, versionForErrors(stdin)) }
       const shown = error instanceof CniError ? error : new CniError(CniCode.internal, (error as Error).message)
       const { log } = this.#options
       if (error instanceof CniError) log.warn({ command, code: shown.code, details: shown.details }, shown.message)

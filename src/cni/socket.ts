@@ -4,6 +4,8 @@
  *   request   "WFT1" | u32 length, big-endian | CNI_* as KEY=VALUE\0 … \0 | standard input
  *   reply     u8 exit code | u32 length, big-endian | standard output
  *
+ * The exit code 254 asks the plugin to send the request once more from inside the container's namespace (see inside.ts).
+ *
  * The digit is the version of the request. The form of the reply never changes: while weft is upgraded or taken back, the plugin
  * that is in place may be of another version than the agent, and has to understand that it is told so.
  *
@@ -25,6 +27,9 @@ export interface Reply {
   readonly exitCode: number
   readonly stdout: string
 }
+
+/** Answers a request's body. The connection's descriptor is open until the first wait. */
+export type Answer = (body: Buffer, fd: number) => Promise<Reply>
 
 const magic = Buffer.from('WFT1')
 /** What the magic of every version begins with. */
@@ -104,7 +109,7 @@ function readRequest(socket: Socket, first: Buffer, done: (body: Buffer) => void
 
 export class CniSocket {
   readonly path: string
-  readonly #answer: (body: Buffer) => Promise<Reply>
+  readonly #answer: Answer
   #fd = -1
   #readiness: syscalls.Readiness | undefined
   #retry: NodeJS.Timeout | undefined
@@ -113,7 +118,7 @@ export class CniSocket {
   readonly #silent = new Set<Socket>()
   #allClosed: (() => void) | undefined
 
-  constructor(path: string, answer: (body: Buffer) => Promise<Reply>) {
+  constructor(path: string, answer: Answer) {
     this.path = path
     this.#answer = answer
   }
@@ -183,7 +188,7 @@ export class CniSocket {
       this.#follow(fd, start)
       return
     }
-    this.#answer(start.subarray(headBytes)).then(
+    this.#answer(start.subarray(headBytes), fd).then(
       (reply) => this.#reply(fd, encodeReply(reply)),
       () => this.#closed(fd),
     )
@@ -203,7 +208,7 @@ export class CniSocket {
     socket.setTimeout(requestSeconds * 1000, () => socket.destroy())
     readRequest(socket, start, (body) => {
       this.#silent.delete(socket)
-      this.#answer(body).then(
+      this.#answer(body, fd).then(
         (reply) => socket.end(encodeReply(reply)),
         () => socket.destroy(),
       )

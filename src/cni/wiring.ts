@@ -2,7 +2,7 @@
  * The kernel's side of an attachment: the bridge made ready, the pair and the pod's inside made, and everything taken
  * away again. What fails says so as a CniError; what was begun is the caller's to undo.
  */
-import { type Stats, statSync } from 'node:fs'
+import { lstatSync, type Stats, statSync } from 'node:fs'
 import {
   type BridgePlan,
   gatewayDeviceOf,
@@ -19,11 +19,11 @@ import type { KernelObject } from '../model/kernel-object.ts'
 import type { KernelOp } from '../model/kernel-state.ts'
 import type { Address, ForeignLink, Link } from '../model/link.ts'
 import { Cidr } from '../net/cidr.ts'
-import { drainGroup } from './drain.ts'
 import { CniCode, CniError } from './error.ts'
 import { digestOf, podAlias } from './identity.ts'
 import type { Attachment } from './journal.ts'
 import { ifbName, planLimits } from './limits.ts'
+import type { AttachmentRequest } from './request.ts'
 
 export const add = (object: KernelObject): KernelOp => ({ verb: 'add', object })
 export const set = (object: KernelObject): KernelOp => ({ verb: 'set', object })
@@ -41,11 +41,22 @@ export function throwFirst(results: readonly OpResult[]): void {
 /** The nsfs file of the node's own namespace; a process does not move. */
 let ownNetns: Stats | undefined
 
-/** Opens a pod's namespace. Throws CniError 3 when it does not exist, 4 when the path is none or is the node's own. */
-export function openPod(kernel: Kernel, netnsPath: string): Kernel {
+/** A container's namespace that this process cannot open, or must not by its path: the plugin may go inside it. */
+export class NetnsError extends CniError {}
+
+/**
+ * Opens a pod's namespace. A path is opened only when it is a plain file, as a bind mount of a namespace is: what a link
+ * leads to, first of all in /proc, may be another namespace for this process than for the caller. Throws NetnsError 3 when
+ * it does not exist, 4 when the path is none or is the node's own.
+ */
+export function openPod(
+  kernel: Kernel,
+  { netnsPath, netnsFile }: Pick<AttachmentRequest, 'netnsPath' | 'netnsFile'>,
+): Kernel {
   const refuse = (code: number, problem: string, cause?: unknown) =>
-    new CniError(code, `CNI_NETNS: ${netnsPath}: ${problem}`, '', { cause })
-  const file = statSync(netnsPath, { throwIfNoEntry: false })
+    new NetnsError(code, `CNI_NETNS: ${netnsPath}: ${problem}`, '', { cause })
+  const options = { throwIfNoEntry: false } as const
+  const file = netnsFile === undefined ? lstatSync(netnsPath, options) : statSync(netnsFile, options)
   if (!file) throw refuse(CniCode.unknownContainer, 'no such network namespace')
   // Anything else than a plain file could make open(2) wait for ever.
   if (!file.isFile()) throw refuse(CniCode.invalidEnvironment, 'is not a network namespace')
@@ -53,7 +64,7 @@ export function openPod(kernel: Kernel, netnsPath: string): Kernel {
   if (ownNetns.ino === file.ino && ownNetns.dev === file.dev)
     throw refuse(CniCode.invalidEnvironment, "is the node's own network namespace")
   try {
-    return kernel.open(netnsPath)
+    return kernel.open(netnsFile ?? netnsPath)
   } catch (cause) {
     if (!(cause instanceof KernelError)) throw cause
     const code = cause.code === 'ENOENT' ? CniCode.unknownContainer : CniCode.invalidEnvironment
@@ -231,11 +242,11 @@ export const ownDevices = (attachment: Attachment, links: Links): OwnDevice[] =>
     return isOurs(link, attachment.containerId, attachment.ifname) || (type === 'ifb' && link.alias === undefined)
   })
 
-/** Takes devices off the bridge and into the drain's group; false when there is none any more. Throws CniError 102. */
-export async function cutOff(kernel: Kernel, devices: readonly OwnDevice[]): Promise<boolean> {
+/** Takes devices off the bridge and into a group of the drain; false when there is none any more. Throws CniError 102. */
+export async function cutOff(kernel: Kernel, devices: readonly OwnDevice[], group: number): Promise<boolean> {
   const results = await kernel.execute(
     devices.map(({ name, type }) =>
-      set({ kind: 'link', name, type, ...(type === 'veth' ? { master: null } : {}), group: drainGroup }),
+      set({ kind: 'link', name, type, ...(type === 'veth' ? { master: null } : {}), group }),
     ),
   )
   throwFirst(results.filter((error) => error && error.code !== 'ENODEV'))
@@ -257,8 +268,9 @@ export async function removeLimits(
 }
 
 /** The node's device whose other end is the container's interface. Throws CniError 7 when there is none. */
-export async function hostEndOf(kernel: Kernel, netnsPath: string, ifname: string): Promise<string> {
-  const pod = openPod(kernel, netnsPath)
+export async function hostEndOf(kernel: Kernel, request: AttachmentRequest): Promise<string> {
+  const { ifname } = request
+  const pod = openPod(kernel, request)
   try {
     const index = (await readLinks(pod)).get(ifname)?.lowerIfindex
     const ends = [...(await readLinks(kernel)).values()]

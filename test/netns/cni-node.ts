@@ -64,11 +64,14 @@ export class CniNode {
   readonly namespace = new TestNamespace()
   readonly folder = mkdtempSync(join(tmpdir(), 'weft-cni-'))
   readonly #config: CniAgentConfig
+  /** Words before the server's own command line: it runs inside what they make. */
+  readonly #inside: readonly string[]
   #bundle: string | undefined
   #server: ChildProcess | undefined
   #lines: AsyncIterator<string> | undefined
 
-  constructor(config: Partial<CniAgentConfig> = {}) {
+  constructor(config: Partial<CniAgentConfig> = {}, inside: readonly string[] = []) {
+    this.#inside = inside
     this.#config = {
       runDir: this.folder,
       binDir: join(this.folder, 'bin'),
@@ -88,7 +91,7 @@ export class CniNode {
   async start(more: Partial<CniAgentConfig> = {}): Promise<Record<string, number>> {
     const config = JSON.stringify({ ...this.#config, ...more })
     this.#bundle ??= await bundleCniAgent(this.folder)
-    const command = ['netns', 'exec', this.namespace.name, process.execPath, this.#bundle, config]
+    const command = ['netns', 'exec', this.namespace.name, ...this.#inside, process.execPath, this.#bundle, config]
     const server = spawn('ip', command, { stdio: ['pipe', 'pipe', 'inherit'], cwd: root })
     this.#server = server
     this.#lines = createInterface({ input: server.stdout })[Symbol.asyncIterator]()

@@ -338,7 +338,7 @@ unsafe fn answer(socket: isize) {
         length = length << 8 | read_volatile(buffer.add(at)) as usize;
         at += 1;
     }
-    if got as usize != 5 + length {
+    if got as usize != 5 + length || read_volatile(buffer) == crate::request::FROM_INSIDE {
         return;
     }
     let mut written = 0;

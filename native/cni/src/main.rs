@@ -13,10 +13,13 @@ mod entry;
 mod request;
 
 use agent::{AgentError, Reply};
-use request::{error_json, scan_version, Request, RequestError, NEWEST_VERSION, STDIN_LIMIT_BYTES};
+use request::{error_json, scan_version, Request, RequestError, FROM_INSIDE, NEWEST_VERSION, STDIN_LIMIT_BYTES};
 use std::ffi::OsStr;
+use std::fs::OpenOptions;
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::io::AsRawFd;
 
 /// Codes of the CNI specification.
 const CODE_IO_FAILURE: u32 = 5;
@@ -34,14 +37,30 @@ fn main() {
         eprintln!("CNI protocol versions supported: {}", SUPPORTED_VERSIONS.join(", "));
         exit(0);
     }
-    let (request, answer) = carry(&entries);
+    let (request, mut answer) = carry(&entries);
+    if matches!(&answer, Ok(reply) if reply.exit_code == FROM_INSIDE) && enter_container(&entries).is_ok() {
+        if let Ok(again) = request.from_inside(&entries) {
+            answer = agent::exchange(again.bytes());
+        }
+    }
     match answer {
         Ok(reply) => {
-            let written = print(&reply.stdout);
-            exit(if written { i32::from(reply.exit_code) } else { 1 })
+            let code = if reply.exit_code == FROM_INSIDE { 1 } else { i32::from(reply.exit_code) };
+            exit(if print(&reply.stdout) { code } else { 1 })
         }
         Err(error) => answer_alone(command, &request, &error),
     }
+}
+
+/// Goes into the namespace that the runtime has named. Nothing but the agent's socket is used from there on.
+fn enter_container(entries: &[Vec<u8>]) -> io::Result<()> {
+    let path = entries.iter().find_map(|entry| entry.strip_prefix(b"CNI_NETNS=")).unwrap_or(b"");
+    // Whatever else may stand at the path, opening it must not wait.
+    let file = OpenOptions::new().read(true).custom_flags(weft_sys::O_NONBLOCK).open(OsStr::from_bytes(path))?;
+    if unsafe { weft_sys::setns(file.as_raw_fd(), weft_sys::CLONE_NEWNET) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
 }
 
 /// Takes up the request where `entry` has left it.

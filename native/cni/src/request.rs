@@ -6,11 +6,20 @@
 //! reply     u8 exit code  u32 length (big endian)  stdout
 //! ```
 //!
+//! An agent that cannot open the container's namespace itself (it may be in a container of its own, where paths lead
+//! elsewhere) replies with the exit code `FROM_INSIDE`. The same request then comes once more, its first entry saying so,
+//! over a connection that the plugin has made inside that namespace: the kernel knows a socket's namespace, and tells the
+//! agent.
+//!
 //! Sources: CNI specification 1.1.0, sections "Parameters" and "Error".
 
 use std::io::{self, Read};
 
 pub const MAGIC: &[u8; 4] = b"WFT1";
+/// The first entry of a request that is sent from inside the container's namespace.
+const INSIDE: &[u8] = b"WEFT_INSIDE=1";
+/// The exit code of a reply that asks for such a request. Its output is the error, should that not be possible.
+pub const FROM_INSIDE: u8 = 254;
 /// The newest version that the agent speaks; named in errors when the request names none.
 pub const NEWEST_VERSION: &str = "1.1.0";
 /// A network configuration longer than this is refused before anything is sent.
@@ -53,6 +62,12 @@ impl Request {
         let length = (bytes.len() - HEADER_BYTES) as u32;
         bytes[4..HEADER_BYTES].copy_from_slice(&length.to_be_bytes());
         Ok(Request { bytes, stdin_offset })
+    }
+
+    /// The same request, as it is sent from inside the container's namespace.
+    pub fn from_inside(&self, entries: &[Vec<u8>]) -> Result<Request, RequestError> {
+        let entries = std::iter::once(INSIDE).chain(entries.iter().map(Vec::as_slice));
+        Request::read(entries, &mut self.stdin())
     }
 
     pub fn bytes(&self) -> &[u8] {
@@ -164,6 +179,15 @@ mod tests {
         let request = Request::read(entries.into_iter(), &mut &b"{}"[..]).unwrap();
         assert_eq!(request.bytes(), b"WFT1\0\0\0\x23CNI_COMMAND=ADD\0CNI_IFNAME=eth0\0\0{}");
         assert_eq!(request.stdin(), b"{}");
+    }
+
+    #[test]
+    fn says_first_that_it_comes_from_inside() {
+        let entries = [b"CNI_COMMAND=ADD".to_vec()];
+        let request = Request::read(entries.iter().map(Vec::as_slice), &mut &b"{}"[..]).unwrap();
+        let inside = request.from_inside(&entries).unwrap();
+        assert_eq!(inside.bytes(), b"WFT1\0\0\0\x21WEFT_INSIDE=1\0CNI_COMMAND=ADD\0\0{}");
+        assert_eq!(inside.stdin(), b"{}");
     }
 
     #[test]

@@ -33,6 +33,21 @@ export function openNetns(path: string): number {
   return fd
 }
 
+/** The ioctl that gives the namespace of a socket, whatever its kind. */
+const SIOCGSKNS = 0x894c
+
+/**
+ * Opens the namespace that a connection was made from: the kernel makes the accepted end of a unix connection in the
+ * namespace of the connecting one. The caller closes it with `closeNetns`. Throws KernelError.
+ *
+ * Sources: net/socket.c (sock_ioctl), net/unix/af_unix.c (unix_stream_connect).
+ */
+export function openNetnsOfSocket(socket: number): number {
+  const fd = syscalls.ioctlNumber(socket, SIOCGSKNS, 0)
+  if (fd < 0) throw kernelError('open the network namespace of a connection', -fd)
+  return fd
+}
+
 export function closeNetns(fd: number): void {
   syscalls.close(fd)
 }
