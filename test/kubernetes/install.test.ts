@@ -79,6 +79,32 @@ test('one command: agents from the image on every node, nodes Ready, pods talk',
   for (const ip of [b.ip, b.ip6!]) await lab.exec('a', 'ping', '-c', '2', '-W', '5', ip)
 })
 
+/** What a runtime without named namespaces does: the node's process ids and most of its paths mean nothing in the agent's pod. */
+const byHand = `
+unshare --net sleep 600 & pid=$!
+trap 'kill $pid' EXIT
+until [ "$(readlink /proc/$pid/ns/net)" != "$(readlink /proc/self/ns/net)" ]; do :; done
+mkdir -p /var/elsewhere && touch /var/elsewhere/pod && mount --bind /proc/$pid/ns/net /var/elsewhere/pod
+call() { echo '{"cniVersion":"1.0.0","name":"weft","type":"weft"}' |
+  CNI_COMMAND=$1 CNI_CONTAINERID=byhand CNI_NETNS=$2 CNI_IFNAME=eth0 CNI_PATH=/opt/cni/bin /opt/cni/bin/weft; }
+for path in /proc/$pid/ns/net /var/elsewhere/pod; do
+  call ADD $path || exit 1
+  nsenter --net=/proc/$pid/ns/net ping -c 2 -W 5 "$1" || exit 1
+  call DEL $path || exit 1
+  timeout 20 sh -c "while nsenter --net=/proc/$pid/ns/net ip link show eth0 >/dev/null 2>&1; do :; done" || exit 1
+done
+umount /var/elsewhere/pod; rm -r /var/elsewhere
+call ADD /var/elsewhere/pod && exit 1
+echo done`
+
+test('a namespace that the agent cannot see from its pod: by a process id, at a path of the node alone', async () => {
+  const [{ ip }] = (await lab.pods('app=b')) as [{ ip: string }]
+  const said = lab.cluster.node('n1').machine.run('sh', '-c', byHand, 'sh', ip)
+  assert.match(said, /"sandbox": "\/proc\/\d+\/ns\/net"/)
+  assert.match(said, /"sandbox": "\/var\/elsewhere\/pod"/)
+  assert.match(said, /no such network namespace[\s\S]*\ndone/)
+})
+
 /** The token in the agent's pod on a node. */
 async function tokenOfAgent(node: string): Promise<string> {
   const { items } = await lab.cluster.get<{ items: { metadata: { uid: string } }[] }>(
@@ -119,7 +145,7 @@ test('an agent writes the status of its own node alone, and no labels', async ()
   )
   assert.match(await patch(own, 'nodes/n1', { spec: { unschedulable: true } }), /cannot patch resource .*nodes/)
   // One that nobody's pod has says of no node that it is its own.
-  const loose = (await cluster.kubectl('create', 'token', '-n', 'kube-flannel', 'weft-agent')).trim()
+  const loose = await cluster.token({})
   assert.match(await patch(loose, 'nodes/n1/status', annotation), new RegExp(others))
 })
 
