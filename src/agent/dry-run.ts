@@ -12,10 +12,12 @@ import type { Announcement, ClusterEvent, ClusterListener, ClusterSource, NodeRe
 import { attachmentFragment } from '../cni/attachment-fragment.ts'
 import { Journal, readBootId } from '../cni/journal.ts'
 import { openLinuxKernel } from '../kernel/linux/linux-kernel.ts'
+import { formatForwardChange } from '../model/forward-chain.ts'
 import type { KernelOp } from '../model/kernel-state.ts'
 import type { Sysctl } from '../model/link.ts'
 import type { Check } from '../status/checks.ts'
 import { openLog } from '../status/log.ts'
+import { planForwardRules } from './forward-rules.ts'
 import { NetworkLoop } from './network-loop.ts'
 import { NodeWatch } from './node-watch.ts'
 import type { AgentOptions } from './options.ts'
@@ -59,7 +61,12 @@ export async function runDry(options: AgentOptions, print: (line: string) => voi
       blackhole: options.blackholeRoute,
     },
     onOwnNode: ({ node, wishes }) => nodeWatch.setNode(node.addresses, wishes),
-    onPodNetwork: async ({ podCidrs, mtuBytes }) => print(`# pods: ${podCidrs.join(', ')} on cni0, MTU ${mtuBytes}`),
+    onPodNetwork: async ({ podCidrs, mtuBytes, clusterNetworks }) => {
+      print(`# pods: ${podCidrs.join(', ')} on cni0, MTU ${mtuBytes}`)
+      const { changes, problems } = await planForwardRules(kernel, clusterNetworks, options.forwardRules)
+      for (const change of changes) print(formatForwardChange(change))
+      for (const problem of problems) print(`# ${problem}`)
+    },
     onConfigError: () => {},
     onPeerProblem: () => {},
     onIdle: () => finish(0),

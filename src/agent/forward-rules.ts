@@ -6,7 +6,7 @@
  *   5 s (legacy) ──┼─► read chains ─► plan ─► rules in iptables' FORWARD
  *   pod network ───┘                     └──► Event, log, remark in /readyz
  */
-import { planForward, planForwardRemoval } from '../datapath/firewall/forward.ts'
+import { type ForwardPlan, planForward, planForwardRemoval } from '../datapath/firewall/forward.ts'
 import type { Kernel, Watch } from '../kernel/kernel.ts'
 import { changeForwardRules, readForwardChains, watchForwardChains } from '../kernel/linux/forward-chains.ts'
 import {
@@ -43,6 +43,9 @@ export class ForwardRules {
   #again = false
   #closed = false
   #problems: readonly string[] = []
+  /** Chains of nf_tables as they were read last, good until the watch tells of a change; undefined after one of our own. */
+  #known: readonly ForwardChain[] | undefined
+  #changed = false
 
   constructor(options: ForwardRulesOptions) {
     this.#options = options
@@ -54,7 +57,7 @@ export class ForwardRules {
     if (this.#closed || `${blocks}` === `${this.#blocks}`) return
     this.#blocks = blocks
     this.#watch ??= watchForwardChains(this.#options.kernel, () => this.#schedule())
-    this.#interval ??= setInterval(() => void this.check(), LEGACY_INTERVAL_MS).unref()
+    this.#interval ??= setInterval(() => void this.#run(), LEGACY_INTERVAL_MS).unref()
     void this.check()
   }
 
@@ -79,6 +82,11 @@ export class ForwardRules {
 
   /** Looks and puts right; looks again when something came meanwhile. Never rejects. */
   check(): Promise<void> {
+    this.#changed = true
+    return this.#run()
+  }
+
+  #run(): Promise<void> {
     this.#again = true
     this.#checking ??= this.#checkAll().finally(() => {
       this.#checking = undefined
@@ -94,26 +102,22 @@ export class ForwardRules {
   }
 
   async #checkOnce(): Promise<void> {
-    const problems: string[] = []
-    const attempt = async <T>(what: string, work: () => Promise<T>): Promise<T | undefined> => {
-      try {
-        return await work()
-      } catch (error) {
-        problems.push(`${what}: ${(error as Error).message.trim()}`)
-        return undefined
-      }
-    }
     const { kernel, enabled, log } = this.#options
-    const chains = await attempt('The forward chains cannot be read', () => readForwardChains(kernel))
-    const legacy = await attempt(
-      "x_tables has a filter table, and whether its FORWARD drops pods' packets cannot be seen without iptables-legacy",
-      () => readLegacyForwardChains(this.#legacy),
+    if (!this.#blocks) return
+    const problems: string[] = []
+    const known = this.#changed ? undefined : this.#known
+    this.#changed = false
+    const chains = known ?? (await readChains(kernel, problems))
+    const plan = planForward([...chains, ...(await readLegacy(this.#legacy, problems))], this.#blocks, enabled)
+    if (this.#closed) return
+    this.#known = problems.length === 0 && plan.changes.length === 0 ? chains : undefined
+    problems.unshift(...plan.problems)
+    const written = await attempt(problems, "Rules for pods' packets cannot be written", () =>
+      execute(kernel, this.#legacy, plan.changes),
     )
-    if (this.#closed || !this.#blocks) return
-    const plan = planForward([...(chains ?? []), ...(legacy ?? [])], this.#blocks, enabled)
-    await attempt("Rules for pods' packets cannot be written", () => execute(kernel, this.#legacy, plan.changes))
-    for (const change of plan.changes) log.info({ command: formatForwardChange(change) }, "pods' packets in FORWARD")
-    this.#report([...plan.problems, ...problems])
+    for (const change of written ?? [])
+      log.info({ command: formatForwardChange(change) }, "pods' packets in another's FORWARD")
+    this.#report(problems)
   }
 
   #report(problems: readonly string[]): void {
@@ -128,10 +132,48 @@ export class ForwardRules {
   }
 }
 
-async function execute(kernel: Kernel, legacy: LegacyAccess, changes: readonly ForwardChange[]): Promise<void> {
+/** Does the work, or adds to `problems` why not. */
+async function attempt<T>(problems: string[], what: string, work: () => Promise<T>): Promise<T | undefined> {
+  try {
+    return await work()
+  } catch (error) {
+    problems.push(`${what}: ${(error as Error).message.trim()}`)
+    return undefined
+  }
+}
+
+/** Reads the chains of others and plans by them; what cannot be read is among the problems. Never rejects. */
+export async function planForwardRules(
+  kernel: Kernel,
+  blocks: readonly Cidr[],
+  enabled: boolean,
+  legacy: LegacyAccess = ownLegacyAccess,
+): Promise<ForwardPlan> {
+  const problems: string[] = []
+  const chains = [...(await readChains(kernel, problems)), ...(await readLegacy(legacy, problems))]
+  const plan = planForward(chains, blocks, enabled)
+  return { changes: plan.changes, problems: [...plan.problems, ...problems] }
+}
+
+async function readChains(kernel: Kernel, problems: string[]): Promise<readonly ForwardChain[]> {
+  return (await attempt(problems, 'The forward chains cannot be read', () => readForwardChains(kernel))) ?? []
+}
+
+async function readLegacy(legacy: LegacyAccess, problems: string[]): Promise<readonly ForwardChain[]> {
+  const what = "x_tables has a filter table, and whether its FORWARD drops pods' packets cannot be seen"
+  return (await attempt(problems, what, () => readLegacyForwardChains(legacy))) ?? []
+}
+
+/** Resolves with the changes when they are made. Throws KernelError, Error. */
+async function execute(
+  kernel: Kernel,
+  legacy: LegacyAccess,
+  changes: readonly ForwardChange[],
+): Promise<readonly ForwardChange[]> {
   const of = (backend: ForwardChain['backend']) => changes.filter(({ chain }) => chain.backend === backend)
   await changeForwardRules(kernel, of('nft'))
   await changeLegacyForwardRules(legacy, of('legacy'))
+  return changes
 }
 
 /** Takes weft's rules out of the chains of others; returns the commands that it comes to. Throws KernelError, Error. */
@@ -142,6 +184,5 @@ export async function removeForwardRules(kernel: Kernel, legacy: LegacyAccess = 
     throw error
   })
   const changes = planForwardRemoval([...(await readForwardChains(kernel)), ...ofLegacy])
-  await execute(kernel, legacy, changes)
-  return changes.map(formatForwardChange)
+  return (await execute(kernel, legacy, changes)).map(formatForwardChange)
 }

@@ -29,12 +29,17 @@ async function dryRun(node: TestNode, flags: readonly string[] = []): Promise<{ 
 
 test('a dry run prints commands and does nothing', async () => {
   const n3 = await cluster.addNode('n3')
+  n3.namespace.run(
+    "iptables-nft -P FORWARD DROP; nft 'add table ip other; add chain ip other f { type filter hook forward priority 0; policy drop; }'",
+  )
   const before = n3.namespace.run('ip -4 address; ip route; nft list ruleset')
   const { code, text } = await dryRun(n3)
   assert.equal(code, 0, text)
   assert.match(text, /^ip link add .*flannel\.1 .*type vxlan .*id 1 /m)
   assert.match(text, /^ip route add 10\.244\.1\.0\/24 via 10\.244\.1\.0 dev flannel\.1 .*onlink/m)
   assert.match(text, /^nft add chain inet weft /m)
+  assert.match(text, /^iptables -A FORWARD -s 10\.244\.0\.0\/16 -m comment --comment "weft forward" -j ACCEPT$/m)
+  assert.match(text, /^# chain f of table ip other \(hook forward, policy drop\)/m)
   assert.equal(n3.namespace.run('ip -4 address; ip route; nft list ruleset'), before)
   assert.equal((await cluster.getNode('n3')).metadata.annotations, undefined)
 })
