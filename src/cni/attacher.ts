@@ -344,8 +344,7 @@ export class Attacher {
       return
     }
     const devices = links ? ownDevices(attachment, links) : devicesOf(attachment)
-    const { group } = this.drain
-    if (await cutOff(this.#kernel, devices, group)) this.drain.add(group, () => this.#forget(entry))
+    if (await cutOff(this.#kernel, devices)) this.drain.add(() => this.#forget(entry))
     else this.#forget(entry)
   }
 

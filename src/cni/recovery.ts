@@ -17,7 +17,7 @@ import { existsSync } from 'node:fs'
 import type { Kernel } from '../kernel/kernel.ts'
 import type { Link } from '../model/link.ts'
 import type { Attacher } from './attacher.ts'
-import { isDrainGroup } from './drain.ts'
+import { drainGroup } from './drain.ts'
 import { type PodIdentity, parsePodAlias } from './identity.ts'
 import type { Attachment, Entry, Journal } from './journal.ts'
 import type { Log } from './network.ts'
@@ -79,7 +79,7 @@ async function findSurvivors(
   journal: Journal,
 ): Promise<Omit<Attachment, 'id'>[]> {
   const identities = [...links.values()].flatMap((link) => {
-    const living = link.type === 'veth' && !isDrainGroup(link.group) && !known.has(link.name)
+    const living = link.type === 'veth' && link.group !== drainGroup && !known.has(link.name)
     const identity = living && link.alias !== undefined ? parsePodAlias(link.alias) : undefined
     return identity ? [{ link: link as Link, identity }] : []
   })

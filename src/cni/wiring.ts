@@ -19,6 +19,7 @@ import type { KernelObject } from '../model/kernel-object.ts'
 import type { KernelOp } from '../model/kernel-state.ts'
 import type { Address, ForeignLink, Link } from '../model/link.ts'
 import { Cidr } from '../net/cidr.ts'
+import { drainGroup } from './drain.ts'
 import { CniCode, CniError } from './error.ts'
 import { digestOf, podAlias } from './identity.ts'
 import type { Attachment } from './journal.ts'
@@ -242,11 +243,11 @@ export const ownDevices = (attachment: Attachment, links: Links): OwnDevice[] =>
     return isOurs(link, attachment.containerId, attachment.ifname) || (type === 'ifb' && link.alias === undefined)
   })
 
-/** Takes devices off the bridge and into a group of the drain; false when there is none any more. Throws CniError 102. */
-export async function cutOff(kernel: Kernel, devices: readonly OwnDevice[], group: number): Promise<boolean> {
+/** Takes devices off the bridge and into the drain's group; false when there is none any more. Throws CniError 102. */
+export async function cutOff(kernel: Kernel, devices: readonly OwnDevice[]): Promise<boolean> {
   const results = await kernel.execute(
     devices.map(({ name, type }) =>
-      set({ kind: 'link', name, type, ...(type === 'veth' ? { master: null } : {}), group }),
+      set({ kind: 'link', name, type, ...(type === 'veth' ? { master: null } : {}), group: drainGroup }),
     ),
   )
   throwFirst(results.filter((error) => error && error.code !== 'ENODEV'))
