@@ -141,10 +141,8 @@ fn beside_the_link(name: &str, stdin: &[u8], whole: &[u8], pieces: Pieces) -> (O
     symlink(&socket, near.0.join(".weft.sock")).unwrap();
     let listener = UnixListener::bind(&socket).unwrap();
     let whole = whole.to_vec();
-    // Too long for one piece, a configuration comes over a second connection: the first brings nothing.
-    let connections = if stdin.len() < 64 << 10 { 1 } else { 2 };
     let server = thread::spawn(move || {
-        let mut stream = (0..connections).map(|_| listener.accept().unwrap().0).last().unwrap();
+        let mut stream = listener.accept().unwrap().0;
         let body = read_request(&mut stream);
         match pieces {
             Pieces::One => stream.write_all(&whole).unwrap(),
@@ -172,6 +170,14 @@ fn carries_every_size_before_and_after_the_c_library() {
                 assert!(body.starts_with(b"CNI_"));
             }
         }
+    }
+}
+
+#[test]
+fn where_it_cannot_go_inside_the_agents_own_error_is_printed() {
+    for pieces in [Pieces::One, Pieces::Bytes] {
+        let (output, _) = beside_the_link("inside", CONFIG, &reply(254, b"{\"code\":3}"), pieces);
+        assert_eq!((output.status.code(), text(&output.stdout)), (Some(1), "{\"code\":3}".into()));
     }
 }
 
