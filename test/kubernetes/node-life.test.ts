@@ -203,8 +203,7 @@ function logOf(node: string): { since(): string } {
 async function tokenBoundTo(secret: string): Promise<string> {
   const { cluster } = lab
   await cluster.kubectl('create', 'secret', 'generic', secret, '--namespace', 'kube-flannel')
-  const bound = ['--bound-object-kind=Secret', `--bound-object-name=${secret}`]
-  return (await cluster.kubectl('create', 'token', '--namespace', 'kube-flannel', 'weft-agent', ...bound)).trim()
+  return cluster.token({ boundObjectRef: { apiVersion: 'v1', kind: 'Secret', name: secret } })
 }
 
 test('certificates are renewed and tokens rotated under agents that go on running', async () => {

@@ -32,7 +32,7 @@ type Progress = (line: string) => void
 
 /** flannel's own place for net-conf.json. */
 const NET_CONFIG_MAP = { namespace: 'kube-flannel', name: 'kube-flannel-cfg' } as const
-const AGENT_ACCOUNT = ['--namespace', 'kube-flannel', 'weft-agent'] as const
+const AGENT_ACCOUNT = '/api/v1/namespaces/kube-flannel/serviceaccounts/weft-agent'
 
 const API_TIMEOUT_MS = 90_000
 const SWITCH_TIMEOUT_MS = 60_000
@@ -315,8 +315,19 @@ export class KubernetesCluster {
   /** A token of the agents' service account, bound to the node's object. */
   async agentToken(node: string): Promise<string> {
     const { uid } = (await this.get<{ metadata: { uid: string } }>('node', node)).metadata
-    const bound = ['--bound-object-kind=Node', `--bound-object-name=${node}`, `--bound-object-uid=${uid}`]
-    return (await this.kubectl('create', 'token', ...AGENT_ACCOUNT, '--duration=24h', ...bound)).trim()
+    const boundObjectRef = { apiVersion: 'v1', kind: 'Node', name: node, uid }
+    return this.token({ boundObjectRef, expirationSeconds: 86_400 })
+  }
+
+  /** A token of the agents' service account, as a TokenRequest's spec wants it: Debian's kubectl has no `create token` yet. */
+  async token(spec: object): Promise<string> {
+    const request = JSON.stringify({ apiVersion: 'authentication.k8s.io/v1', kind: 'TokenRequest', spec })
+    const { code, stdout, stderr } = await this.inFabric(
+      ['kubectl', 'create', '--raw', `${AGENT_ACCOUNT}/token`, '-f', '-'],
+      request,
+    )
+    if (code !== 0) throw new Error(`no token for ${AGENT_ACCOUNT}: ${stderr.trim()}`)
+    return (JSON.parse(stdout) as { status: { token: string } }).status.token
   }
 
   /** Starts an agent on each of the nodes (all by default), as a plain process with the rights of deploy/agent-rbac.yaml. */
