@@ -261,10 +261,18 @@ export class Planner {
     return { set, removed }
   }
 
+  /** Undefined for a path that this weft does not know. */
+  #mtuOf(path: PathId, node: NodeContext): number | undefined {
+    if (configOfPath(path) === undefined) return undefined
+    return this.#datapathOf(path).mtuBytes(this.#configOf(path), node)
+  }
+
   #decide(config: NetworkConfig, node: NodeContext): TransitionPlan {
     const { backend } = config
     const wanted: SendMode = { path: pathOf(backend), direct: backend.type === 'vxlan' && backend.directRouting }
     for (const [name, peer] of this.#peers) if (!this.#views.has(name)) this.#views.set(name, viewPeer(peer, wanted))
+    // Asked for each peer, and the same for all of them.
+    const mtus = new Map<PathId, number | undefined>()
     const sending = new Set(this.#lingering)
     for (const mode of this.#modes.values()) for (const path of pathsOf(mode)) sending.add(path)
     return planTransition({
@@ -277,8 +285,8 @@ export class Planner {
       current: this.#modes,
       ...(this.#podMtuBytes === undefined ? {} : { podMtuBytes: this.#podMtuBytes }),
       mtuOf: (path) => {
-        if (configOfPath(path) === undefined) return undefined
-        return this.#datapathOf(path).mtuBytes(this.#configOf(path), node)
+        if (!mtus.has(path)) mtus.set(path, this.#mtuOf(path, node))
+        return mtus.get(path)
       },
     })
   }
