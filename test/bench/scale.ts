@@ -50,6 +50,9 @@ class Running {
   /** Destinations that are routed to by the overlay's device. */
   readonly #routes = new Set<string>()
   #log = ''
+  readonly #kill = () => {
+    this.#child.kill('SIGKILL')
+  }
 
   constructor(machine: TestNamespace, subnetFile: string, command: readonly string[], env: NodeJS.ProcessEnv) {
     this.machine = machine
@@ -65,7 +68,7 @@ class Running {
         env: { PATH: process.env.PATH, ...env },
       }),
     )
-    process.once('exit', () => this.#child.kill('SIGKILL'))
+    process.once('exit', this.#kill)
     for (const stream of [this.#child.stdout!, this.#child.stderr!])
       stream.on('data', (chunk) => {
         this.#log = (this.#log + chunk).slice(-4000)
@@ -98,6 +101,7 @@ class Running {
 
   async stop(): Promise<void> {
     this.#watch.close()
+    process.off('exit', this.#kill)
     if (this.#child.exitCode !== null || this.#child.signalCode !== null) return
     const ended = new Promise((resolve) => this.#child.once('exit', resolve))
     this.#child.kill('SIGKILL')

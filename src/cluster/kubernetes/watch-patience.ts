@@ -1,6 +1,7 @@
 /**
- * How long a watch is believed that says nothing. A server begins to answer at once, and one that sends bookmarks sends one a
- * minute whether anything happens or not; so the silence of several is a connection that only looks alive.
+ * How long a watch is believed that says nothing. A server begins to answer at once, and one that has begun to send bookmarks
+ * sends about one a minute; so the silence of several is a connection that only looks alive. Watching anew where it was loses
+ * nothing, should it have been alive after all.
  *
  *        asked ──head within 30 s──► open ──bookmark──► followed ──line, line, … each within four minutes──►
  *
