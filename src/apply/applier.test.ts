@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { FakeKernel } from '../kernel/fake/fake-kernel.ts'
-import type { Kernel } from '../kernel/kernel.ts'
+import type { Kernel, KernelEvent } from '../kernel/kernel.ts'
 import { formatOp } from '../model/format.ts'
 import { type KernelObject, keyOf } from '../model/kernel-object.ts'
 import type { Fragment } from '../model/kernel-state.ts'
@@ -179,6 +179,37 @@ test('a device that must be made anew brings everything on it back', async () =>
   for (const object of peer(1).objects) assert.ok(kernel.objects.has(keyOf(object)), keyOf(object))
   const link = kernel.objects.get(keyOf(vtep)) as { settings: { port: number } }
   assert.equal(link.settings.port, 4789)
+  await applier.close()
+})
+
+test('what is announced of a device made anew counts, though it comes before the answer about the old one', async () => {
+  const kernel = FakeKernel.create()
+  let tell: (event: KernelEvent) => void = () => {}
+  // The word of everything but devices comes before the answer, that of devices never.
+  const hasty: Kernel = {
+    read: (...kinds) => kernel.read(...kinds),
+    watch: (_kinds, onEvent) => {
+      tell = onEvent
+      return { close() {} }
+    },
+    open: (path) => kernel.open(path),
+    deleteGroup: (group) => kernel.deleteGroup(group),
+    close: () => kernel.close(),
+    execute: async (ops) => {
+      const results = await kernel.execute(ops)
+      for (const { object } of ops) if (object.kind !== 'link') tell({ type: 'new', key: keyOf(object), object })
+      return results
+    },
+  }
+  const applier = new Applier(hasty, { clock: new TestClock() })
+  applier.set(local, peer(1))
+  await applier.start()
+  await applier.settle()
+  assert.ok(applier.inPlace(local.source) && applier.inPlace('node/n1'))
+  applier.set({ ...local, objects: [{ ...vtep, settings: { vni: 1, port: 4789 } } as KernelObject, local.objects[1]!] })
+  await applier.settle()
+  assert.ok(applier.inPlace(local.source), 'the device and its address')
+  assert.ok(applier.inPlace('node/n1'), 'what goes by it')
   await applier.close()
 })
 

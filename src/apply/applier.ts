@@ -230,7 +230,9 @@ export class Applier {
       while (end < ops.length && isNft(ops[end - 1]!) && isNft(ops[end]!)) end++
       const chunk = ops.slice(at, end)
       const results = await this.#execute(chunk)
-      for (const [i, op] of chunk.entries()) this.#conclude(op, results[i], again, failures)
+      const renewed = renewedDevices(chunk)
+      for (const [i, op] of chunk.entries())
+        this.#conclude(op, results[i], again, failures, renewed.has(keyOf(op.object)))
       at = end
     }
     if (again.length > 0) {
@@ -249,6 +251,7 @@ export class Applier {
       return ops.map(() => undefined)
     }
     for (const op of ops) if (this.#readable.has(op.object.kind)) this.#echoes.expect(op)
+    for (const key of renewedDevices(ops)) this.#mirror.drop(key)
     const results = [...(await this.#kernel.execute(ops))]
     for (let from = 0; from < ops.length; from++) {
       if (!isNft(ops[from]!)) continue
@@ -264,7 +267,13 @@ export class Applier {
     return results
   }
 
-  #conclude(op: KernelOp, error: OpResult, again: KernelOp[] | undefined, failures: ApplyFailure[]): void {
+  #conclude(
+    op: KernelOp,
+    error: OpResult,
+    again: KernelOp[] | undefined,
+    failures: ApplyFailure[],
+    isRenewed = false,
+  ): void {
     const key = keyOf(op.object)
     if (error) this.#echoes.dismiss(key)
     if (error && op.verb === 'delete' && errorCodeMeans(error, 'gone')) {
@@ -274,7 +283,7 @@ export class Applier {
     }
     if (!error) {
       this.#failures.delete(key)
-      this.#confirm(key, op)
+      this.#confirm(key, op, isRenewed)
       return
     }
     if (again && op.verb === 'add' && errorCodeMeans(error, 'exists')) {
@@ -294,12 +303,12 @@ export class Applier {
     failures.push(failure)
   }
 
-  #confirm(key: KernelKey, op: KernelOp): void {
+  #confirm(key: KernelKey, op: KernelOp, isRenewed: boolean): void {
     // Where the echo has come already, what followed it counts, not this result.
     const echoed = this.#readable.has(op.object.kind) && !this.#options.dryRun && !this.#echoes.awaits(key)
     this.#echoes.answer(key)
     if (op.verb === 'delete') {
-      if (!echoed) this.#mirror.drop(key)
+      if (!echoed && !isRenewed) this.#mirror.drop(key)
       return
     }
     const wasOurs = op.object.kind === 'link' && this.#mirror.isOurDevice(op.object.name)
@@ -405,4 +414,20 @@ export class Applier {
     if (this.#complete)
       for (const key of this.#mirror.staleKeys()) if (kinds.has(this.#mirror.get(key)!.kind)) this.#dirty.add(key)
   }
+}
+
+/**
+ * Devices that go and come again in one list. What hung on them is forgotten when the list is sent: the word of what is made on
+ * the new one may come before the answer about the old one's end, and must not be forgotten with it.
+ */
+function renewedDevices(ops: readonly KernelOp[]): Set<KernelKey> {
+  const gone = new Set<KernelKey>()
+  const renewed = new Set<KernelKey>()
+  for (const { verb, object } of ops) {
+    if (object.kind !== 'link') continue
+    const key = keyOf(object)
+    if (verb === 'delete') gone.add(key)
+    else if (gone.has(key)) renewed.add(key)
+  }
+  return renewed
 }
