@@ -98,7 +98,7 @@ call ADD /var/elsewhere/pod && exit 1
 echo done`
 
 test('a namespace that the agent cannot see from its pod: by a process id, at a path of the node alone', async () => {
-  const [{ ip }] = (await lab.pods('app=b')) as [{ ip: string }]
+  const { ip } = (await lab.pods('app=b'))[0]!
   const said = lab.cluster.node('n1').machine.run('sh', '-c', byHand, 'sh', ip)
   assert.match(said, /"sandbox": "\/proc\/\d+\/ns\/net"/)
   assert.match(said, /"sandbox": "\/var\/elsewhere\/pod"/)
