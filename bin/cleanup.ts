@@ -24,8 +24,9 @@ export function register(program: Command): void {
 
 const help = `
 What is weft's is known by its marks: routes and rules of protocol 119, devices with an alias weft:… or weft-pod:…, the
-table inet weft, rules in iptables' FORWARD with the comment "weft forward", the tunnels of the run directory. Everything else
-stays as it is. Kernel variables go back to what they were before weft. Pods that are still on the node lose their network. weft uninstall runs this on every node.
+tables inet weft and bridge weft, rules in iptables' FORWARD with the comment "weft forward", the tunnels of the run
+directory. Everything else stays as it is. Kernel variables go back to what they were before weft. Pods that are still on
+the node lose their network. weft uninstall runs this on every node.
 
 Examples:
   weft cleanup

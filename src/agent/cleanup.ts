@@ -1,7 +1,8 @@
 /**
  * `weft cleanup`: takes everything of weft off a node, and nothing else. What is weft's is told by the same marks as for a
- * restarted agent: protocol 119, aliases `weft:` and `weft-pod:`, the table inet weft, the comment of rules in iptables' FORWARD,
- * the tunnels that answer on the sockets of the run directory. Kernel variables go back to what they were before weft, unless somebody set them otherwise since.
+ * restarted agent: protocol 119, aliases `weft:` and `weft-pod:`, the tables inet weft and bridge weft, the comment of rules
+ * in iptables' FORWARD, the tunnels that answer on the sockets of the run directory. Kernel variables go back to what they
+ * were before weft, unless somebody set them otherwise since.
  *
  *   lock ─► conflist, plugin ─► devices, routes, rules, table, tunnels ─► variables ─► files
  *

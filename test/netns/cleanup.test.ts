@@ -65,6 +65,7 @@ function addForeign({ namespace, folder }: TestNode): void {
     'nft add table inet other',
     'nft add chain inet other forward "{ type filter hook forward priority 0; }"',
     'nft add table ip weft',
+    'nft add table bridge other',
     'iptables-nft -P FORWARD DROP && iptables-nft -A FORWARD -s 192.0.2.1 -j ACCEPT',
     'sysctl -qw net.ipv4.conf.br-other.rp_filter=1',
   ])
@@ -98,6 +99,11 @@ for (const type of ['vxlan', 'host-gw', 'udp'])
     assert.match(running.stderr, /another weft agent/)
     await cluster.stopAgent(n1, 'SIGKILL')
     await cluster.stopAgent(n2)
+    // As pods with macspoofchk leave it behind.
+    const guard = "nft add table bridge weft && nft add set bridge weft guarded-ports '{ type ifname; }'"
+    n1.namespace.run(
+      `${guard} && nft add chain bridge weft source-check '{ type filter hook prerouting priority -300; }' && nft add rule bridge weft source-check iifname @guarded-ports drop`,
+    )
     assert.notDeepEqual(snapshot(n1), fresh[0])
     for (const [index, node] of [n1, n2].entries()) {
       const { status, stdout, stderr } = cleanUp(node)
