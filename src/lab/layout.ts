@@ -22,6 +22,8 @@ export interface LabSpec {
   /** The text of net-conf.json as `up` put it into the ConfigMap. */
   readonly netConfig: string
   readonly nodes: readonly NodeSpec[]
+  /** The highest index that a node has had; that of `nodes` when left out. */
+  readonly lastIndex?: number
   /** Loopback port of the API server, chosen once, so that a kubeconfig stays right over restarts. */
   readonly apiPort?: number
   /** Kubernetes' own programs instead of the lab's lite ones. */
@@ -34,7 +36,7 @@ export interface LabSpec {
 
 export interface NodeSpec {
   readonly name: string
-  /** Place in the lab, from 1; never reused while the lab lives. Decides the host part of its addresses. */
+  /** Place in the lab, from 1; not given again before all are used up. Decides the host part of its addresses. */
   readonly index: number
   /** Which underlay subnet, from 0. */
   readonly subnet: number

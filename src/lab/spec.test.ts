@@ -2,8 +2,8 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { ConfigError } from '../model/errors.ts'
 import { faultRules } from './faults.ts'
-import { isLabName, isNodeName, nodeAddress } from './layout.ts'
-import { makeSpec, netConfigFor, wantedPaths, withNode } from './spec.ts'
+import { isLabName, isNodeName, type LabSpec, nodeAddress } from './layout.ts'
+import { makeSpec, netConfigFor, wantedPaths, withNewAddress, withNode } from './spec.ts'
 
 const wish = { name: 'lab', nodes: 3, subnets: 2, ipv6: true, netConfig: netConfigFor('vxlan', true) }
 
@@ -27,6 +27,10 @@ test('nodes take turns on the subnets; a new one has an index of its own; addres
   )
   const grown = withNode({ ...spec, nodes: spec.nodes.slice(2) }, {})
   assert.equal(grown.node.name, 'n4')
+  const without = (from: LabSpec, name: string) => ({ ...from, nodes: from.nodes.filter((node) => node.name !== name) })
+  const again = withNode(without(withNewAddress(spec, 'n3').spec, 'n3'), { name: 'n3' })
+  assert.deepEqual([again.node.name, again.node.index], ['n3', 5], 'neither index of the n3 before')
+  assert.equal(withNode({ ...without(spec, 'n2'), lastIndex: 200 }, {}).node.index, 2, 'all are used up')
   assert.throws(() => withNode(spec, { name: 'n2' }), /n2: is there already/)
   assert.throws(() => withNode(spec, { subnet: 2 }), /--subnet: must be a whole number from 0 to 1/)
 })

@@ -102,7 +102,18 @@ export function makeSpec(wish: LabWish): LabSpec {
       index: i + 1,
       subnet: i % wish.subnets,
     })),
+    lastIndex: wish.nodes,
   }
+}
+
+/** An index that no node has had, or when all are used up the lowest that none has. Throws ConfigError. */
+function freshIndex({ nodes, lastIndex = 0 }: LabSpec): number {
+  const used = nodes.map(({ index }) => index)
+  const next = Math.max(lastIndex, ...used) + 1
+  const free = Array.from({ length: MAX_NODES }, (_, i) => i + 1).find((index) => !used.includes(index))
+  const index = next <= MAX_NODES ? next : free
+  if (index === undefined) throw new ConfigError('weft lab', 'nodes', `there are ${MAX_NODES} already`)
+  return index
 }
 
 /** The spec with one more node. Throws ConfigError. */
@@ -110,8 +121,7 @@ export function withNode(
   spec: LabSpec,
   wish: { readonly name?: string; readonly subnet?: number },
 ): { spec: LabSpec; node: NodeSpec } {
-  const index = Math.max(0, ...spec.nodes.map((each) => each.index)) + 1
-  within('nodes', index, 1, MAX_NODES)
+  const index = freshIndex(spec)
   const node = { name: wish.name ?? `n${index}`, index, subnet: wish.subnet ?? (index - 1) % spec.subnets }
   if (!isNodeName(node.name))
     throw new ConfigError(
@@ -122,17 +132,17 @@ export function withNode(
   if (spec.nodes.some((each) => each.name === node.name))
     throw new ConfigError('fault add-node', node.name, 'is there already')
   within('--subnet', node.subnet, 0, spec.subnets - 1)
-  return { spec: { ...spec, nodes: [...spec.nodes, node] }, node }
+  return { spec: { ...spec, nodes: [...spec.nodes, node], lastIndex: index }, node }
 }
 
 /** The spec with a node at another address of its subnet. Throws ConfigError. */
 export function withNewAddress(spec: LabSpec, name: string): { spec: LabSpec; node: NodeSpec } {
   const standing = spec.nodes.find((each) => each.name === name)
   if (!standing) throw new ConfigError('node', name, `lab ${spec.name} has no such node`)
-  const index = Math.max(...spec.nodes.map((each) => each.index)) + 1
-  within('nodes', index, 1, MAX_NODES)
+  const index = freshIndex(spec)
   const node = { ...standing, index }
-  return { spec: { ...spec, nodes: spec.nodes.map((each) => (each === standing ? node : each)) }, node }
+  const nodes = spec.nodes.map((each) => (each === standing ? node : each))
+  return { spec: { ...spec, nodes, lastIndex: index }, node }
 }
 
 export function writeSpec(spec: LabSpec): void {
