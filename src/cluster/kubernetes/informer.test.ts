@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { after, afterEach, before, beforeEach, test } from 'node:test'
 import { HttpClient } from '../http-client.ts'
-import { Informer } from './informer.ts'
+import { Informer, type InformerOptions } from './informer.ts'
 import { nodeObject, TestServer } from './test-server.ts'
 
 const NODES = '/api/v1/nodes'
@@ -31,11 +31,15 @@ async function watched(): Promise<void> {
   while (server.watching === 0) await new Promise((resolve) => setTimeout(resolve, 5))
 }
 
-function begin(options: { watchSeconds?: number; watchGraceMilliseconds?: number } = {}): void {
+type Tuning = Pick<
+  InformerOptions<unknown>,
+  'watchSeconds' | 'watchGraceMilliseconds' | 'headPatienceMs' | 'bookmarkPatienceMs' | 'spreadMs'
+>
+
+function begin(options: Tuning = {}): void {
   const client = new HttpClient({
     server: server.url,
     insecure: false,
-
     credentials: async () => ({}),
   })
   const say = (line: string) => {
@@ -190,7 +194,72 @@ test('garbage in a stream is an error of that stream alone', async () => {
   begin()
   await until(/^listed$/)
   await until(/^down/)
+  // It would come again from the same version: only a new list leads past it.
+  await until(/^listed again$/)
   await watched()
   server.put(NODES, nodeObject('n9', '10.244.9.0/24'))
   await until(/^set n9/)
+})
+
+test('a page that is refused is asked for again, not the list; one that is gone begins it anew', async () => {
+  const answers = new Map([
+    [2, 429],
+    [3, 500],
+    [5, 410],
+  ])
+  let asked = 0
+  server.intercept = (_, response) => {
+    const status = answers.get(++asked)
+    if (status === undefined) return false
+    response.writeHead(status)
+    response.end(`{"message":"no","reason":"${status === 410 ? 'Expired' : ''}"}`)
+    return true
+  }
+  begin()
+  await until(/^listed$/)
+  const pages = server.requests.map((line) => new URLSearchParams(line.split('?')[1]).get('continue') ?? 'first')
+  assert.deepEqual(pages.slice(0, 8), ['first', '3', '3', '3', '6', 'first', '3', '6'])
+})
+
+test('history that is always gone is not asked for in a tight loop', async () => {
+  let lists = 0
+  server.intercept = (request, response) => {
+    if (!request.url!.includes('watch=1')) {
+      if (!request.url!.includes('continue=')) lists++
+      return false
+    }
+    response.writeHead(410)
+    response.end('{"message":"too old","reason":"Expired"}')
+    return true
+  }
+  // Each pause is somewhere in a window of a second.
+  begin({ spreadMs: () => 1000 })
+  await until(/^listed$/)
+  await new Promise((resolve) => setTimeout(resolve, 300))
+  assert.ok(lists <= 8, `${lists} lists in 300 ms`)
+})
+
+test('a server that does not begin to answer a watch is left, and said to be away', async () => {
+  let silent = 0
+  server.intercept = (request) => request.url!.includes('watch=1') && silent++ === 0
+  begin({ headPatienceMs: 50 })
+  await until(/^down http.* does not answer$/)
+  await until(/^up$/)
+})
+
+test('a watch that has carried a bookmark and then says nothing is begun anew where the bookmark was', async () => {
+  let first = true
+  server.intercept = (request, response) => {
+    if (!request.url!.includes('watch=1') || !first) return false
+    first = false
+    response.writeHead(200)
+    response.write('{"type":"BOOKMARK","object":{"metadata":{"resourceVersion":"98765"}}}\n')
+    return true
+  }
+  begin({ bookmarkPatienceMs: 50 })
+  await until(/^listed$/)
+  await watched()
+  const [, second] = server.requests.filter((line) => line.includes('watch=1'))
+  assert.match(second!, /resourceVersion=98765/)
+  assert.deepEqual(log, [])
 })
