@@ -22,7 +22,7 @@ export const suites: readonly Suite[] = [
   { file: 'test/kernels/link-kinds.test.ts' },
   { file: 'test/netns/nftables.test.ts' },
   { file: 'test/netns/cni-capabilities.test.ts' },
-  { file: 'test/kernels/cni-vlan.test.ts' },
+  { file: 'test/kernels/cni-vlan.test.ts', capSeconds: 480 },
   { file: 'test/kernels/sctp-host-port.test.ts' },
   { file: 'test/kernels/lab-underlay.test.ts' },
   { file: 'test/netns/kernel-compliance.test.ts' },
