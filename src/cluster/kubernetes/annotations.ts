@@ -153,11 +153,13 @@ function parseLease(
 ): FlannelLease | undefined {
   if (annotations['kube-subnet-manager'] !== 'true') return undefined
   const before = problems.length
-  const backendType = value('backend-type', (text) => {
+  const named = value('backend-type', (text) => {
     if (!/^[a-z0-9-]{1,32}$/.test(text))
       throw new Error(`${JSON.stringify(text.slice(0, 64))} is not the name of a backend`)
     return text
   })
+  // flannel's udp backend alone does not say its name (pkg/backend/udp/udp_amd64.go).
+  const backendType = annotations['backend-type'] === '' ? 'udp' : named
   const publicIp = address('public-ip', 4)
   const publicIpv6 = address('public-ipv6', 6)
   const backendData = value('backend-data', (text) => JSON.parse(text) as unknown)

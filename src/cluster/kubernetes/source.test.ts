@@ -53,6 +53,26 @@ testSource('kubernetes', async () => {
   }
 })
 
+test("kubernetes: a flannel node that leaves its backend's name empty is one of udp", async () => {
+  const server = await openServer()
+  const source = sourceOf(server, 'n1')
+  const recorder = new Recorder()
+  source.start(recorder.listen)
+  await recorder.until('synced')
+  server.put(
+    NODES,
+    nodeObject('n2', '10.244.2.0/24', {
+      [`${prefix}/kube-subnet-manager`]: 'true',
+      [`${prefix}/backend-type`]: '',
+      [`${prefix}/backend-data`]: 'null',
+      [`${prefix}/public-ip`]: '192.0.2.2',
+    }),
+  )
+  await recorder.until('node', ({ node }) => node.name === 'n2' && node.lease?.backendType === 'udp')
+  await source.close()
+  await server.stop()
+})
+
 test("kubernetes: writes flannel's annotations and the condition; writes nothing twice", async () => {
   const server = await openServer()
   const source = sourceOf(server, 'n1')
