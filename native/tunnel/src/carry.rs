@@ -29,9 +29,9 @@ const SHORTEST: Duration = Duration::from_micros(12);
 
 /// Whoever got the processor for longer than this is no partner in a conversation.
 const CROWDED: Duration = Duration::from_micros(50);
-/// How long not to look again after that, the first time; each time more when it comes again soon.
-const FIRST_RETREAT: Duration = Duration::from_millis(100);
-const LAST_RETREAT: Duration = Duration::from_secs(10);
+/// How long not to look again after that: so many times what it took, so that it costs no more than a hundredth of the time.
+const RETREAT_FACTOR: u32 = 100;
+const LONGEST_RETREAT: Duration = Duration::from_secs(5);
 
 /// Longest time to carry what still waits before ending: more comes for as long as somebody sends.
 const LAST_TURNS: Duration = Duration::from_secs(1);
@@ -136,8 +136,8 @@ fn carry(tunnel: &Tunnel, stopping: &AtomicU8) -> io::Result<()> {
 struct Patience {
     window: Duration,
     since: Option<Instant>,
-    /// The last retreat: how long it is, and its end.
-    retreat: Option<(Duration, Instant)>,
+    /// The end of the last retreat.
+    retreat_end: Option<Instant>,
 }
 
 impl Patience {
@@ -164,20 +164,16 @@ impl Patience {
 
     /// Between two looks: others had the processor meanwhile.
     fn gave_way(&mut self, from: Instant, to: Instant) {
-        if to.saturating_duration_since(from) < CROWDED {
-            return;
+        let took = to.saturating_duration_since(from);
+        if took >= CROWDED {
+            self.retreat_end = Some(to + (took * RETREAT_FACTOR).min(LONGEST_RETREAT));
+            self.window = Duration::ZERO;
         }
-        let length = match self.retreat {
-            Some((last, end)) if to.saturating_duration_since(end) < last => (last * 2).min(LAST_RETREAT),
-            _ => FIRST_RETREAT,
-        };
-        self.retreat = Some((length, to + length));
-        self.window = Duration::ZERO;
     }
 
     fn slept(&mut self, from: Instant, to: Instant) {
         self.since = None;
-        let is_retreating = self.retreat.map_or(false, |(_, end)| to < end);
+        let is_retreating = self.retreat_end.map_or(false, |end| to < end);
         if to.saturating_duration_since(from) < LONGEST && !is_retreating {
             self.window = LONGEST;
         }
@@ -215,30 +211,24 @@ mod tests {
     }
 
     #[test]
-    fn patience_retreats_from_a_crowd_and_longer_from_a_lasting_one() {
+    fn patience_retreats_from_a_crowd_for_longer_than_the_crowd_took() {
         let micros = Duration::from_micros;
-        let start = Instant::now();
+        let mut now = Instant::now();
         let mut patience = Patience::default();
         let short_pause = |patience: &mut Patience, now: Instant| patience.slept(now - micros(40), now);
-        short_pause(&mut patience, start);
-        patience.gave_way(start, start + micros(20));
-        assert!(patience.looks_again(start + micros(20)), "a partner's turn");
-        let mut now = start + micros(30);
-        for length in [100, 200, 400] {
-            patience.gave_way(now, now + micros(60));
-            let end = now + micros(60) + Duration::from_millis(length);
-            for moment in [now + micros(70), end - micros(1)] {
+        short_pause(&mut patience, now);
+        patience.gave_way(now, now + micros(20));
+        assert!(patience.looks_again(now + micros(20)), "a partner's turn");
+        for (took, retreat) in [(60, 6_000), (4_000, 400_000), (200_000, 5_000_000)] {
+            patience.gave_way(now, now + micros(took));
+            let end = now + micros(took + retreat);
+            for moment in [now + micros(took + 50), end - micros(1)] {
                 short_pause(&mut patience, moment);
-                assert!(!patience.looks_again(moment), "retreating for {length} ms");
+                assert!(!patience.looks_again(moment), "after {took} us");
             }
             short_pause(&mut patience, end);
-            assert!(patience.looks_again(end), "{length} ms are over");
+            assert!(patience.looks_again(end), "after {took} us and the retreat");
             now = end + micros(10);
         }
-        let later = now + Duration::from_secs(1);
-        patience.gave_way(later, later + micros(60));
-        let end = later + micros(60) + FIRST_RETREAT;
-        short_pause(&mut patience, end);
-        assert!(patience.looks_again(end), "after a time alone it is short again");
     }
 }
