@@ -9,7 +9,7 @@
  */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { createPublicKey, generateKeyPairSync } from 'node:crypto'
-import { closeSync, existsSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { closeSync, existsSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -55,6 +55,16 @@ interface AuditEvent {
 /** Masters of the cluster: the administrator of tests. */
 const admin: Issue = { commonName: 'admin', organizations: ['system:masters'], usages: ['client'] }
 
+const memory = existsSync('/dev/shm') ? '/dev/shm' : tmpdir()
+
+/** Removes what tests that were killed have left. */
+function sweep(): void {
+  for (const name of readdirSync(memory)) {
+    const pid = /^weft-test-api-(\d+)-/.exec(name)?.[1]
+    if (pid && !existsSync(`/proc/${pid}`)) rmSync(join(memory, name), { recursive: true, force: true })
+  }
+}
+
 const START_TIMEOUT_MS = 120_000
 const SECURE_PORT = 6443
 
@@ -75,7 +85,7 @@ export class RealApiServer {
     this.#wish = wish
     this.#programs = programs
     // What etcd writes is lost with the test anyway: memory spares the disk its many flushes.
-    this.folder = mkdtempSync(join(existsSync('/dev/shm') ? '/dev/shm' : tmpdir(), 'weft-test-api-'))
+    this.folder = mkdtempSync(join(memory, `weft-test-api-${process.pid}-`))
     process.once('exit', () => rmSync(this.folder, { recursive: true, force: true }))
     const address = wish.place?.address ?? '127.0.0.1'
     this.url = `https://${address}:${ports.api}`
@@ -85,6 +95,7 @@ export class RealApiServer {
   }
 
   static async start(wish: ApiServerWish = {}): Promise<RealApiServer> {
+    sweep()
     const programs = await ensurePrograms((line) => console.log(line))
     const ports = wish.place ? { api: SECURE_PORT, etcd: 2379 } : { api: await freePort(), etcd: await freePort() }
     const server = new RealApiServer(wish, programs, ports)
