@@ -10,7 +10,7 @@ import { join } from 'node:path'
 import { kubeconfigText } from '../kubeconfig.ts'
 import { netnsExists } from '../kubelet/netns.ts'
 import { type LabSpec, type NodeSpec, nodeAddress, POD_CIDRS } from '../layout.ts'
-import { buildNode, unplugNode } from '../underlay.ts'
+import { buildNode, deleteNamespaces, unplugNode } from '../underlay.ts'
 import { apiServerUrl, type ControlPlane, dnsAddress } from './control-plane.ts'
 import { Machine } from './machine.ts'
 import type { Program } from './process.ts'
@@ -248,11 +248,12 @@ export class ClusterNode {
     throw new Error(`${this.name} has no sandbox of pod ${namespace}/${pod}`)
   }
 
-  /** Power failure. */
+  /** Power failure: of what its kernel had, devices and rules, nothing is left either. */
   async cut(): Promise<void> {
     this.close()
     await this.machine.cut()
     await unplugNode(this.#lab, this.spec)
+    deleteNamespaces(this.#lab.name, (place) => place === this.name)
   }
 
   /** Looks after its programs no longer; they go on. */
