@@ -9,6 +9,7 @@ const netConfig = (backend: object): object => ({ Network: '10.244.0.0/16', Back
 const modes = {
   'host-gw': { backend: { Type: 'host-gw' }, path: 'host-gw', direct: false, devices: [] },
   vxlan: { backend: { Type: 'vxlan' }, path: 'vxlan/1/8472', direct: false, devices: ['flannel.1'] },
+  port: { backend: { Type: 'vxlan', Port: 4789 }, path: 'vxlan/1/4789', direct: false, devices: ['flannel.1'] },
   direct: {
     backend: { Type: 'vxlan', DirectRouting: true },
     path: 'vxlan/1/8472',
@@ -96,6 +97,7 @@ const way: Mode[] = [
   'host-gw',
   'udp',
   'direct',
+  'port',
   'vxlan',
   'host-gw',
 ]
@@ -121,17 +123,24 @@ for (const mode of ['host-gw', 'vxlan', 'udp'] as const)
     })
   })
 
-test('a configuration that changes while all agents are down is followed without loss', async () => {
-  await settled('udp')
-  await underLoad(async () => {
-    for (const node of [n1, n2]) await cluster.stopAgent(node, 'SIGTERM')
-    await cluster.putNetConfig(netConfig(modes.vxlan.backend))
-    for (const node of [n1, n2]) cluster.startAgent(node)
-    await settled('vxlan')
+for (const [before, mode] of [
+  ['udp', 'vxlan'],
+  ['vxlan', 'port'],
+  ['port', 'vxlan'],
+] as const)
+  test(`a configuration that changes while all agents are down is followed without loss: ${before} → ${mode}`, async () => {
+    await cluster.putNetConfig(netConfig(modes[before].backend))
+    await settled(before)
+    await underLoad(async () => {
+      for (const node of [n1, n2]) await cluster.stopAgent(node, 'SIGTERM')
+      await cluster.putNetConfig(netConfig(modes[mode].backend))
+      for (const node of [n1, n2]) cluster.startAgent(node)
+      await settled(mode)
+    })
   })
-})
 
 test('the API server away: packets pass, hands that remove routes are undone, and the watch resumes', async () => {
+  await cluster.putNetConfig(netConfig(modes.vxlan.backend))
   await settled('vxlan')
   await underLoad(async () => {
     await cluster.stopApi()
