@@ -57,6 +57,8 @@ export function parseLeaseValue(key: string, podCidrs: readonly Cidr[], text: st
     if (typeof fields.WeftNode === 'string' && /^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$/.test(fields.WeftNode))
       name = fields.WeftNode
     const publicIp = readAddress(fields, 'PublicIP', 4)
+    // flannel's udp backend alone does not say its name; a lease of flannel's always has PublicIPv6, a reservation has not.
+    if (fields.BackendType === undefined && 'PublicIPv6' in fields) fields.BackendType = 'udp'
     if (fields.BackendType === undefined)
       return { node: { name, addresses: [], podCidrs }, problems: [], ...(publicIp ? { publicIp } : {}) }
     const lease = readLease(fields, publicIp)
