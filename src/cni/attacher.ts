@@ -28,6 +28,7 @@ import {
 } from './attachment-plan.ts'
 import { Drain } from './drain.ts'
 import { CniCode, CniError } from './error.ts'
+import { readFormerGateways, removeGateways } from './former-gateways.ts'
 import { digestOf, hostDeviceOf, podAlias } from './identity.ts'
 import type { Attachment, Entry, Journal } from './journal.ts'
 import { planLimits } from './limits.ts'
@@ -75,6 +76,9 @@ export class Attacher {
   #network: NodeNetwork | undefined
   /** Bridges known to be as planned, by name: the plan's text and the MAC. */
   readonly #bridges = new Map<string, { plan: string; mac: string }>()
+  /** Pods live by a gateway of a pod CIDR that the node had before: with the last of them it goes. */
+  #hasFormerGateways = false
+  #lookingAtGateways: NodeJS.Immediate | undefined
 
   constructor({ kernel, journal, pools, sink, log }: AttacherParts) {
     this.#kernel = kernel
@@ -245,6 +249,18 @@ export class Attacher {
   /** Makes the node's own bridge ready before the first pod needs it. */
   async prepareBridge(): Promise<void> {
     await this.#bridge(nodeBridgePlan(this.network), 'keep others')
+    await this.#removeFormerGateways()
+  }
+
+  async #removeFormerGateways(): Promise<void> {
+    const attachments = () => [...this.#journal.entries.values()].map(({ attachment }) => attachment)
+    const { used, unused } = await readFormerGateways(this.#kernel, this.network, attachments)
+    this.#hasFormerGateways = used.length > 0
+    if (unused.length === 0) return
+    const addresses = unused.map(({ ip, prefixLength }) => `${ip}/${prefixLength}`)
+    this.#log.info({ addresses }, 'gateways of a former pod CIDR are needed no more')
+    this.doubtBridges()
+    await removeGateways(this.#kernel, unused)
   }
 
   /** Puts every living port back on its bridge, where it has come off. */
@@ -351,6 +367,11 @@ export class Attacher {
   #forget(entry: Entry): void {
     this.#pools.release(entry.attachment.pool, entry.attachment.ips)
     this.#note(() => this.#journal.gone(entry))
+    if (!this.#hasFormerGateways) return
+    this.#lookingAtGateways ??= setImmediate(() => {
+      this.#lookingAtGateways = undefined
+      this.#removeFormerGateways().catch((err) => this.#log.warn({ err }, 'Cannot remove a former gateway'))
+    })
   }
 
   /** A full disk must not keep containers from going. A restart finds that their devices are gone and says so again. */
