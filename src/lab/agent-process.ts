@@ -105,7 +105,7 @@ export class AgentProcess {
     const program = join(root, 'dist', 'weft.js')
     const log = openSync(this.#paths.agentLog, 'a')
     let child: ChildProcess
-    const startedAt = Date.now()
+    const startedAt = performance.now()
     try {
       child = inNetns(netnsPath(this.#lab, this.#node), () =>
         spawn(process.execPath, [...NODE_FLAGS, program, 'agent', ...this.#arguments()], {
@@ -143,7 +143,7 @@ export class AgentProcess {
   }
 
   #watchAdopted(process: ProcessIdentity): void {
-    const startedAt = Date.now()
+    const startedAt = performance.now()
     const timer = setInterval(() => {
       if (this.#closed) return clearInterval(timer)
       if (isAlive(process)) return
@@ -154,7 +154,7 @@ export class AgentProcess {
 
   #ended(startedAt: number, how: string | number | null): void {
     if (this.#closed || this.#state.down) return
-    if (Date.now() - startedAt > STEADY_MS) this.#pauseMs = 0
+    if (performance.now() - startedAt > STEADY_MS) this.#pauseMs = 0
     const pause = this.#pauseMs
     this.#pauseMs = Math.min(Math.max(this.#pauseMs * 2, FIRST_PAUSE_MS), LAST_PAUSE_MS)
     this.#state.restarts++

@@ -110,10 +110,10 @@ export function findProcessesIn(lab: string, netnsPaths: readonly string[]): Pro
 
 /** Resolves when the condition holds, looking again at growing intervals; false when the time is over. */
 export async function waitUntil(condition: () => boolean, timeoutMs: number, firstMs = 1): Promise<boolean> {
-  const end = Date.now() + timeoutMs
+  const end = performance.now() + timeoutMs
   for (let wait = firstMs; ; wait = Math.min(wait * 1.5 + 1, 100)) {
     if (condition()) return true
-    if (Date.now() >= end) return false
+    if (performance.now() >= end) return false
     await new Promise((resolve) => setTimeout(resolve, wait))
   }
 }

@@ -77,8 +77,8 @@ export function startNodeLifecycle(shared: Shared): void {
     queue.addAfter(key, LOOK_EVERY_MS)
     const renewed = String(leases.get(`kube-node-lease/${key}`)?.spec?.renewTime ?? '')
     const known = seen.get(key)
-    if (!known || known.renewed !== renewed) seen.set(key, { renewed, at: Date.now() })
-    const silentMs = Date.now() - (seen.get(key)?.at ?? 0)
+    if (!known || known.renewed !== renewed) seen.set(key, { renewed, at: performance.now() })
+    const silentMs = performance.now() - seen.get(key)!.at
     if (silentMs > SILENCE_MS) await markSilent(node)
     await keepTaints(nodes.get(key) ?? node)
     if (silentMs > EVICT_AFTER_MS)

@@ -24,10 +24,23 @@ export function markEnded(record: ContainerRecord, report: ExitReport): void {
     finishedAt: nowText(),
   }
   // The first restart is at once; from the second on the wait doubles.
-  record.notBeforeMs =
-    record.restartCount === 0 && report.reason !== 'StartError'
-      ? 0
-      : Date.now() + (record.backOffMs ?? BACK_OFF_FIRST_MS)
-  if (record.notBeforeMs > 0)
-    record.backOffMs = Math.min((record.backOffMs ?? BACK_OFF_FIRST_MS / 2) * 2, BACK_OFF_LAST_MS)
+  if (record.restartCount === 0 && report.reason !== 'StartError') {
+    record.notBeforeMs = 0
+    return
+  }
+  record.backOffMs = Math.min(
+    record.backOffMs === undefined ? BACK_OFF_FIRST_MS : record.backOffMs * 2,
+    BACK_OFF_LAST_MS,
+  )
+  record.notBeforeMs = Date.now() + record.backOffMs
+}
+
+/**
+ * Milliseconds until the next run may start, 0 or less for now. The record outlives this process, so it has a time of the
+ * wall clock; where that was set back meanwhile, the wait begins anew and is never longer than it was to be.
+ */
+export function waitBeforeStart(record: ContainerRecord, now = Date.now()): number {
+  const longest = record.backOffMs ?? 0
+  if ((record.notBeforeMs ?? 0) > now + longest) record.notBeforeMs = now + longest
+  return (record.notBeforeMs ?? 0) - now
 }

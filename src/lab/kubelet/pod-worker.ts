@@ -11,7 +11,7 @@ import { createHash } from 'node:crypto'
 import { join } from 'node:path'
 import type { LocalClient } from '../api/interfaces.ts'
 import { isNotFound, nameOf } from '../informer.ts'
-import { markEnded, nowText } from './back-off.ts'
+import { markEnded, nowText, waitBeforeStart } from './back-off.ts'
 import { ContainerProcess, START_FAILED_CODE } from './container.ts'
 import { ContainerProbes } from './container-probes.ts'
 import { type JoinTarget, runJoined } from './exec.ts'
@@ -219,7 +219,7 @@ export class PodWorker {
         this.#waiting.delete(container.name)
         return
       }
-      const wait = (record.notBeforeMs ?? 0) - Date.now()
+      const wait = waitBeforeStart(record)
       if (wait > 0) {
         const message = `back-off ${Math.ceil((record.backOffMs ?? 0) / 1000)}s restarting failed container=${container.name}`
         this.#waiting.set(container.name, { reason: 'CrashLoopBackOff', message })

@@ -146,11 +146,11 @@ export class KubernetesCluster {
   }
 
   async #apiReady(): Promise<void> {
-    const deadline = Date.now() + API_TIMEOUT_MS
+    const deadline = performance.now() + API_TIMEOUT_MS
     for (;;) {
       const { code, stderr } = await this.inFabric(['kubectl', 'get', '--raw=/readyz', '--request-timeout=2s'])
       if (code === 0) return
-      if (Date.now() > deadline)
+      if (performance.now() > deadline)
         throw new Error(`the API server is not ready: ${stderr}\n${this.plane.apiserver.logTail()}`)
       await new Promise((resolve) => setTimeout(resolve, 200))
     }
@@ -194,11 +194,11 @@ export class KubernetesCluster {
   }
 
   async #registered(names: readonly string[]): Promise<void> {
-    const deadline = Date.now() + API_TIMEOUT_MS
+    const deadline = performance.now() + API_TIMEOUT_MS
     for (;;) {
       const { code } = await this.inFabric(['kubectl', 'get', 'node', ...names, '-o', 'name'])
       if (code === 0) return
-      if (Date.now() > deadline)
+      if (performance.now() > deadline)
         throw new Error(`not all of ${names} register: ${this.node(names[0]!).kubelet.logTail()}`)
       await new Promise((resolve) => setTimeout(resolve, 200))
     }

@@ -185,13 +185,13 @@ export class ClusterNode {
 
   /** Resolves when containerd answers; rejects with the end of its log when it does not in time. */
   async containerdServes(): Promise<void> {
-    const deadline = Date.now() + 30_000
+    const deadline = performance.now() + 30_000
     for (;;) {
       try {
         this.ctr('version')
         return
       } catch (error) {
-        if (Date.now() > deadline)
+        if (performance.now() > deadline)
           throw new Error(`containerd of ${this.name} does not serve: ${this.containerd.logTail()}`, { cause: error })
         await new Promise((resolve) => setTimeout(resolve, 50))
       }

@@ -107,7 +107,7 @@ export class Program {
 
   async #spawn(): Promise<void> {
     const output = openSync(this.plan.log, 'a')
-    const startedAt = Date.now()
+    const startedAt = performance.now()
     const turn = ++this.#turn
     let child: ChildProcess
     try {
@@ -146,7 +146,7 @@ export class Program {
 
   #adopt(process: ProcessIdentity): void {
     this.#watched = process
-    const startedAt = Date.now()
+    const startedAt = performance.now()
     const turn = ++this.#turn
     const timer = setInterval(() => {
       if (isAlive(process)) return
@@ -158,7 +158,7 @@ export class Program {
 
   #ended(startedAt: number, turn: number): void {
     if (!this.#wanted || turn !== this.#turn) return
-    if (Date.now() - startedAt > STEADY_MS) this.#pauseMs = 0
+    if (performance.now() - startedAt > STEADY_MS) this.#pauseMs = 0
     this.#pauseMs = Math.min(Math.max(this.#pauseMs * 2, FIRST_PAUSE_MS), LAST_PAUSE_MS)
     this.restarts++
     this.#timer = setTimeout(() => void this.#spawn(), this.#pauseMs)
