@@ -158,10 +158,10 @@ export class CniNode {
       .filter((name) => /^(veth|ifb)[0-9a-f]{8}$/.test(name))
   }
 
-  /** Waits until there are no pod devices; deletion ends after the answer. */
-  async drained(): Promise<void> {
+  /** Waits until there are no pod devices, or only so many; deletion ends after the answer. */
+  async drained(left = 0): Promise<void> {
     const deadline = Date.now() + 20_000
-    while (this.devices().length > 0) {
+    while (this.devices().length > left) {
       if (Date.now() > deadline) throw new Error(`Still there: ${this.devices().join(' ')}`)
       await new Promise((resolve) => setTimeout(resolve, 10))
     }

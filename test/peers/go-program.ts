@@ -1,11 +1,11 @@
 /**
- * Programs of other projects, built from their Go modules as a go.mod of these tests pins them, once for each go.mod,
- * go.sum and compiler. A first build takes minutes; later runs take the binary from `~/.cache/weft/peers` (or
- * XDG_CACHE_HOME).
+ * Programs of other projects, built from their Go modules as a go.mod of these tests pins them, and clients of theirs
+ * whose source is in the folder: once for each content of the folder's Go files and each compiler. A first build takes
+ * minutes; later runs take the binary from `~/.cache/weft/peers` (or XDG_CACHE_HOME).
  */
 import { execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { existsSync, mkdirSync, readFileSync, renameSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync } from 'node:fs'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
 import { goCompiler, missingGo } from '../../src/lab/kubernetes/programs.ts'
@@ -25,7 +25,8 @@ export function buildGoProgram(
   if (missing) return { missing }
   const go = goCompiler()!
   const hash = createHash('sha256').update(execFileSync(go, ['env', 'GOVERSION', 'GOARCH'], { encoding: 'utf8' }))
-  for (const file of ['go.mod', 'go.sum']) hash.update(readFileSync(join(folder, file)))
+  for (const file of readdirSync(folder).sort())
+    if (/^go\.(mod|sum)$|\.go$/.test(file)) hash.update(readFileSync(join(folder, file)))
   const cache = join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'weft', 'peers')
   const program = join(cache, `${name}-${hash.digest('hex').slice(0, 16)}`)
   if (!existsSync(program)) {

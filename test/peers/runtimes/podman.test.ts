@@ -6,12 +6,12 @@
  */
 import assert from 'node:assert/strict'
 import { execFileSync, spawnSync } from 'node:child_process'
-import { copyFileSync, existsSync, mkdirSync, readdirSync, rmdirSync, writeFileSync } from 'node:fs'
+import { copyFileSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { CniNode, cannotRun } from '../../netns/cni-node.ts'
-import { type Ended, PLUGINS, Stage } from './stage.ts'
+import { type Ended, PLUGINS, removeCgroups, Stage } from './stage.ts'
 
 const missing = ['podman', 'runc', 'conmon', 'findmnt'].find(
   (command) => spawnSync('sh', ['-c', `command -v ${command} || test -e /usr/libexec/podman/${command}`]).status !== 0,
@@ -28,13 +28,6 @@ interface Address {
   readonly GlobalIPv6Address: string
   readonly MacAddress: string
   readonly Gateway: string
-}
-
-/** Takes away the cgroups that podman leaves, those of this test only. */
-function removeCgroups(folder: string): void {
-  for (const entry of readdirSync(folder, { withFileTypes: true }))
-    if (entry.isDirectory()) removeCgroups(join(folder, entry.name))
-  rmdirSync(folder)
 }
 
 describe('podman', { skip }, () => {
@@ -78,8 +71,7 @@ default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]
     await podman('rm', '--force', '--all', '--time', '0').catch(() => {})
     stage?.close()
     await node?.delete()
-    for (const controller of readdirSync('/sys/fs/cgroup'))
-      if (existsSync(`/sys/fs/cgroup/${controller}/${parent}`)) removeCgroups(`/sys/fs/cgroup/${controller}/${parent}`)
+    removeCgroups(parent)
   })
 
   function podman(...words: string[]): Promise<Ended> {

@@ -3,8 +3,8 @@
  * libcni keeps its results, host-local its addresses and podman its containers there. Network namespaces that the caller
  * makes under /run/netns are seen outside, as a runtime's are by an agent.
  */
-import { type ChildProcess, spawn } from 'node:child_process'
-import { mkdirSync } from 'node:fs'
+import { type ChildProcess, type ChildProcessWithoutNullStreams, spawn } from 'node:child_process'
+import { existsSync, mkdirSync, readdirSync, rmdirSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Readable } from 'node:stream'
 import { fileURLToPath } from 'node:url'
@@ -76,10 +76,15 @@ export class Stage {
     return new Stage(node, varLib, holder)
   }
 
-  /** Runs a program here to its end; its environment is PATH and what is given. */
-  run(argv: readonly string[], { env = {}, stdin = '' }: RunOptions = {}): Promise<Ended> {
+  /** Starts a program here; its environment is PATH and what is given. */
+  start(argv: readonly string[], env: Readonly<Record<string, string>> = {}): ChildProcessWithoutNullStreams {
     const enter = ['--target', String(this.#holder.pid), '--mount', `--net=${this.#node.path}`, '--']
-    const child = spawn('nsenter', [...enter, ...argv], { env: { PATH: process.env.PATH, ...env }, stdio: 'pipe' })
+    return spawn('nsenter', [...enter, ...argv], { env: { PATH: process.env.PATH, ...env }, stdio: 'pipe' })
+  }
+
+  /** Runs a program here to its end. */
+  run(argv: readonly string[], { env = {}, stdin = '' }: RunOptions = {}): Promise<Ended> {
+    const child = this.start(argv, env)
     child.stdin.on('error', () => {})
     child.stdin.end(stdin)
     const [stdout, stderr] = [collect(child.stdout), collect(child.stderr)]
@@ -95,6 +100,17 @@ export class Stage {
   close(): void {
     this.#holder.kill('SIGKILL')
   }
+}
+
+/** Takes away the cgroups under one of a test's own that a caller left. */
+export function removeCgroups(name: string): void {
+  const remove = (folder: string): void => {
+    for (const entry of readdirSync(folder, { withFileTypes: true }))
+      if (entry.isDirectory()) remove(join(folder, entry.name))
+    rmdirSync(folder)
+  }
+  for (const controller of readdirSync('/sys/fs/cgroup'))
+    if (existsSync(`/sys/fs/cgroup/${controller}/${name}`)) remove(`/sys/fs/cgroup/${controller}/${name}`)
 }
 
 function collect(stream: Readable): () => string {
