@@ -174,26 +174,24 @@ afterEach(async () => {
   api?.relay.silence(false)
 })
 
-/** Resolves when the server holds a watch of the namespace. */
-async function watched(values: Values, count = 1): Promise<void> {
+/** Looks at what tells of itself to nobody, until it holds. */
+async function soon(what: string, holds: () => boolean): Promise<void> {
   const deadline = performance.now() + 30_000
-  const namespace = values.path.split('/')[4]!
-  while (
-    api.requests(WATCHER).filter(({ verb, uri }) => verb === 'watch' && uri.includes(`/${namespace}/`)).length < count
-  ) {
-    assert.ok(performance.now() < deadline, `no ${count} watches of ${namespace}`)
-    await new Promise((resolve) => setTimeout(resolve, 20))
-  }
-}
-
-/** Resolves when the follower has come back, at least as far as to a connection. */
-async function connected(): Promise<void> {
-  const deadline = performance.now() + 30_000
-  while (api.relay.open === 0) {
-    assert.ok(performance.now() < deadline, 'nobody has come back')
+  while (!holds()) {
+    assert.ok(performance.now() < deadline, what)
     await new Promise((resolve) => setTimeout(resolve, 5))
   }
 }
+
+/** Resolves when the server holds a watch of the namespace. */
+function watched(values: Values, count = 1): Promise<void> {
+  const namespace = values.path.split('/')[4]!
+  const isWatch = ({ verb, uri }: { verb: string; uri: string }) => verb === 'watch' && uri.includes(`/${namespace}/`)
+  return soon(`no ${count} watches of ${namespace}`, () => api.requests(WATCHER).filter(isWatch).length >= count)
+}
+
+/** Resolves when the follower has come back, at least as far as to a connection. */
+const connected = (): Promise<void> => soon('nobody has come back', () => api.relay.open > 0)
 
 const versionIn = (uri: string): number => Number(new URLSearchParams(uri.split('?')[1]).get('resourceVersion'))
 
