@@ -86,11 +86,14 @@ async function runFile(file: string): Promise<FileReport> {
   const isFile = (name: string) => name === file || name === join(root, file)
   const stream = run({ files: [file], concurrency: 1, timeout: timeoutMs(file) })
   stream.on('test:pass', (event) => {
-    if (isFile(event.name) || event.details.type === 'suite') return
-    if (event.skip === undefined || event.skip === false) {
+    const skipped = event.skip !== undefined && event.skip !== false
+    // A suite counts by its tests, unless it is skipped whole: then none of them is heard of.
+    if (isFile(event.name) || (event.details.type === 'suite' && !skipped)) return
+    if (!skipped) {
       report.passed++
       report.passes.push(event.name)
-    } else report.skips.push({ name: event.name, reason: event.skip === true ? 'no reason given' : event.skip })
+    } else
+      report.skips.push({ name: event.name, reason: typeof event.skip === 'string' ? event.skip : 'no reason given' })
   })
   stream.on('test:fail', (event) => {
     // Suites and files fail with their tests; what sets them up or clears them away fails by itself.
