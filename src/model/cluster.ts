@@ -4,6 +4,7 @@
 import type { Cidr } from '../net/cidr.ts'
 import type { Ip } from '../net/ip.ts'
 import type { Mac } from '../net/mac.ts'
+import type { CalicoNode } from './calico.ts'
 
 /** What one node tells the others in flannel's words (annotations or an etcd lease). */
 export interface FlannelLease {
@@ -34,6 +35,10 @@ export interface NodeInfo {
   readonly podCidrs: readonly Cidr[]
   readonly lease?: FlannelLease
   readonly weft?: WeftNodeStatus
+  /** What it says in Calico's words. */
+  readonly calico?: CalicoNode
+  /** For selectors of pools; left out: none are known. */
+  readonly labels?: Readonly<Record<string, string>>
   /** When the store made the object, Unix seconds. Of two nodes with the same claim the older keeps it. */
   readonly createdAtSeconds?: number
 }
