@@ -75,10 +75,13 @@ export interface IpamBlock {
   /** Ordinals of free addresses, longest free first. */
   readonly unallocated: readonly number[]
   readonly attributes: readonly BlockAttribute[]
-  /** Counts allocations and releases of the block; wraps nowhere in practice (uint64 as a decimal that fits a double). */
-  readonly sequenceNumber: number
+  /**
+   * Rises with every write of the block. Calico begins it at the nanoseconds of the clock, which a double cannot hold: readers
+   * and writers of JSON must keep all its digits, or adding one changes nothing.
+   */
+  readonly sequenceNumber: bigint
   /** By ordinal: the sequence number when it was given. A release that carries another is of an earlier life. */
-  readonly sequenceNumberForAllocation: Readonly<Record<string, number>>
+  readonly sequenceNumberForAllocation: Readonly<Record<string, bigint>>
   /** Marked before it is removed, in stores that cannot compare and delete. */
   readonly deleted: boolean
   readonly strictAffinity: boolean

@@ -29,7 +29,7 @@ export interface AssignedAddress {
   readonly pool: string
   readonly block: Cidr
   /** Sequence number of this allocation, for a release that must be of this life of the address. */
-  readonly sequenceNumber?: number
+  readonly sequenceNumber?: bigint
 }
 
 /** Nothing is free, no pool fits, an address is in use, a pool does not exist. The message says which and why. */
