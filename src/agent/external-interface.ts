@@ -13,6 +13,7 @@ import { ConfigError } from '../model/errors.ts'
 import type { Address, ForeignLink, Link } from '../model/link.ts'
 import type { Route } from '../model/route.ts'
 import { type Family, Ip } from '../net/ip.ts'
+import type { NodeAddresses } from './calico-addresses.ts'
 import type { InterfaceOptions } from './options.ts'
 
 /** What one dump of the kernel said. */
@@ -26,6 +27,8 @@ export interface Detected {
   readonly external: NodeContext['external']
   readonly publicIp?: Ip
   readonly publicIpv6?: Ip
+  /** In Calico's words: the node's own addresses, and the device that has them. */
+  readonly node?: NodeAddresses
   /** Which rule decided, for the log: `--iface eth1`, `default route`, … */
   readonly reason: string
 }
@@ -40,8 +43,6 @@ export function detectExternal(
   node: { readonly addresses: readonly Ip[]; readonly wishes: NodeWishes },
 ): Detected {
   const chosen = chooseDevice(reading, options, node)
-  const link = reading.links.find(({ name }) => name === chosen.device)
-  if (!link) throw new ConfigError('--iface', chosen.device, 'there is no such device')
   const addresses = usable(reading, chosen.device)
   const { wishes } = node
   const pick = (family: Family): Ip | undefined => {
@@ -52,15 +53,22 @@ export function detectExternal(
   const publicIp = wishes.publicIpOverwrite ?? options.publicIp ?? pick(4)
   const publicIpv6 = wishes.publicIpv6Overwrite ?? options.publicIpv6 ?? pick(6)
   return {
-    external: {
-      device: chosen.device,
-      mtuBytes: link.mtuBytes ?? DEFAULT_MTU,
-      ...(link.mac ? { mac: link.mac } : {}),
-      addresses: addresses.map(({ ip, prefixLength }) => ({ ip, prefixLength })),
-    },
+    external: externalOf(reading, chosen.device),
     ...(publicIp ? { publicIp } : {}),
     ...(publicIpv6 ? { publicIpv6 } : {}),
     reason: chosen.reason,
+  }
+}
+
+/** A device as the one that packets to other nodes leave by. Throws ConfigError when there is no such device. */
+export function externalOf(reading: InterfaceReading, device: string): NodeContext['external'] {
+  const link = reading.links.find(({ name }) => name === device)
+  if (!link) throw new ConfigError('--iface', device, 'there is no such device')
+  return {
+    device,
+    mtuBytes: link.mtuBytes ?? DEFAULT_MTU,
+    ...(link.mac ? { mac: link.mac } : {}),
+    addresses: usable(reading, device).map(({ ip, prefixLength }) => ({ ip, prefixLength })),
   }
 }
 
@@ -85,7 +93,7 @@ function chooseDevice(
     if (found) return { ...found, reason: `--iface-regex ${pattern.source}` }
   }
   if (options.canReach) {
-    const device = routeTo(reading, options.canReach)
+    const device = routeTo(reading, options.canReach)?.hops[0]?.device
     if (device) return { device, reason: `--iface-can-reach ${options.canReach}` }
     throw new ConfigError('--iface-can-reach', `${options.canReach}`, 'no route leads there')
   }
@@ -142,8 +150,8 @@ function byPattern(reading: InterfaceReading, pattern: RegExp): Pick<Choice, 'de
   return address && { device: address.device, address: address.ip }
 }
 
-/** Device of the best route of the main table (longest prefix, then lowest metric). Policy rules are not followed. */
-function routeTo(reading: InterfaceReading, ip: Ip): string | undefined {
+/** The best route of the main table (longest prefix, then lowest metric) with a device. Policy rules are not followed. */
+export function routeTo(reading: InterfaceReading, ip: Ip): Route | undefined {
   return best(reading.routes.filter((route) => isMain(route) && route.destination.contains(ip)))
 }
 
@@ -152,14 +160,14 @@ function defaultDevice(reading: InterfaceReading, family: Family): string | unde
     reading.routes.filter(
       (route) => isMain(route) && route.destination.length === 0 && route.destination.family === family,
     ),
-  )
+  )?.hops[0]?.device
 }
 
 const isMain = (route: Route): boolean =>
   (route.table ?? MAIN_TABLE) === MAIN_TABLE && (route.type ?? 'unicast') === 'unicast'
 
-function best(routes: readonly Route[]): string | undefined {
+function best(routes: readonly Route[]): Route | undefined {
   const withDevice = routes.filter((route) => route.hops[0]?.device !== undefined)
   withDevice.sort((a, b) => b.destination.length - a.destination.length || (a.metric ?? 0) - (b.metric ?? 0))
-  return withDevice[0]?.hops[0]?.device
+  return withDevice[0]
 }

@@ -1,13 +1,16 @@
 /**
  * Every flag of `weft agent` as one table: its text for --help, its default and its environment variables. weft's own flags
- * read `WEFT_<FLAG>`; those that flannel has read `FLANNELD_<FLAG>` as well. How they are checked: options.ts.
+ * read `WEFT_<FLAG>`; those that flannel has read `FLANNELD_<FLAG>` as well, those that stand for a variable of calico/node read
+ * that one too. How they are checked: options.ts.
  *
- * Sources: flannel Documentation/configuration.md and main.go (names, meanings and defaults of its flags).
+ * Sources: flannel Documentation/configuration.md and main.go (names, meanings and defaults of its flags); Calico
+ * node/pkg/lifecycle/startup (IP, IP6 and the methods), libcalico-go lib/apiconfig (DATASTORE_TYPE, ETCD_…).
  */
 import { FlagTable } from '../config/flag-table.ts'
 
 const WEFT = 'Agent'
 const FLANNEL = "Network (flannel's flags)"
+const CALICO = "Address pools (calico/node's variables)"
 const ETCD = "etcd (flannel's flags)"
 const KUBERNETES = 'Kubernetes'
 
@@ -44,6 +47,7 @@ export const agentFlags = new FlagTable('WEFT', [
   {
     group: KUBERNETES,
     flags: '--node-name <name>',
+    calico: 'NODENAME',
     description: 'name of this node',
     defaultText: 'NODE_NAME, else the host name',
   },
@@ -222,6 +226,86 @@ export const agentFlags = new FlagTable('WEFT', [
     flannel: true,
     default: '5',
     description: 'accepted and not needed: rules are watched, not rewritten',
+  },
+  {
+    group: CALICO,
+    flags: '--wiring <shape>',
+    default: 'auto',
+    description:
+      'new pods: bridge, routed (an address of their own behind 169.254.1.1), or auto: routed where an address pool selects this node. The annotation weft.dev/wiring of the Node goes before',
+  },
+  {
+    group: CALICO,
+    flags: '--ip <address>',
+    calico: 'IP',
+    default: 'autodetect',
+    description: "this node's IPv4 address, perhaps with the prefix length of its subnet; autodetect, or none",
+  },
+  {
+    group: CALICO,
+    flags: '--ip-autodetection-method <method>',
+    calico: 'IP_AUTODETECTION_METHOD',
+    description:
+      'first-found, can-reach=<address or name>, interface=<patterns>, skip-interface=<patterns>, cidr=<networks> or kubernetes-internal-ip; comma separated',
+    defaultText: 'the external interface, as --iface and its kin find it',
+  },
+  {
+    group: CALICO,
+    flags: '--ip6 <address>',
+    calico: 'IP6',
+    default: 'autodetect',
+    description: 'the same for IPv6',
+  },
+  {
+    group: CALICO,
+    flags: '--ip6-autodetection-method <method>',
+    calico: 'IP6_AUTODETECTION_METHOD',
+    description: 'the same for IPv6',
+    defaultText: 'the external interface',
+  },
+  {
+    group: CALICO,
+    flags: '--calico-datastore <kind>',
+    calico: 'DATASTORE_TYPE',
+    description: 'where address pools and blocks are: kubernetes, etcd (Calico says etcdv3), or none',
+    defaultText: "kubernetes; none with flannel's subnets in etcd",
+  },
+  {
+    group: CALICO,
+    flags: '--calico-etcd-endpoints <urls>',
+    calico: 'ETCD_ENDPOINTS',
+    default: 'http://127.0.0.1:2379',
+    description: 'comma separated',
+  },
+  {
+    group: CALICO,
+    flags: '--calico-etcd-keyfile <file>',
+    calico: 'ETCD_KEY_FILE',
+    description: "client certificate's key",
+  },
+  {
+    group: CALICO,
+    flags: '--calico-etcd-certfile <file>',
+    calico: 'ETCD_CERT_FILE',
+    description: 'client certificate',
+  },
+  {
+    group: CALICO,
+    flags: '--calico-etcd-cafile <file>',
+    calico: 'ETCD_CA_CERT_FILE',
+    description: "authority of the server's certificate",
+  },
+  {
+    group: CALICO,
+    flags: '--calico-etcd-username <name>',
+    calico: 'ETCD_USERNAME',
+    description: 'user, when authentication is on',
+  },
+  {
+    group: CALICO,
+    flags: '--calico-etcd-password <text>',
+    calico: 'ETCD_PASSWORD',
+    description: 'password; better given by environment',
   },
   {
     group: ETCD,

@@ -1,10 +1,16 @@
 /**
- * This node's place on the underlay, kept up to date: the external interface is detected at the start and again when its
- * link, its addresses or a default route change. Bursts are read once.
+ * This node's place on the underlay, kept up to date: the external interface and the node's addresses are detected at the
+ * start and again when a link, an address or a route that they depend on changes. Bursts are read once.
  */
+import { lookup } from 'node:dns/promises'
 import type { NodeWishes } from '../cluster/cluster.ts'
 import type { Kernel, KernelEvent, Watch } from '../kernel/kernel.ts'
-import type { Ip } from '../net/ip.ts'
+import type { CalicoNode } from '../model/calico.ts'
+import type { KernelObject } from '../model/kernel-object.ts'
+import { WEFT_ROUTE_PROTOCOL } from '../model/route.ts'
+import { Ip } from '../net/ip.ts'
+import type { AddressMethod } from './address-methods.ts'
+import { type AddressOptions, detectAddresses, isOverlayDevice } from './calico-addresses.ts'
 import { type Detected, detectExternal, type InterfaceReading } from './external-interface.ts'
 import type { InterfaceOptions } from './options.ts'
 
@@ -14,14 +20,23 @@ const RETRY_MS = 5000
 export interface NodeWatchOptions {
   readonly kernel: Kernel
   readonly options: InterfaceOptions
+  /** How the node's addresses are found in Calico's words; left out: they are not looked for. */
+  readonly addresses?: AddressOptions
   onDetected(detected: Detected): void
   /** Nothing was found; what was found before still holds. It is tried again. */
   onProblem(error: Error): void
 }
 
+interface KnownNode {
+  readonly addresses: readonly Ip[]
+  readonly wishes: NodeWishes
+  readonly calico?: CalicoNode
+}
+
 export class NodeWatch {
   readonly #options: NodeWatchOptions
-  #node: { readonly addresses: readonly Ip[]; readonly wishes: NodeWishes } = { addresses: [], wishes: {} }
+  readonly #methods: readonly AddressMethod[]
+  #node: KnownNode = { addresses: [], wishes: {} }
   #watch: Watch | undefined
   #timer: NodeJS.Timeout | undefined
   #last: Detected | undefined
@@ -30,6 +45,8 @@ export class NodeWatch {
 
   constructor(options: NodeWatchOptions) {
     this.#options = options
+    const { v4, v6 } = options.addresses ?? {}
+    this.#methods = [v4, v6].flatMap((choice) => (choice?.type === 'autodetect' ? [choice.method] : []))
   }
 
   /** Detects once; later changes are told. */
@@ -40,10 +57,10 @@ export class NodeWatch {
     await this.#detect()
   }
 
-  /** What the cluster says of this node: InternalIPs and an administrator's wishes. */
-  setNode(addresses: readonly Ip[], wishes: NodeWishes): void {
+  /** What the cluster says of this node: InternalIPs, an administrator's wishes, its own words of before. */
+  setNode(addresses: readonly Ip[], wishes: NodeWishes, calico?: CalicoNode): void {
     const before = JSON.stringify(this.#node)
-    this.#node = { addresses, wishes }
+    this.#node = { addresses, wishes, ...(calico ? { calico } : {}) }
     if (JSON.stringify(this.#node) !== before && this.#watch) this.#again(0)
   }
 
@@ -56,10 +73,22 @@ export class NodeWatch {
   #concerns(event: KernelEvent): boolean {
     if (event.type === 'resync' || !this.#last) return true
     const { object } = event
+    if (this.#concernsMethods(object)) return true
     const { device } = this.#last.external
     if (object.kind === 'route') return object.destination.length === 0
     if (object.kind === 'address') return object.device === device || this.#options.options.names.length > 0
     return object.kind === 'link' && (object.name === device || this.#options.options.names.includes(object.name))
+  }
+
+  /** Methods look at every device that may lead to other nodes. */
+  #concernsMethods(object: KernelObject): boolean {
+    const isUnderlay = (device: string) => !isOverlayDevice(device)
+    const looking = this.#methods.filter(({ type }) => type !== 'external')
+    if (looking.length === 0) return false
+    if (object.kind === 'address') return isUnderlay(object.device) && !object.ip.isLinkLocal
+    if (object.kind === 'link') return isUnderlay(object.name)
+    if (object.kind !== 'route' || object.protocol === WEFT_ROUTE_PROTOCOL) return false
+    return looking.some(({ type }) => type === 'can-reach')
   }
 
   #again(milliseconds: number): void {
@@ -72,6 +101,7 @@ export class NodeWatch {
     if (this.#closed) return
     const { kernel, options, onDetected, onProblem } = this.#options
     try {
+      const resolved = await resolve(this.#methods)
       const objects = await kernel.read('link', 'address', 'route')
       if (this.#closed) return
       const reading: InterfaceReading = {
@@ -79,7 +109,11 @@ export class NodeWatch {
         addresses: objects.filter((object) => object.kind === 'address'),
         routes: objects.filter((object) => object.kind === 'route'),
       }
-      const detected = detectExternal(reading, options, this.#node)
+      const found = detectExternal(reading, options, this.#node)
+      const { addresses } = this.#options
+      const detected: Detected = addresses
+        ? { ...found, node: detectAddresses(reading, addresses, found, { ...this.#node, resolved }) }
+        : found
       const text = JSON.stringify(detected)
       if (text === this.#lastText) return
       this.#lastText = text
@@ -91,4 +125,19 @@ export class NodeWatch {
       this.#again(RETRY_MS)
     }
   }
+}
+
+/** Looks up the names of `can-reach=`; one that has no address now leads nowhere. */
+async function resolve(methods: readonly AddressMethod[]): Promise<ReadonlyMap<string, readonly Ip[]>> {
+  const hosts = new Set(methods.flatMap((method) => (method.type === 'can-reach' ? [method.host] : [])))
+  const resolved = new Map<string, readonly Ip[]>()
+  for (const host of hosts)
+    if (!Ip.tryParse(host)) {
+      const found = await lookup(host, { all: true }).catch(() => [])
+      resolved.set(
+        host,
+        found.map(({ address }) => Ip.parse(address)),
+      )
+    }
+  return resolved
 }

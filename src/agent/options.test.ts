@@ -80,3 +80,34 @@ test('every row has a description, and no two have one name or variable', () => 
   assert.equal(new Set(names).size, names.length)
   for (const row of agentFlags.rows) assert.ok(row.description.length > 5)
 })
+
+test("calico/node's variables stand for flags", () => {
+  const env = {
+    NODENAME: 'worker-1',
+    IP: '192.0.2.10/24',
+    IP6_AUTODETECTION_METHOD: 'interface=eth.*',
+    DATASTORE_TYPE: 'etcdv3',
+    ETCD_ENDPOINTS: 'https://10.0.0.1:2379,https://10.0.0.2:2379',
+    ETCD_CA_CERT_FILE: '/ca.pem',
+  }
+  const options = parseOptions({}, env)
+  assert.equal(options.nodeName, 'worker-1')
+  assert.equal(options.wiring, 'auto')
+  assert.equal(JSON.stringify(options.addresses.v4), '{"type":"given","ip":"192.0.2.10","prefixLength":24}')
+  assert.deepEqual(options.addresses.v6, { type: 'autodetect', method: { type: 'interface', patterns: [/eth.*/] } })
+  assert.deepEqual(options.calico, {
+    store: 'etcd',
+    etcd: { endpoints: ['https://10.0.0.1:2379', 'https://10.0.0.2:2379'], caFile: '/ca.pem' },
+  })
+  assert.equal(options.store, 'kubernetes', "flannel's subnets are not moved by it")
+})
+
+test('pools are looked for where the nodes are, unless told otherwise', () => {
+  assert.equal(parseOptions({}, {}).calico.store, 'kubernetes')
+  assert.equal(parseOptions({ 'etcd-endpoints': 'http://10.0.0.1:2379' }, {}).calico.store, 'none')
+  assert.equal(parseOptions({ 'calico-datastore': 'none' }, {}).calico.store, 'none')
+  assert.throws(() => parseOptions({ 'calico-datastore': 'sqlite' }, {}), /--calico-datastore/)
+  assert.throws(() => parseOptions({ wiring: 'mesh' }, {}), /--wiring/)
+  assert.throws(() => parseOptions({}, { IP: 'fd00::1' }), /--ip/)
+  assert.throws(() => parseOptions({ 'ip-autodetection-method': 'cidr=x' }, {}), /--ip-autodetection-method/)
+})

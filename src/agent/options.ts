@@ -6,8 +6,10 @@ import { hostname } from 'node:os'
 import type { RequestLimit } from '../cluster/http-client.ts'
 import type { FlagValues } from '../config/flag-table.ts'
 import { ConfigError } from '../model/errors.ts'
-import { Ip } from '../net/ip.ts'
+import { type Family, Ip } from '../net/ip.ts'
 import { type LogFormat, type LogLevel, logFormats, logLevels } from '../status/log-level.ts'
+import { type AddressChoice, parseAddressChoice, parseAddressMethod } from './address-methods.ts'
+import type { AddressOptions } from './calico-addresses.ts'
 import { agentFlags } from './flags.ts'
 
 export interface AgentOptions {
@@ -38,6 +40,20 @@ export interface AgentOptions {
   readonly blackholeRoute: boolean
   readonly subnetFile: string
   readonly etcd: EtcdOptions
+  /** How new pods are wired; `auto` goes by the address pools. */
+  readonly wiring: WiringChoice
+  /** How this node's addresses are found, in Calico's words. */
+  readonly addresses: AddressOptions
+  readonly calico: CalicoOptions
+}
+
+export type WiringChoice = 'auto' | 'bridge' | 'routed'
+const wiringChoices: readonly WiringChoice[] = ['auto', 'bridge', 'routed']
+
+export interface CalicoOptions {
+  /** Where address pools and blocks are kept. */
+  readonly store: 'kubernetes' | 'etcd' | 'none'
+  readonly etcd: Omit<EtcdOptions, 'prefix' | 'renewMarginMinutes'>
 }
 
 export interface InterfaceOptions {
@@ -70,6 +86,12 @@ export function parseOptions(given: FlagValues, env: Readonly<Record<string, str
     if (found === undefined || found === '') return undefined
     return attempt(`--${name}`, found, () => parse(found))
   }
+  const addressOf = (name: string, family: Family): AddressChoice => {
+    const method = attemptFlag(`${name}-autodetection-method`, text(`${name}-autodetection-method`) ?? '', (words) =>
+      parseAddressMethod(words, family),
+    )
+    return attemptFlag(name, text(name)!, (words) => parseAddressChoice(words, method, family))
+  }
   const integer = (name: string, from: number, to: number): number => {
     const number = Number(text(name))
     if (!Number.isInteger(number) || number < from || number > to)
@@ -85,10 +107,11 @@ export function parseOptions(given: FlagValues, env: Readonly<Record<string, str
   if (runDir === '') throw new ConfigError('--run-dir', 'value', 'is empty')
   const standard = runDir === '/run/weft'
   const etcdGiven = text('etcd-endpoints') !== undefined
+  const store = flag('kube-subnet-mgr', !etcdGiven) ? 'kubernetes' : 'etcd'
   const netConfigFile = text('net-config') || text('net-config-path')
   return {
     nodeName: checkNodeName(text('node-name') || env.NODE_NAME || hostname().toLowerCase()),
-    store: flag('kube-subnet-mgr', !etcdGiven) ? 'kubernetes' : 'etcd',
+    store,
     ...present('kubeconfig', text('kubeconfig') || text('kubeconfig-file')),
     ...present('kubeApiUrl', text('kube-api-url') && checkUrl('kube-api-url', text('kube-api-url')!)),
     apiLimit: parseLimit(integer('kube-api-qps', 0, 10_000), integer('kube-api-burst', 1, 10_000)),
@@ -124,9 +147,7 @@ export function parseOptions(given: FlagValues, env: Readonly<Record<string, str
     blackholeRoute: flag('ip-blackhole-route'),
     subnetFile: text('subnet-file') || (standard ? '/run/flannel/subnet.env' : `${runDir}/subnet.env`),
     etcd: {
-      endpoints: (text('etcd-endpoints') ?? 'http://127.0.0.1:4001,http://127.0.0.1:2379')
-        .split(',')
-        .map((url) => checkUrl('etcd-endpoints', url.trim())),
+      endpoints: urlsOf('etcd-endpoints', text('etcd-endpoints') ?? 'http://127.0.0.1:4001,http://127.0.0.1:2379'),
       prefix: `/${text('etcd-prefix')!.replace(/^\/+|\/+$/g, '')}`,
       ...present('keyFile', text('etcd-keyfile')),
       ...present('certFile', text('etcd-certfile')),
@@ -135,8 +156,34 @@ export function parseOptions(given: FlagValues, env: Readonly<Record<string, str
       ...present('password', text('etcd-password')),
       renewMarginMinutes: integer('subnet-lease-renew-margin', 1, 1439),
     },
+    wiring: oneOf('wiring', wiringChoices),
+    addresses: { v4: addressOf('ip', 4), v6: addressOf('ip6', 6) },
+    calico: {
+      store: parseCalicoStore(text('calico-datastore'), store),
+      etcd: {
+        endpoints: urlsOf('calico-etcd-endpoints', text('calico-etcd-endpoints')!),
+        ...present('keyFile', text('calico-etcd-keyfile')),
+        ...present('certFile', text('calico-etcd-certfile')),
+        ...present('caFile', text('calico-etcd-cafile')),
+        ...present('username', text('calico-etcd-username')),
+        ...present('password', text('calico-etcd-password')),
+      },
+    },
   }
 }
+
+/** Calico's own name for etcd is `etcdv3`. */
+function parseCalicoStore(text: string | undefined, store: AgentOptions['store']): CalicoOptions['store'] {
+  if (text === undefined || text === '') return store === 'kubernetes' ? 'kubernetes' : 'none'
+  if (text === 'etcdv3') return 'etcd'
+  if (text === 'kubernetes' || text === 'etcd' || text === 'none') return text
+  throw new ConfigError('--calico-datastore', 'value', `${JSON.stringify(text)} is none of kubernetes, etcd, none`)
+}
+
+const urlsOf = (flag: string, text: string): string[] => text.split(',').map((url) => checkUrl(flag, url.trim()))
+
+const attemptFlag = <T>(name: string, text: string, parse: (text: string) => T): T =>
+  attempt(`--${name}`, text, () => parse(text))
 
 const parseLimit = (perSecond: number, burst: number): RequestLimit | undefined =>
   perSecond === 0 ? undefined : { perSecond, burst }

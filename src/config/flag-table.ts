@@ -13,6 +13,8 @@ export interface FlagRow {
   readonly defaultText?: string
   /** flannel has the flag and its environment variable. */
   readonly flannel?: true
+  /** Calico's environment variable for the same. */
+  readonly calico?: string
   /** Its heading in --help. */
   readonly group: string
 }
@@ -40,7 +42,8 @@ export class FlagTable {
   /** Environment variables of a flag; the first that is set counts. */
   envNames(row: FlagRow): readonly string[] {
     const name = flagName(row)
-    return [envName(this.#prefix, name), ...(row.flannel ? [envName('FLANNELD', name)] : [])]
+    const { flannel, calico } = row
+    return [envName(this.#prefix, name), ...(flannel ? [envName('FLANNELD', name)] : []), ...(calico ? [calico] : [])]
   }
 
   /** A reader of values: the command line's, else the environment's, else the default. A name that has no row throws. */
