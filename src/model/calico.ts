@@ -85,6 +85,8 @@ export interface IpamBlock {
   /** Marked before it is removed, in stores that cannot compare and delete. */
   readonly deleted: boolean
   readonly strictAffinity: boolean
+  /** Fields of other versions, kept as they are. */
+  readonly further?: Readonly<Record<string, unknown>>
 }
 
 export type AffinityState = 'pending' | 'confirmed' | 'pendingDeletion'
