@@ -7,10 +7,10 @@ import type { Announcement } from '../cluster/cluster.ts'
 import type { NetworkConfig } from '../config/config.ts'
 import { PeerTable, type PeerVerdict } from '../config/flannel/peers.ts'
 import { type Datapath, datapathOf } from '../datapath/datapath.ts'
-import { configOfPath, detourOf, exclude, type PathId, pathOf } from '../datapath/path.ts'
+import { configOfPath, detourOf, flannelPaths, type PathId, pathOf } from '../datapath/path.ts'
 import {
+  type Flow,
   type PeerView,
-  pathsOf,
   planTransition,
   type SendMode,
   type TransitionPlan,
@@ -20,6 +20,7 @@ import type { BackendConfig } from '../model/backend.ts'
 import type { FlannelLease, NodeContext, NodeInfo, PeerProblem, WeftNodeStatus } from '../model/cluster.ts'
 import type { Fragment } from '../model/kernel-state.ts'
 import { type Route, WEFT_ROUTE_PROTOCOL } from '../model/route.ts'
+import { isSameMode, PathLedger } from './path-ledger.ts'
 import {
   type FirewallSettings,
   peerFirewallSource,
@@ -55,26 +56,13 @@ export class Planner {
   #table: PeerTable | undefined
   #config: NetworkConfig | undefined
   #node: NodeContext | undefined
-  /** This node's own words as they stand in the store. */
-  #announced: WeftNodeStatus | undefined
-  readonly #pending: WeftNodeStatus[] = []
+  readonly #ledger = new PathLedger(flannelPaths)
   #podMtuBytes: number | undefined
   readonly #peers = new Map<string, NodeInfo>()
   readonly #views = new Map<string, PeerView>()
   readonly #dirty = new Set<string>()
   #dirtyNode = false
-  /** Paths whose fragments were handed out, and those of them that have been in place whole. */
-  #paths: readonly PathId[] = []
-  readonly #placed = new Set<PathId>()
   readonly #modes = new Map<string, SendMode>()
-  /** Paths that the kernel may still send by although nobody is to be sent to by them. */
-  readonly #lingering = new Set<PathId>()
-  /** Of the paths that nobody needs any more, those by which nothing comes in. */
-  readonly #dry = new Set<PathId>()
-  #waning: readonly PathId[] = []
-  #restarted = true
-  /** How many of `#pending` an earlier agent of this node wrote. */
-  #restored = 0
   #plan: TransitionPlan | undefined
   #tunnels = ''
   readonly #problems = new Map<string, readonly PeerProblem[]>()
@@ -109,9 +97,8 @@ export class Planner {
 
   /** True when nothing would be missed by a sweep: every path in use stands, and this node's words are in the store. */
   get isComplete(): boolean {
-    return (
-      this.#announced !== undefined && this.#plan !== undefined && this.#paths.every((path) => this.#placed.has(path))
-    )
+    const { announced, paths, placed } = this.#ledger
+    return announced !== undefined && this.#plan !== undefined && paths.every((path) => placed.has(path))
   }
 
   setNode(config: NetworkConfig, node: NodeContext): void {
@@ -156,31 +143,22 @@ export class Planner {
 
   /** The store says this of this node; what was written before it has come back. */
   setAnnounced(status: WeftNodeStatus | undefined): void {
-    if (this.#restarted && status) for (const path of status.sends) this.#lingering.add(path)
-    this.#restarted = false
-    this.#announced = status
-    const text = JSON.stringify(status)
-    const at = this.#pending.findLastIndex((written) => JSON.stringify(written) === text)
-    this.#pending.splice(0, at + 1)
-    this.#restored = Math.max(0, this.#restored - at - 1)
+    this.#ledger.setAnnounced(status)
   }
 
   /** An earlier agent was writing these when it ended: until the store speaks, any of them may stand. */
   restorePending(statuses: readonly WeftNodeStatus[]): void {
-    this.#pending.unshift(...statuses)
-    this.#restored += statuses.length
-    for (const { sends } of statuses) for (const path of sends) this.#lingering.add(path)
+    this.#ledger.restorePending(statuses)
   }
 
   /** The store has spoken: what it does not have of an earlier agent's words was never heard by anybody. */
   forgetRestored(): void {
-    this.#pending.splice(0, this.#restored)
-    this.#restored = 0
+    this.#ledger.forgetRestored()
   }
 
   /** A status is about to be written. */
   addPending(status: WeftNodeStatus): void {
-    this.#pending.push(status)
+    this.#ledger.addPending(status)
   }
 
   /** Pods were told this MTU. */
@@ -190,18 +168,17 @@ export class Planner {
 
   /** Paths that nobody is to be sent to by any more, whose last packets may still wait in a queue. */
   get draining(): readonly PathId[] {
-    const used = new Set([...this.#modes.values()].flatMap(pathsOf))
-    return [...this.#lingering].filter((path) => !used.has(path))
+    return this.#ledger.drainingBeside(this.#modes.values())
   }
 
   /** Paths that nobody needs any more but whose devices stay until nothing comes in by them. */
   get waning(): readonly PathId[] {
-    return this.#waning
+    return this.#ledger.waning
   }
 
   /** Nothing comes in by these any more. */
   noteDry(paths: readonly PathId[]): void {
-    for (const path of paths) if (this.#waning.includes(path)) this.#dry.add(path)
+    this.#ledger.noteDry(paths)
   }
 
   /** Devices that packets of these paths go by. */
@@ -212,8 +189,9 @@ export class Planner {
 
   /** The kernel has been given everything: what nobody is sent to by any more is not sent by. */
   noteSettled(): void {
+    if (!this.#ledger.isLingering) return
     for (const name of this.#modes.keys()) if (!this.#inPlace(towardSource(name))) return
-    this.#lingering.clear()
+    this.#ledger.noteSettled()
   }
 
   /** What this node tells the others now; undefined while it accepts nothing. */
@@ -246,13 +224,13 @@ export class Planner {
     const [config, node] = [this.#config, this.#node]
     if (!config || !node) return { set, removed }
     this.#notePlaced()
-    const plan = this.#keepWaning(this.#decide(config, node), node)
+    const plan = this.#ledger.keepWaning(this.#decide(config, node), (paths) => this.devicesOf(paths))
     this.#plan = plan
     const all = this.#dirtyNode
     if (all) this.#planBlackhole(node, set, removed)
     this.#planPaths(plan.paths, all, set, removed)
     const names = all ? new Set([...this.#peers.keys(), ...this.#modes.keys()]) : new Set(this.#dirty)
-    for (const [name, mode] of plan.toward) if (!sameMode(mode, this.#modes.get(name))) names.add(name)
+    for (const [name, mode] of plan.toward) if (!isSameMode(mode, this.#modes.get(name))) names.add(name)
     for (const name of this.#modes.keys()) if (!plan.toward.has(name)) names.add(name)
     for (const name of names) this.#planToward(name, plan.toward.get(name), set, removed)
     this.#planRules(plan.paths, all, set, removed)
@@ -271,40 +249,26 @@ export class Planner {
     const { backend } = config
     const wanted: SendMode = { path: pathOf(backend), direct: backend.type === 'vxlan' && backend.directRouting }
     for (const [name, peer] of this.#peers) if (!this.#views.has(name)) this.#views.set(name, viewPeer(peer, wanted))
+    const flows = new Map<string, Flow>()
+    for (const [name, { accepts }] of this.#views) flows.set(name, { wanted, accepts, current: this.#modes.get(name) })
     // Asked for each peer, and the same for all of them.
     const mtus = new Map<PathId, number | undefined>()
-    const sending = new Set(this.#lingering)
-    for (const mode of this.#modes.values()) for (const path of pathsOf(mode)) sending.add(path)
+    const { placed, announced, pending } = this.#ledger
     return planTransition({
-      wanted,
-      inPlace: this.#placed,
-      sending,
-      announced: this.#announced,
-      pending: this.#pending,
-      peers: this.#views,
-      current: this.#modes,
+      words: flannelPaths,
+      wanted: [wanted],
+      inPlace: placed,
+      sending: this.#ledger.sendingBeside(this.#modes.values()),
+      announced,
+      pending,
+      peers: this.#views.values(),
+      flows,
       ...(this.#podMtuBytes === undefined ? {} : { podMtuBytes: this.#podMtuBytes }),
       mtuOf: (path) => {
         if (!mtus.has(path)) mtus.set(path, this.#mtuOf(path, node))
         return mtus.get(path)
       },
     })
-  }
-
-  /** What nobody needs any more stays until it is dry, unless what is needed cannot stand beside it. */
-  #keepWaning(plan: TransitionPlan, node: NodeContext): TransitionPlan {
-    const needed = new Set(this.devicesOf(plan.paths))
-    this.#waning = this.#paths.filter(
-      (path) =>
-        !plan.paths.includes(path) &&
-        !this.#dry.has(path) &&
-        !plan.paths.some((other) => exclude(other, path)) &&
-        !this.#datapathOf(path)
-          .devices(this.#configOf(path), node)
-          .some((device) => needed.has(device)),
-    )
-    for (const path of this.#dry) if (plan.paths.includes(path) || !this.#paths.includes(path)) this.#dry.delete(path)
-    return this.#waning.length === 0 ? plan : { ...plan, paths: [...plan.paths, ...this.#waning], settled: false }
   }
 
   #planBlackhole(node: NodeContext, set: Fragment[], removed: string[]): void {
@@ -346,16 +310,15 @@ export class Planner {
   }
 
   #planPaths(paths: readonly PathId[], all: boolean, set: Fragment[], removed: string[]): void {
-    for (const path of this.#paths)
-      if (!paths.includes(path)) {
-        this.#placed.delete(path)
+    const before = this.#ledger.paths
+    for (const path of before)
+      if (!paths.includes(path))
         removed.push(
           localSource(path),
           ...[...this.#peers.keys(), ...this.#dirty].map((name) => fromSource(name, path)),
         )
-      }
     for (const path of paths) {
-      const fresh = all || !this.#paths.includes(path)
+      const fresh = all || !before.includes(path)
       const [config, datapath] = [this.#configOf(path), this.#datapathOf(path)]
       if (fresh) set.push(datapath.local(config, this.#node!))
       for (const name of fresh ? this.#peers.keys() : this.#dirty) {
@@ -365,12 +328,12 @@ export class Planner {
         else if (!fresh || all) removed.push(fromSource(name, path))
       }
     }
-    this.#paths = paths
+    this.#ledger.setPaths(paths)
   }
 
   #planToward(name: string, mode: SendMode | undefined, set: Fragment[], removed: string[]): void {
     const before = this.#modes.get(name)
-    if (before && !sameMode(before, mode)) for (const path of pathsOf(before)) this.#lingering.add(path)
+    if (before && !isSameMode(before, mode)) this.#ledger.noteLeft(before)
     const peer = this.#peers.get(name)
     if (peer) this.#problems.delete(name)
     if (!mode || !peer?.lease) {
@@ -389,11 +352,12 @@ export class Planner {
 
   /** Paths that were handed out and have come into place stay so: what is lost by another hand is mended. */
   #notePlaced(): void {
-    for (const path of this.#paths) {
-      if (this.#placed.has(path) || !this.#inPlace(localSource(path))) continue
+    const { paths, placed } = this.#ledger
+    for (const path of paths) {
+      if (placed.has(path) || !this.#inPlace(localSource(path))) continue
       let whole = true
       for (const name of this.#peers.keys()) if (!this.#inPlace(fromSource(name, path))) whole = false
-      if (whole) this.#placed.add(path)
+      if (whole) this.#ledger.notePlaced(path)
     }
   }
 
@@ -410,8 +374,6 @@ export class Planner {
     return datapathOf(this.#configOf(path))
   }
 }
-
-const sameMode = (a: SendMode, b: SendMode | undefined): boolean => a.path === b?.path && a.direct === b.direct
 
 /** The lease of a node that uses a backend alone, as flannel writes it. */
 export function leaseOf(backend: BackendConfig, node: NodeContext): FlannelLease {

@@ -8,6 +8,18 @@ import type { BackendConfig } from '../model/backend.ts'
 
 export type PathId = string
 
+/** What the transition must know of the ids of one dialect. */
+export interface PathWords {
+  /** True for an id of this dialect; others are passed over. */
+  isKnown(id: PathId): boolean
+  /** True when two different paths cannot stand side by side on one node. */
+  exclude(a: PathId, b: PathId): boolean
+  /** A way to get by while `goal` cannot stand yet; all nodes with one goal find the same one. */
+  detourOf(goal: PathId): PathId | undefined
+  /** Paths that this node prepares for as soon as a peer sends by them, whatever its configuration says. */
+  readonly defaults: readonly PathId[]
+}
+
 /** The id of the path that packets take under these settings (DirectRouting's plain routes are `host-gw` beside it). */
 export function pathOf(config: BackendConfig): PathId {
   switch (config.type) {
@@ -58,4 +70,12 @@ export function detourOf(goal: PathId): PathId | undefined {
   if (config?.type !== 'vxlan') return undefined
   const step = 1 + (config.port % (NAMEABLE_VNIS - 1))
   return pathOf({ ...config, vni: ((config.vni % NAMEABLE_VNIS) + step) % NAMEABLE_VNIS })
+}
+
+/** flannel's. */
+export const flannelPaths: PathWords = {
+  isKnown: (id) => configOfPath(id) !== undefined,
+  exclude,
+  detourOf,
+  defaults: ['host-gw', 'vxlan/1/8472', 'udp/8285'],
 }

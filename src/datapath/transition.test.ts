@@ -2,12 +2,13 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { NodeInfo, WeftNodeStatus } from '../model/cluster.ts'
 import { Ip } from '../net/ip.ts'
-import { detourOf, exclude } from './path.ts'
-import { type PeerView, pathsOf, planTransition, type SendMode, viewPeer } from './transition.ts'
+import { detourOf, exclude, flannelPaths } from './path.ts'
+import { type Flow, type PeerView, pathsOf, planTransition, type SendMode, viewPeer } from './transition.ts'
 
 /**
  * A cluster in miniature. The store is a log; each node has read a prefix of it. Kernel operations and writes to the store
  * wait in queues and happen one at a time, in any interleaving; a crash loses the queues and keeps kernel and store.
+ * Each node sends every other one or several flows, for which it may want different modes.
  */
 const modes: readonly SendMode[] = [
   { path: 'host-gw', direct: false },
@@ -22,11 +23,15 @@ const modes: readonly SendMode[] = [
 ]
 const mtuOf = (path: string): number => (path === 'host-gw' ? 1500 : path.startsWith('udp/') ? 1472 : 1450)
 
-type Op = { local: string; up: boolean } | { peer: string; mode: SendMode | undefined } | { mtu: number }
+type Op = { local: string; up: boolean } | { flow: string; mode: SendMode | undefined } | { mtu: number }
+
+const flowName = (peer: string, kind: number): string => `${peer} ${kind}`
+const peerOf = (flow: string): string => flow.split(' ')[0]!
 
 interface SimNode {
   readonly name: string
-  wanted: SendMode
+  /** By kind of flow. */
+  wanted: SendMode[]
   locals: Set<string>
   toward: Map<string, SendMode>
   mtu: number | undefined
@@ -42,13 +47,15 @@ interface SimNode {
 class Cluster {
   readonly log: { node: string; status: WeftNodeStatus }[] = []
   readonly nodes: SimNode[]
+  readonly kinds: number
   readonly random: (n: number) => number
 
-  constructor(count: number, random: (n: number) => number) {
+  constructor(count: number, random: (n: number) => number, kinds = 1) {
     this.random = random
+    this.kinds = kinds
     this.nodes = Array.from({ length: count }, (_, i) => ({
       name: `n${i}`,
-      wanted: modes[random(modes.length)]!,
+      wanted: this.anyModes(),
       locals: new Set(),
       toward: new Map(),
       mtu: undefined,
@@ -59,6 +66,19 @@ class Cluster {
       seen: 0,
       unsure: true,
     }))
+  }
+
+  anyModes(): SendMode[] {
+    return Array.from({ length: this.kinds }, () => modes[this.random(modes.length)]!)
+  }
+
+  /** Modes that can stand side by side: a configuration names no others. */
+  agreedModes(): SendMode[] {
+    for (;;) {
+      const chosen = this.anyModes()
+      const paths = chosen.flatMap(pathsOf)
+      if (!paths.some((path) => paths.some((other) => exclude(path, other)))) return chosen
+    }
   }
 
   statusesAt(revision: number): Map<string, WeftNodeStatus> {
@@ -74,16 +94,23 @@ class Cluster {
     const sending = new Set(node.unsure ? (announced?.sends ?? []) : [])
     for (const mode of [...node.toward.values(), ...node.decided.values()])
       for (const path of pathsOf(mode)) sending.add(path)
-    for (const op of node.ops) if ('peer' in op && op.mode) for (const path of pathsOf(op.mode)) sending.add(path)
+    for (const op of node.ops) if ('flow' in op && op.mode) for (const path of pathsOf(op.mode)) sending.add(path)
     const leaving = new Set(node.ops.flatMap((op) => ('local' in op && !op.up ? [op.local] : [])))
+    const flows = new Map<string, Flow>()
+    for (const [peer, { accepts }] of peers)
+      for (const [kind, wanted] of node.wanted.entries()) {
+        const name = flowName(peer, kind)
+        flows.set(name, { wanted, accepts, current: node.decided.get(name) })
+      }
     const plan = planTransition({
+      words: flannelPaths,
       wanted: node.wanted,
       inPlace: new Set([...node.locals].filter((path) => !leaving.has(path))),
       sending,
       announced,
       pending: node.writes,
-      peers,
-      current: node.decided,
+      peers: peers.values(),
+      flows,
       ...(node.mtu !== undefined && { podMtuBytes: node.mtu }),
       mtuOf,
     })
@@ -94,9 +121,9 @@ class Cluster {
     for (const path of plan.paths) if (!node.paths.has(path)) node.ops.push({ local: path, up: true })
     for (const [name, mode] of plan.toward) {
       const was = node.decided.get(name)
-      if (was?.path !== mode.path || was.direct !== mode.direct) node.ops.push({ peer: name, mode })
+      if (was?.path !== mode.path || was.direct !== mode.direct) node.ops.push({ flow: name, mode })
     }
-    for (const name of node.decided.keys()) if (!plan.toward.has(name)) node.ops.push({ peer: name, mode: undefined })
+    for (const name of node.decided.keys()) if (!plan.toward.has(name)) node.ops.push({ flow: name, mode: undefined })
     for (const path of node.paths)
       if (!plan.paths.includes(path) && !replaced.includes(path)) node.ops.push({ local: path, up: false })
     if (plan.mtuBytes !== undefined && plan.mtuBytes !== this.lastMtu(node)) node.ops.push({ mtu: plan.mtuBytes })
@@ -119,8 +146,8 @@ class Cluster {
     if (!op) return false
     if ('mtu' in op) node.mtu = op.mtu
     else if ('local' in op) op.up ? node.locals.add(op.local) : node.locals.delete(op.local)
-    else if (op.mode) node.toward.set(op.peer, op.mode)
-    else node.toward.delete(op.peer)
+    else if (op.mode) node.toward.set(op.flow, op.mode)
+    else node.toward.delete(op.flow)
     return true
   }
 
@@ -161,7 +188,7 @@ class Cluster {
     for (const node of this.nodes)
       for (const [name, mode] of node.toward)
         for (const path of pathsOf(mode)) {
-          const peer = this.nodes.find((other) => other.name === name)!
+          const peer = this.nodes.find((other) => other.name === peerOf(name))!
           assert.ok(peer.locals.has(path), `${node.name} sends by ${path} to ${name}, which has ${[...peer.locals]}`)
           assert.ok(node.mtu === undefined || node.mtu <= mtuOf(path), `${node.name}: pods of ${node.mtu} on ${path}`)
         }
@@ -171,7 +198,7 @@ class Cluster {
     for (let i = 0; i < steps; i++) {
       const node = this.nodes[this.random(this.nodes.length)]!
       const dice = this.random(100)
-      if (dice < 3) node.wanted = modes[this.random(modes.length)]!
+      if (dice < 3) node.wanted[this.random(this.kinds)] = modes[this.random(modes.length)]!
       else if (dice < 5) this.crash(node)
       else if (dice < 35) this.think(node)
       else if (dice < 60) this.perform(node)
@@ -183,7 +210,7 @@ class Cluster {
 
   /** Lets everything happen that waits, until nothing does. */
   settle(): void {
-    for (let round = 0; round < 200; round++) {
+    for (let round = 0; round < 120; round++) {
       let busy = false
       for (const node of this.nodes) {
         while (this.watch(node)) busy = true
@@ -212,17 +239,18 @@ test('no interleaving of switches, crashes and delays sends what the receiver do
   const seed = Number(process.env.SEED ?? Math.floor(Math.random() * 2 ** 31))
   console.log(`seed ${seed}`)
   const random = generator(seed)
-  for (let round = 0; round < 150; round++) {
-    const cluster = new Cluster(2 + random(4), random)
+  for (let round = 0; round < 120; round++) {
+    const cluster = new Cluster(2 + random(4), random, 1 + (round % 3))
     cluster.walk(400)
-    const last = modes[random(modes.length)]!
-    for (const node of cluster.nodes) node.wanted = last
+    const last = cluster.agreedModes()
+    for (const node of cluster.nodes) node.wanted = [...last]
     cluster.settle()
+    const paths = [...new Set(last.flatMap(pathsOf))]
     for (const node of cluster.nodes) {
-      assert.deepEqual([...node.locals].sort(), [...pathsOf(last)].sort(), `${node.name} keeps old devices`)
-      assert.equal(node.toward.size, cluster.nodes.length - 1)
-      for (const mode of node.toward.values()) assert.deepEqual(mode, last)
-      assert.equal(node.mtu, Math.min(...pathsOf(last).map(mtuOf)))
+      assert.deepEqual([...node.locals].sort(), paths.sort(), `${node.name} keeps old devices`)
+      assert.equal(node.toward.size, (cluster.nodes.length - 1) * cluster.kinds)
+      for (const [name, mode] of node.toward) assert.deepEqual(mode, last[Number(name.split(' ')[1])])
+      assert.equal(node.mtu, Math.min(...paths.map(mtuOf)))
     }
   }
 })
@@ -230,15 +258,29 @@ test('no interleaving of switches, crashes and delays sends what the receiver do
 test('nodes that want different modes for good still reach each other', () => {
   const random = generator(11)
   const cluster = new Cluster(3, random)
-  for (const [i, node] of cluster.nodes.entries()) node.wanted = modes[[0, 1, 4][i]!]!
+  for (const [i, node] of cluster.nodes.entries()) node.wanted = [modes[[0, 1, 4][i]!]!]
   cluster.settle()
   for (const node of cluster.nodes) {
     assert.equal(node.toward.size, 2)
-    for (const mode of node.toward.values()) assert.deepEqual(mode, node.wanted)
+    for (const mode of node.toward.values()) assert.deepEqual(mode, node.wanted[0])
   }
 })
 
 const wanted = { path: 'vxlan/1/8472', direct: false }
+
+/** One flow to each peer, all wanted alike. */
+const toEach = (
+  wanted: SendMode,
+  peers: ReadonlyMap<string, PeerView>,
+  current: ReadonlyMap<string, SendMode> = new Map(),
+) => ({
+  words: flannelPaths,
+  wanted: [wanted],
+  peers: [...peers.values()],
+  flows: new Map(
+    [...peers].map(([name, { accepts }]): [string, Flow] => [name, { wanted, accepts, current: current.get(name) }]),
+  ),
+})
 
 test('a flannel node is judged by its backend-type alone', () => {
   const flannel = (backendType: string, backendData?: unknown): NodeInfo => ({
@@ -265,11 +307,9 @@ test('a flannel node is judged by its backend-type alone', () => {
 test('a node that wants another mode takes in and sends what a flannel neighbour does', () => {
   const peers = new Map([['f', { accepts: ['vxlan/1/8472'], sends: ['vxlan/1/8472'] }]])
   const base = {
-    wanted: modes[0]!,
+    ...toEach(modes[0]!, peers),
     sending: new Set<string>(),
     pending: [],
-    peers,
-    current: new Map(),
     mtuOf,
   }
   const first = planTransition({ ...base, inPlace: new Set(), announced: undefined })
@@ -287,14 +327,13 @@ test('a path that cannot stand beside the present one is reached by a way round,
   assert.ok(!exclude(detour, old) && !exclude(detour, goal))
   const planWith = (now: readonly string[], isForeign?: boolean) => {
     const status = { accepts: now, sends: now }
+    const peers = new Map([['peer', { ...status, ...(isForeign && { isForeign }) }]])
     return planTransition({
-      wanted: { path: goal, direct: false },
+      ...toEach({ path: goal, direct: false }, peers),
       inPlace: new Set(now),
       sending: new Set(),
       announced: status,
       pending: [],
-      peers: new Map([['peer', { ...status, ...(isForeign && { isForeign }) }]]),
-      current: new Map(),
       mtuOf,
     })
   }
@@ -319,13 +358,11 @@ test('a peer cannot make this node open ports that no configuration names', () =
     wanted,
   )
   const plan = planTransition({
-    wanted: modes[0]!,
+    ...toEach(modes[0]!, new Map([['e', evil]])),
     inPlace: new Set(['host-gw']),
     sending: new Set(),
     announced: undefined,
     pending: [],
-    peers: new Map([['e', evil]]),
-    current: new Map(),
     mtuOf: () => 1450,
   })
   assert.deepEqual(plan.paths, ['host-gw', 'vxlan/1/8472'])
@@ -336,13 +373,11 @@ test('a path in use whose MTU shrinks with the underlay stays in use, but nobody
   const status = { accepts: [path], sends: [path] }
   const planWith = (current: ReadonlyMap<string, SendMode>, podMtuBytes: number) =>
     planTransition({
-      wanted,
+      ...toEach(wanted, new Map([['peer', status]]), current),
       inPlace: new Set([path]),
       sending: new Set([path]),
       announced: status,
       pending: [],
-      peers: new Map([['peer', status]]),
-      current,
       podMtuBytes,
       mtuOf: () => 1350,
     })

@@ -28,7 +28,7 @@
  */
 import type { NodeInfo, WeftNodeStatus } from '../model/cluster.ts'
 import { decodeVxlanEndpoint } from '../model/vxlan-endpoint.ts'
-import { configOfPath, detourOf, exclude, type PathId } from './path.ts'
+import { configOfPath, flannelPaths, type PathId, type PathWords } from './path.ts'
 
 /** How packets go to a peer: by a path, and by plain routes where the peer is on the link when `direct`. */
 export interface SendMode {
@@ -40,13 +40,24 @@ export interface SendMode {
 export interface PeerView {
   readonly accepts: readonly PathId[]
   readonly sends: readonly PathId[]
-  /** It does not speak weft's words: what is said of it is concluded from its lease. */
+  /** It does not speak weft's words: what is said of it is concluded from its own dialect. */
   readonly isForeign?: boolean
 }
 
-export interface TransitionInput {
-  /** What the configuration asks for. */
+/** What goes to one peer for one reason: all of it for flannel, the packets to one pool's addresses for Calico. */
+export interface Flow {
+  /** How the configuration wants it sent. */
   readonly wanted: SendMode
+  /** Ways by which the peer takes it in, and that lead there. */
+  readonly accepts: readonly PathId[]
+  /** How it is sent now, for keeping it. */
+  readonly current: SendMode | undefined
+}
+
+export interface TransitionInput {
+  readonly words: PathWords
+  /** What the configuration asks for, whoever is there to send to. */
+  readonly wanted: readonly SendMode[]
   /** Paths whose local part, and whose part for every known peer, is in the kernel. */
   readonly inPlace: ReadonlySet<PathId>
   /** Paths that the kernel sends by now or may send by: what was decided and not yet surely undone. Everything after a restart: see `announced`. */
@@ -55,9 +66,10 @@ export interface TransitionInput {
   readonly announced: WeftNodeStatus | undefined
   /** Statuses written or being written that have not come back in a snapshot. */
   readonly pending: readonly WeftNodeStatus[]
-  readonly peers: ReadonlyMap<string, PeerView>
-  /** How each peer is sent to now, for keeping it. */
-  readonly current: ReadonlyMap<string, SendMode>
+  /** What the other nodes say, also those that nothing is sent to; of several that say the same, one is enough. */
+  readonly peers: Iterable<PeerView>
+  /** By any name; flows that are alike are decided alike, so one may stand for all of them. */
+  readonly flows: ReadonlyMap<string, Flow>
   /** What pods use as their MTU now; undefined when no pod was told one yet. */
   readonly podMtuBytes?: number
   /** Largest inner packet of a path; undefined for a path that this node cannot have. */
@@ -67,7 +79,7 @@ export interface TransitionInput {
 export interface TransitionPlan {
   /** Paths whose local part (and part for each peer) to keep or make, wanted ones first. */
   readonly paths: readonly PathId[]
-  /** How to send to each peer; a peer is missing while there is no way that it accepts. */
+  /** How to send each flow; one is missing while there is no way that its peer accepts. */
   readonly toward: ReadonlyMap<string, SendMode>
   readonly status: { readonly accepts: readonly PathId[]; readonly sends: readonly PathId[] }
   /** What pods may use as their MTU now. */
@@ -81,19 +93,37 @@ const PLAIN: PathId = 'host-gw'
 /** Every path that a mode sends by. */
 export const pathsOf = (mode: SendMode): readonly PathId[] => (mode.direct ? [mode.path, PLAIN] : [mode.path])
 
+/** What planTransition has found out before it looks at flows. */
+interface Ground {
+  readonly input: TransitionInput
+  /** This node's statuses that somebody may hold it to. */
+  readonly written: readonly WeftNodeStatus[]
+  readonly isForeignNear: boolean
+  readonly wantedPaths: ReadonlySet<PathId>
+  readonly paths: readonly PathId[]
+}
+
 /** The next step from here; call again whenever any part of the input changes. */
 export function planTransition(input: TransitionInput): TransitionPlan {
+  const { exclude } = input.words
   const written = [...(input.announced ? [input.announced] : []), ...input.pending]
-  const wanted = nextMode(input, written)
-  const wantedPaths = pathsOf(wanted).filter((path) => input.mtuOf(path) !== undefined)
   const sentByPeers = new Set<PathId>()
-  for (const peer of input.peers.values()) for (const path of peer.sends) sentByPeers.add(path)
+  let isForeignNear = false
+  for (const peer of input.peers) {
+    for (const path of peer.sends) sentByPeers.add(path)
+    if (peer.isForeign) isForeignNear = true
+  }
+  const goals = [...input.wanted, ...[...input.flows.values()].map(({ wanted }) => wanted)]
+  const wantedPaths = new Set<PathId>()
+  for (const goal of goals)
+    for (const path of pathsOf(nextMode(input, written, isForeignNear, goal)))
+      if (input.mtuOf(path) !== undefined) wantedPaths.add(path)
 
   // Rule 4, from the other side: kept is what is wanted, promised, sent by this node, or sent by anyone to it.
   const kept = new Set<PathId>(wantedPaths)
   for (const status of written) for (const path of status.accepts) kept.add(path)
   for (const path of input.sending) kept.add(path)
-  for (const path of sentByPeers) if (isExpected(path, input)) kept.add(path)
+  for (const path of sentByPeers) if (isExpected(path, input, goals)) kept.add(path)
   for (const path of kept) if (input.mtuOf(path) === undefined) kept.delete(path)
   // Of two that exclude each other the one that stands already stays: somebody may be sending by it.
   const standing = [...kept].filter((path) => input.inPlace.has(path))
@@ -102,14 +132,15 @@ export function planTransition(input: TransitionInput): TransitionPlan {
     if (kept.has(path) && !paths.some((earlier) => exclude(earlier, path))) paths.push(path)
   const mtuBytes = paths.length > 0 ? Math.min(...paths.map((path) => input.mtuOf(path)!)) : undefined
 
+  const ground = { input, written, isForeignNear, wantedPaths, paths }
   const toward = new Map<string, SendMode>()
-  for (const [name, peer] of input.peers) {
-    const mode = chooseMode({ ...input, wanted }, name, peer, paths, written)
+  for (const [name, flow] of input.flows) {
+    const mode = chooseMode(flow, ground)
     if (mode) toward.set(name, mode)
   }
 
   const sends = new Set(wantedPaths)
-  for (const path of input.sending) sends.add(path)
+  for (const path of input.sending) if (input.words.isKnown(path)) sends.add(path)
   for (const mode of toward.values()) for (const path of pathsOf(mode)) sends.add(path)
   const accepts = paths.filter((path) => input.inPlace.has(path) && (sends.has(path) || sentByPeers.has(path)))
   return {
@@ -118,45 +149,44 @@ export function planTransition(input: TransitionInput): TransitionPlan {
     status: { accepts, sends: [...sends] },
     mtuBytes,
     settled:
-      wanted === input.wanted &&
-      paths.every((path) => wantedPaths.includes(path)) &&
-      [...sends].every((path) => wantedPaths.includes(path)),
+      goals.every((goal) => nextMode(input, written, isForeignNear, goal) === goal) &&
+      paths.every((path) => wantedPaths.has(path)) &&
+      [...sends].every((path) => wantedPaths.has(path)),
   }
 }
 
 /** The wanted mode, or the way round to it while a path that it excludes is in use here. */
-function nextMode(input: TransitionInput, written: readonly WeftNodeStatus[]): SendMode {
-  const { path, direct } = input.wanted
+function nextMode(
+  input: TransitionInput,
+  written: readonly WeftNodeStatus[],
+  isForeignNear: boolean,
+  wanted: SendMode,
+): SendMode {
+  const { path, direct } = wanted
+  const { exclude, detourOf } = input.words
+  const detour = detourOf(path)
+  // A foreign node knows no way round, and is thought to go by the wanted path already.
+  if (detour === undefined || isForeignNear || input.mtuOf(detour) === undefined) return wanted
   const standing = new Set([...written.flatMap(({ accepts }) => accepts), ...input.inPlace])
   const inTheWay = [...standing, ...input.sending].filter((other) => exclude(other, path))
-  const detour = detourOf(path)
-  const isPassable =
-    detour !== undefined && input.mtuOf(detour) !== undefined && !inTheWay.some((other) => exclude(other, detour))
-  // flannel knows no way round, and is thought to go by the wanted path already.
-  const isUnderstood = ![...input.peers.values()].some(({ isForeign }) => isForeign)
-  if (inTheWay.length === 0 || standing.has(path) || !isPassable || !isUnderstood) return input.wanted
-  return { path: detour, direct }
+  const isPassable = !inTheWay.some((other) => exclude(other, detour))
+  return inTheWay.length === 0 || standing.has(path) || !isPassable ? wanted : { path: detour, direct }
 }
 
-/** The wanted mode when it may be used, else what the peer is sent by now, else any way that both ends have. */
-function chooseMode(
-  input: TransitionInput,
-  name: string,
-  peer: PeerView,
-  paths: readonly PathId[],
-  written: readonly WeftNodeStatus[],
-): SendMode | undefined {
+/** The wanted mode when it may be used, else what the flow is sent by now, else any way that both ends have. */
+function chooseMode(flow: Flow, { input, written, isForeignNear, paths }: Ground): SendMode | undefined {
   const mayKeep = (path: PathId): boolean =>
     input.mtuOf(path) !== undefined &&
-    peer.accepts.includes(path) &&
+    flow.accepts.includes(path) &&
     input.inPlace.has(path) &&
     input.announced !== undefined &&
     written.every((status) => status.sends.includes(path))
   const may = (path: PathId): boolean => mayKeep(path) && (input.podMtuBytes ?? 0) <= input.mtuOf(path)!
   const usable = (mode: SendMode): boolean => pathsOf(mode).every(may)
-  if (usable(input.wanted)) return input.wanted
-  const plainly = { path: input.wanted.path, direct: false }
-  const current = input.current.get(name)
+  const wanted = nextMode(input, written, isForeignNear, flow.wanted)
+  if (usable(wanted)) return wanted
+  const plainly = { path: wanted.path, direct: false }
+  const { current } = flow
   if (current && pathsOf(current).every(mayKeep)) return current
   if (usable(plainly)) return plainly
   for (const path of paths) if (may(path)) return { path, direct: false }
@@ -165,37 +195,37 @@ function chooseMode(
 
 /**
  * Whether to prepare for a path because peers send by it. Only for what the configuration names, what this node had
- * before, and flannel's own defaults: no node object can make every other node open a port of its choice.
+ * before, and the dialect's own defaults: no node object can make every other node open a port of its choice.
  */
-function isExpected(path: PathId, input: TransitionInput): boolean {
+function isExpected(path: PathId, input: TransitionInput, goals: readonly SendMode[]): boolean {
   return (
-    pathsOf(input.wanted).includes(path) ||
-    path === detourOf(input.wanted.path) ||
-    defaults.includes(path) ||
+    input.words.defaults.includes(path) ||
     (input.announced?.accepts.includes(path) ?? false) ||
-    input.inPlace.has(path)
+    input.inPlace.has(path) ||
+    goals.some((goal) => pathsOf(goal).includes(path) || path === input.words.detourOf(goal.path))
   )
 }
 
-const defaults: readonly PathId[] = ['host-gw', 'vxlan/1/8472', 'udp/8285']
-
-/** Most paths that one node's words may name. */
-const MAX_PATHS = 8
+/** Most paths that one node's words may name, of all dialects together. */
+const MAX_PATHS = 16
 
 /**
  * What a peer accepts and sends by. flannel nodes do not say their VXLAN port: it is the one that this node's
  * configuration has, because the file is the same; with DirectRouting wanted here they have it too.
  */
 export function viewPeer(node: NodeInfo, wanted: SendMode): PeerView {
-  if (node.weft) return { accepts: knownPaths(node.weft.accepts), sends: knownPaths(node.weft.sends) }
+  if (node.weft) return viewStatus(node.weft, flannelPaths)
   const path = foreignPath(node, wanted)
   if (!path) return { accepts: [], sends: [], isForeign: true }
   const both = wanted.direct && path !== PLAIN ? [path, PLAIN] : [path]
   return { accepts: both, sends: both, isForeign: true }
 }
 
-const knownPaths = (paths: readonly string[]): PathId[] =>
-  paths.slice(0, MAX_PATHS).filter((path) => configOfPath(path) !== undefined)
+/** What a weft node says of one dialect's paths. */
+export const viewStatus = ({ accepts, sends }: WeftNodeStatus, { isKnown }: PathWords): PeerView => {
+  const known = (paths: readonly string[]) => paths.slice(0, MAX_PATHS).filter(isKnown)
+  return { accepts: known(accepts), sends: known(sends) }
+}
 
 function foreignPath(node: NodeInfo, wanted: SendMode): PathId | undefined {
   const type = node.lease?.backendType
