@@ -148,3 +148,45 @@ export interface BlockRoutes {
 
 export const familiesOf = (pools: readonly IpPool[]): readonly Family[] =>
   ([4, 6] as const).filter((family) => pools.some(({ cidr }) => cidr.family === family))
+
+/**
+ * FelixConfiguration's keys of the data path: every default decided, an object of a node before `default`. Keys that do not
+ * apply to weft are not here.
+ */
+export interface FelixSettings {
+  /** False: no IPv6 of Calico's (pools, pods' routes), whatever objects say. */
+  readonly ipv6Support: boolean
+  /** Names of routed pods' devices on the node begin with it. */
+  readonly interfacePrefix: string
+  /** Undefined: what the route to the peers leaves after encapsulation. */
+  readonly ipipMtuBytes?: number
+  readonly vxlanMtuBytes?: number
+  readonly vxlanMtuV6Bytes?: number
+  /** Devices whose MTUs count for that of devices of the node's own. */
+  readonly mtuInterfacePattern: RegExp
+  readonly vxlanPort: number
+  readonly vxlanVni: number
+  /** Undefined: a device exists when a pool needs it. */
+  readonly ipipEnabled?: boolean
+  readonly vxlanEnabled?: boolean
+  /** What is not masqueraded besides traffic between pools' addresses. */
+  readonly natOutgoingExclusions: 'IPPoolsOnly' | 'IPPoolsAndHostIPs'
+  /** Undefined: the address of the device that packets leave by. */
+  readonly natOutgoingAddress?: Ip
+  readonly natPortRange?: { readonly first: number; readonly last: number }
+  /** Only packets that leave by such devices are masqueraded; a `+` at the end stands for any further characters. */
+  readonly natOutgoingInterfaceFilter?: string
+  /** May pods' `allowedSourcePrefixes` be believed? */
+  readonly workloadSourceSpoofing: 'Disabled' | 'Any'
+  readonly allowVxlanPacketsFromWorkloads: boolean
+  readonly allowIpipPacketsFromWorkloads: boolean
+  /** Who else than the cluster's nodes may send encapsulated packets. */
+  readonly externalNodes: readonly Cidr[]
+  readonly deviceRouteSourceAddress?: Ip
+  readonly deviceRouteSourceAddressV6?: Ip
+  /** Metric of the routes. */
+  readonly ipv4NormalRoutePriority: number
+  readonly ipv6NormalRoutePriority: number
+  /** False: weft leaves the node's forwarding switches alone. */
+  readonly ipForwarding: boolean
+}
