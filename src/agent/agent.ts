@@ -30,10 +30,11 @@ import { ForwardRules } from './forward-rules.ts'
 import { readMetrics } from './metric-readings.ts'
 import { AgentMetrics } from './metrics.ts'
 import { at, atAsync } from './named-place.ts'
-import { NetworkLoop, type PodNetwork } from './network-loop.ts'
+import { NetworkLoop } from './network-loop.ts'
 import { NodeWatch } from './node-watch.ts'
 import type { AgentOptions } from './options.ts'
 import { sysctlFile } from './own-files.ts'
+import type { PodNetwork } from './pod-network.ts'
 import { RunLock } from './run-lock.ts'
 import { openCachedSource } from './source.ts'
 import { readPreviousSubnets, writeSubnetEnv } from './subnet-env.ts'
@@ -130,7 +131,7 @@ class Agent {
         blackhole: options.blackholeRoute,
       },
       readTraffic: trafficReader((call) => call()),
-      onOwnNode: ({ node, wishes }) => this.#node.setNode(node.addresses, wishes),
+      onOwnNode: ({ node, wishes }) => this.#node.setNode(node.addresses, wishes, node.calico),
       onPodNetwork: (network) => this.#servePods(network),
       onConfigError: () => metrics.configErrors.inc(),
       onPeerProblem: () => metrics.peerProblems.inc(),
@@ -138,6 +139,7 @@ class Agent {
     this.#node = new NodeWatch({
       kernel: this.#kernel,
       options: options.interface,
+      addresses: options.addresses,
       onDetected: (detected) => this.#loop.onDetected(detected),
       onProblem: (error) => log.warn({ err: error.message }, 'the external interface is not known'),
     })
@@ -243,11 +245,11 @@ class Agent {
   async #servePods(network: PodNetwork): Promise<void> {
     const { subnetFile, masquerade, cniConfDir, setNodeNetworkUnavailable } = this.#options
     await this.#cni.setNetwork(network)
-    this.#forward.setBlocks(network.clusterNetworks)
+    this.#forward.setBlocks(network.allNetworks)
     const { clusterNetworks: networks, podCidrs: subnets, mtuBytes } = network
     const env = { networks, subnets, mtuBytes, masquerade: masquerade.enabled }
-    at(`--subnet-file ${subnetFile}`, () => writeSubnetEnv(subnetFile, env))
-    this.#log.info(network, 'pods can be served')
+    if (networks.length > 0) at(`--subnet-file ${subnetFile}`, () => writeSubnetEnv(subnetFile, env))
+    this.#log.info({ ...network, routed: network.routed?.families }, 'pods can be served')
     if (cniConfDir && !this.#conflistWritten) {
       at(`--cni-conf-dir ${cniConfDir}`, () => this.#runtimeFiles.keepConflist())
       this.#conflistWritten = true

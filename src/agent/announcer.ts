@@ -5,6 +5,7 @@
 import type { Announcement, ClusterSource } from '../cluster/cluster.ts'
 import type { NodeInfo } from '../model/cluster.ts'
 import type { LoopLog } from './network-loop.ts'
+import { saysAlready } from './own-words.ts'
 
 export interface AnnouncerOptions {
   readonly source: ClusterSource
@@ -42,8 +43,9 @@ export class Announcer {
     if (!announcement || this.#writing) return
     const { source, log, onWrite, onWritten } = this.#options
     const text = JSON.stringify(announcement)
-    if (text === this.#text && (!this.#heard || text === textOf(this.#own))) return
-    if (text !== this.#text) log.info({ ...announcement.lease, ...announcement.weft }, 'announcing')
+    if (text === this.#text && (!this.#heard || saysAlready(this.#own, announcement))) return
+    if (text !== this.#text)
+      log.info({ ...announcement.lease, ...announcement.calico, ...announcement.weft }, 'announcing')
     this.#text = text
     this.#heard = false
     this.#writing = true
@@ -61,6 +63,3 @@ export class Announcer {
     )
   }
 }
-
-/** The words of a node object in the shape that announcements have. */
-const textOf = (own: NodeInfo | undefined): string => JSON.stringify({ lease: own?.lease, weft: own?.weft })

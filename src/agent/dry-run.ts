@@ -61,9 +61,9 @@ export async function runDry(options: AgentOptions, print: (line: string) => voi
       blackhole: options.blackholeRoute,
     },
     onOwnNode: ({ node, wishes }) => nodeWatch.setNode(node.addresses, wishes),
-    onPodNetwork: async ({ podCidrs, mtuBytes, clusterNetworks }) => {
+    onPodNetwork: async ({ podCidrs, mtuBytes, allNetworks }) => {
       print(`# pods: ${podCidrs.join(', ')} on cni0, MTU ${mtuBytes}`)
-      const { changes, problems } = await planForwardRules(kernel, clusterNetworks, options.forwardRules)
+      const { changes, problems } = await planForwardRules(kernel, allNetworks, options.forwardRules)
       for (const change of changes) print(formatForwardChange(change))
       for (const problem of problems) print(`# ${problem}`)
     },
@@ -147,10 +147,10 @@ class EchoSource implements ClusterSource {
     return this.#own !== undefined
   }
 
-  async announce({ lease, weft }: Announcement): Promise<void> {
+  async announce({ lease, weft, calico }: Announcement): Promise<void> {
     const own = this.#own
     if (!own) return
-    this.#own = { ...own, node: { ...own.node, lease, weft } }
+    this.#own = { ...own, node: { ...own.node, ...(lease && { lease }), weft, ...(calico && { calico }) } }
     setImmediate(() => this.#listener(this.#own!))
   }
 

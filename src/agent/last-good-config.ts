@@ -11,6 +11,7 @@ export class LastGoodConfig {
   readonly #log: LoopLog
   #config: NetworkConfig | undefined
   #problem: string | undefined
+  #missing = false
 
   constructor(log: LoopLog) {
     this.#log = log
@@ -25,9 +26,15 @@ export class LastGoodConfig {
     return this.#problem
   }
 
+  /** True when the object was not there when it was last read. */
+  get isMissing(): boolean {
+    return this.#missing
+  }
+
   /** Reads a text of `object`, undefined when that is not there. Tells whether the configuration changed, or what is wrong. */
   read(text: string | undefined, object: string): { readonly changed: boolean; readonly error?: ConfigError } {
     const log = this.#log
+    this.#missing = text === undefined
     if (text === undefined) {
       this.#problem = `${object} is not there`
       log.warn(

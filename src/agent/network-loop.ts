@@ -1,31 +1,30 @@
 /**
- * The agent's one loop. Everything that may change what this node should do ends here as a change of a field and a mark;
- * a later turn of the event loop works off all marks at once:
+ * The agent's one loop. Everything that may change what this node should do ends here as a change of a field and a mark; a
+ * later turn of the event loop works off all marks at once, for every part of the network (network-part.ts) together:
  *
- *   net-conf ──► last good config ─┐
- *   own Node ──► podCIDRs, wishes ─┼─► NodeContext ─► planner ─► fragments ─► applier
- *   interface ─► external ─────────┘        ▲                        │
- *   other Nodes ────────────────────────────┘      in place ─► announce, pods served
+ *   cluster ────► parts ─► fragments ─► applier ─► in place? ─► announce what all parts say, serve pods
+ *   interface ──►   ▲                                 │
+ *                   └──── decide anew ◄───────────────┘
  *
- * Nothing is swept before the cluster's first complete list, and never on a configuration that could not be read. While the
- * store is away from the start, what the node remembers of it serves: pods come and go and drift is healed, but nothing is
- * swept and nothing announced before the real list has taken its place.
+ * Nothing is swept before the cluster's first complete list and before every part knows what it wants, and never on a
+ * configuration that could not be read. While the store is away from the start, what the node remembers of it serves: pods
+ * come and go and drift is healed, but nothing is swept and nothing announced before the real list has taken its place.
  */
 import type { ApplyReport } from '../apply/applier.ts'
 import { DesiredConflict } from '../apply/desired.ts'
-import type { Announcement, ClusterEvent, ClusterSource, NodeReport } from '../cluster/cluster.ts'
-import type { NetworkConfig } from '../config/config.ts'
-import type { NodeContext, NodeInfo } from '../model/cluster.ts'
+import type { ClusterEvent, ClusterSource } from '../cluster/cluster.ts'
+import type { NodeInfo } from '../model/cluster.ts'
 import type { Fragment } from '../model/kernel-state.ts'
 import type { Cidr } from '../net/cidr.ts'
 import type { Check } from '../status/checks.ts'
 import { Announcer } from './announcer.ts'
-import { Drain } from './drain.ts'
+import { Complaints } from './complaints.ts'
 import type { Detected } from './external-interface.ts'
-import { LastGoodConfig } from './last-good-config.ts'
-import { contextWith, partSubnets } from './own-place.ts'
-import { leaseOf, type PlanChange, Planner, type PlannerSettings } from './planner.ts'
-import { SubnetAcquisition } from './subnet-acquisition.ts'
+import { FlannelPart } from './flannel-part.ts'
+import type { NetworkPart, Surroundings } from './network-part.ts'
+import { mergeWords, type Speaker } from './own-words.ts'
+import type { PlanChange, PlannerSettings } from './planner.ts'
+import { type PodNetwork, podNetworkOf } from './pod-network.ts'
 import type { ReadTraffic } from './traffic.ts'
 
 export interface LoopLog {
@@ -41,13 +40,6 @@ export interface Writer {
   markComplete(): void
   settle(): Promise<void>
   inPlace(source: string): boolean
-}
-
-/** What pods get, told to the CNI server and written to subnet.env. */
-export interface PodNetwork {
-  readonly podCidrs: readonly Cidr[]
-  readonly clusterNetworks: readonly Cidr[]
-  readonly mtuBytes: number
 }
 
 export interface NetworkLoopOptions {
@@ -70,63 +62,54 @@ export interface NetworkLoopOptions {
   onIdle?(): void
 }
 
-const MESSAGES_KEPT = 8
-
 export class NetworkLoop {
   readonly #options: NetworkLoopOptions
-  readonly #planner: Planner
-  readonly #lastGood: LastGoodConfig
+  readonly #flannel: FlannelPart
+  readonly #parts: readonly NetworkPart[]
   readonly #announcer: Announcer
-  readonly #acquisition: SubnetAcquisition
+  readonly #complaints: Complaints
   #own: NodeInfo | undefined
   #detected: Detected | undefined
   #synced = false
   /** When the view was saved that this node works from, before the store's first list. */
   #remembered: string | undefined
   #connected = false
-  #marked = false
   #complete = false
   #scheduled = false
   #closed = false
   #concluding = false
   #concludeAgain = false
-  readonly #leaving: Drain
-  readonly #arriving: Drain
   #podNetwork = ''
   #serving = false
-  /** The last few messages about each node, so that each is said once although there are several. */
-  readonly #reported = new Map<string, string[]>()
 
   constructor(options: NetworkLoopOptions) {
     this.#options = options
-    const { source, log, previousSubnets: previous } = options
+    const { source, log, nodeName, writer, previousSubnets, settings, onConfigError } = options
     const readTraffic = options.readTraffic ?? (async () => ({ sent: 0, received: 0 }))
-    this.#leaving = new Drain('sent', readTraffic)
-    this.#arriving = new Drain('received', readTraffic)
-    this.#planner = new Planner(options.settings, (name) => options.writer.inPlace(name))
-    this.#lastGood = new LastGoodConfig(log)
+    this.#complaints = new Complaints(source, log, nodeName, () => options.onPeerProblem())
+    const onChange = () => this.#schedule()
+    const shared = { nodeName, source, writer, log, complaints: this.#complaints, readTraffic, onChange }
+    this.#flannel = new FlannelPart({ ...shared, previousSubnets, settings, onConfigError })
+    this.#parts = [this.#flannel]
     this.#announcer = new Announcer({
       source,
       log,
-      onWrite: ({ weft }) => this.#planner.addPending(weft),
+      onWrite: ({ weft }) => {
+        for (const part of this.#parts) part.addPending(weft)
+      },
       onWritten: () => void this.#conclude(),
     })
-    this.#acquisition = new SubnetAcquisition({ source, previous, log, onChange: () => this.#schedule() })
   }
 
   /** What has to be there before pods can be served, in the order in which it comes. */
   checks(): Check[] {
     const check = (name: string, ok: boolean, problem: string): Check => ({ name, problem: ok ? undefined : problem })
-    const [own, config] = [this.#own, this.#config]
-    const held = own && config ? partSubnets(own, config).inside : (own?.podCidrs ?? [])
-    const noLease = own?.podCidrs.length
-      ? `${own.podCidrs.join(', ')} is outside the network of net-conf.json`
-      : 'this node has no pod subnet yet'
+    const checks = this.#concerned.map((part) => part.checks(this.#around()))
     return [
       check('cluster', this.#knowsPeers, 'the cluster has not been listed yet'),
-      check('net-conf', config !== undefined, this.#lastGood.problem ?? 'there is no network configuration yet'),
-      check('node', own !== undefined, `the cluster has no node ${this.#options.nodeName}`),
-      check('lease', held.length > 0, noLease),
+      ...checks.map(({ configuration }) => configuration),
+      check('node', this.#own !== undefined, `the cluster has no node ${this.#options.nodeName}`),
+      ...checks.map(({ addresses }) => addresses),
       check('interface', this.#detected !== undefined, 'the external interface is not known'),
       check('kernel', this.#serving, 'the kernel is not programmed yet'),
     ]
@@ -139,42 +122,25 @@ export class NetworkLoop {
 
   /** For people and the lab. */
   state(): object {
+    const around = this.#around()
     return {
-      config: this.#config,
-      configProblem: this.#lastGood.problem,
       connected: this.#connected,
       synced: this.#synced,
       workingFromCacheOf: this.#remembered,
-      node: this.#context(),
       interface: this.#detected?.reason,
-      peers: [...this.#planner.peers.values()].map(({ name, podCidrs, lease, weft }) => ({
-        name,
-        podCidrs,
-        lease,
-        weft,
-        by: this.#planner.modes.get(name),
-      })),
-      problems: [...this.#planner.problems.values()].flat(),
-      status: this.#planner.transition?.status,
-      settled: this.#planner.transition?.settled ?? false,
-      mtuBytes: this.#planner.transition?.mtuBytes,
+      settled: this.#isSettled,
+      ...Object.assign({}, ...this.#parts.map((part) => part.state(around))),
     }
   }
 
   /** How many peers are sent to by each path. */
   peersByPath(): ReadonlyMap<string, number> {
-    const counts = new Map<string, number>()
-    for (const { path, direct } of this.#planner.modes.values()) {
-      const name = direct ? `${path} direct` : path
-      counts.set(name, (counts.get(name) ?? 0) + 1)
-    }
-    return counts
+    return new Map(this.#parts.flatMap((part) => [...part.peersByPath()]))
   }
 
   /** Other nodes: believed ones, and those that were refused. */
   get peerCounts(): { readonly believed: number; readonly refused: number } {
-    const believed = this.#planner.peers.size
-    return { believed, refused: this.#planner.knownPeers - believed }
+    return this.#flannel.peerCounts
   }
 
   onCluster(event: ClusterEvent): void {
@@ -186,24 +152,24 @@ export class NetworkLoop {
         else log.warn({ err: event.problem }, 'the cluster cannot be reached; what is programmed stays')
         return
       case 'network':
-        this.#onNetwork(event.text, event.object)
+        this.#flannel.onNetwork(event.text, event.object)
         break
       case 'synced':
         if (this.#remembered) log.info({}, 'the cluster was listed: it takes the place of what was remembered')
         this.#remembered = undefined
         this.#synced = true
         this.#connected = true
-        this.#planner.forgetRestored()
+        for (const part of this.#parts) part.forgetRestored()
         break
       case 'remembered':
         log.warn({}, `working from the cache of ${event.savedAt}: the store is away`)
         this.#remembered = event.savedAt
-        this.#planner.restorePending(event.written)
+        for (const part of this.#parts) part.restorePending(event.written)
         break
       case 'node-gone':
         if (event.name === nodeName) log.warn({}, 'the cluster no longer has this node; what is programmed stays')
-        else this.#planner.removePeer(event.name)
-        this.#reported.delete(event.name)
+        else for (const part of this.#parts) part.removePeer(event.name)
+        this.#complaints.forget(event.name)
         break
       case 'node':
         this.#onNode(event)
@@ -225,7 +191,7 @@ export class NetworkLoop {
     const placeOf = (known: Detected | undefined) => JSON.stringify([known?.external.device, known?.external.addresses])
     if (this.#detected && placeOf(this.#detected) !== placeOf(detected)) this.#options.source.reconnect()
     this.#detected = detected
-    this.#marked = true
+    for (const part of this.#parts) part.setDetected(detected)
     this.#schedule()
   }
 
@@ -246,54 +212,20 @@ export class NetworkLoop {
 
   close(): void {
     this.#closed = true
-    this.#leaving.close()
-    this.#arriving.close()
-  }
-
-  #onNetwork(text: string | undefined, object: string): void {
-    const { source, nodeName, onConfigError } = this.#options
-    const { changed, error } = this.#lastGood.read(text, object)
-    if (changed) this.#marked = true
-    if (!error) return
-    onConfigError()
-    source.report({ node: nodeName, severity: 'Warning', reason: 'BadNetworkConfiguration', message: error.message })
+    for (const part of this.#parts) part.close()
   }
 
   #onNode(event: Extract<ClusterEvent, { type: 'node' }>): void {
     const { node, problems } = event
     if (node.name === this.#options.nodeName) {
-      const placeOf = (own: NodeInfo | undefined) => JSON.stringify([own?.podCidrs, own?.uid])
-      if (placeOf(this.#own) !== placeOf(node)) this.#marked = true
       this.#own = node
       this.#announcer.hear(node)
-      this.#planner.setAnnounced(node.weft)
+      for (const part of this.#parts) part.setOwn(node)
       this.#options.onOwnNode(event)
       return
     }
-    this.#planner.setPeer(node)
-    for (const problem of problems) this.#refuse(node, problem.message)
-  }
-
-  #refuse(node: Pick<NodeInfo, 'name' | 'uid'>, message: string): void {
-    if (!this.#isNews(node.name, message)) return
-    const { log, source, onPeerProblem } = this.#options
-    onPeerProblem()
-    log.warn({ peer: node.name }, message)
-    const report: NodeReport = {
-      node: node.name,
-      ...(node.uid === undefined ? {} : { uid: node.uid }),
-      severity: 'Warning',
-      reason: 'PeerRefused',
-      message,
-    }
-    source.report(report)
-  }
-
-  #isNews(node: string, message: string): boolean {
-    const before = this.#reported.get(node) ?? []
-    if (before.includes(message)) return false
-    this.#reported.set(node, [...before.slice(1 - MESSAGES_KEPT), message])
-    return true
+    for (const part of this.#parts) part.setPeer(node)
+    for (const problem of problems) this.#complaints.ofPeer(node, problem.message)
   }
 
   #schedule(): void {
@@ -305,8 +237,8 @@ export class NetworkLoop {
     })
   }
 
-  get #config(): NetworkConfig | undefined {
-    return this.#lastGood.config
+  #around(): Surroundings {
+    return { own: this.#own, detected: this.#detected, synced: this.#synced }
   }
 
   /** By the store's own list, or by what this node remembers of it. */
@@ -314,24 +246,46 @@ export class NetworkLoop {
     return this.#synced || this.#remembered !== undefined
   }
 
+  get #active(): readonly NetworkPart[] {
+    return this.#parts.filter(({ presence }) => presence === 'active')
+  }
+
+  /** Parts that pods depend on, or may: flannel's where nothing is configured at all. */
+  get #concerned(): readonly NetworkPart[] {
+    const wanted = this.#parts.filter(({ presence }) => presence !== 'absent')
+    return wanted.length > 0 ? wanted : [this.#flannel]
+  }
+
+  get #isSettled(): boolean {
+    const active = this.#active
+    return active.length > 0 && active.every(({ transition }) => transition?.settled)
+  }
+
   #turn(): void {
-    if (!this.#knowsPeers || !this.#config || !this.#detected) return
-    const node = this.#context()
-    if (this.#synced && !(this.#acquisition.isDone && (node || !this.#options.source.acquire))) this.#acquire()
-    if (!node || (this.#synced && !this.#acquisition.isDone)) return
-    if (this.#marked) {
-      this.#marked = false
-      this.#planner.setNode(this.#config, node)
-    }
-    this.#write(this.#planner.plan())
-    for (const [name, problems] of this.#planner.problems)
-      for (const { key, problem } of problems)
-        this.#refuse(this.#planner.peers.get(name) ?? { name }, `Node ${name}: ${key}: ${problem}`)
-    if (!this.#complete && this.#synced && this.#planner.isComplete) {
+    if (!this.#knowsPeers || !this.#detected) return
+    const around = this.#around()
+    const ready = this.#parts.filter((part) => part.prepare(around))
+    if (ready.length === 0) return
+    for (const part of ready) this.#write(part.plan())
+    for (const part of ready)
+      for (const [name, problems] of part.problems)
+        for (const { key, problem } of problems)
+          this.#complaints.ofPeer(part.peer(name) ?? { name }, `Node ${name}: ${key}: ${problem}`)
+    if (!this.#complete && this.#synced && this.#mayComplete()) {
       this.#complete = true
       this.#options.writer.markComplete()
     }
     void this.#conclude()
+  }
+
+  /** Each part is sure of what it wants, and has it. */
+  #mayComplete(): boolean {
+    const active = this.#active
+    return (
+      active.length > 0 &&
+      this.#parts.every(({ presence }) => presence !== 'unknown') &&
+      active.every(({ isComplete }) => isComplete)
+    )
   }
 
   /**
@@ -358,7 +312,8 @@ export class NetworkLoop {
       if (!(error instanceof DesiredConflict)) throw error
       const name = /^node\/([^/]+)/.exec(fragment.source)?.[1]
       if (name === undefined) throw error
-      this.#refuse(this.#planner.peers.get(name) ?? { name }, `Node ${name}: ${error.message}`)
+      const known = this.#parts.map((part) => part.peer(name)).find((peer) => peer)
+      this.#complaints.ofPeer(known ?? { name }, `Node ${name}: ${error.message}`)
     }
   }
 
@@ -374,75 +329,38 @@ export class NetworkLoop {
       const complete = this.#complete
       await this.#options.writer.settle()
       if (this.#closed) break
-      if (complete) this.#settleDrained()
-      const before = JSON.stringify(this.#planner.transition?.status)
+      if (complete) for (const part of this.#parts) part.settleDrained(() => void this.#conclude())
+      const before = this.#statuses()
       await this.#serve()
-      if (this.#synced) this.#announcer.say(this.#planner.announcement())
-      if (this.#write(this.#planner.plan())) this.#concludeAgain = true
-      if (JSON.stringify(this.#planner.transition?.status) !== before) this.#concludeAgain = true
+      if (this.#synced && this.#active.length > 0) this.#announcer.say(mergeWords(this.#speakers(), this.#own))
+      for (const part of this.#parts) if (this.#write(part.plan())) this.#concludeAgain = true
+      if (this.#statuses() !== before) this.#concludeAgain = true
     } while (this.#concludeAgain && !this.#closed)
     this.#concluding = false
-    const settled = this.#complete && this.#serving && this.#planner.transition?.settled
-    if (settled && !this.#announcer.isWriting) this.#options.onIdle?.()
+    if (this.#complete && this.#serving && this.#isSettled && !this.#announcer.isWriting) this.#options.onIdle?.()
   }
 
-  /**
-   * Notes that a path is not sent by any more, or that nothing comes in by it, once its last packets have had time. Not
-   * before all that an earlier agent left in the kernel is swept or wanted: its routes may still send.
-   */
-  #settleDrained(): void {
-    const planner = this.#planner
-    const { draining, waning } = planner
-    if (draining.length === 0) planner.noteSettled()
-    this.#leaving.wait(draining, planner.devicesOf(draining), (paths) => {
-      if (planner.draining.join() === paths.join()) planner.noteSettled()
-      void this.#conclude()
-    })
-    this.#arriving.wait(waning, planner.devicesOf(waning), (paths) => {
-      planner.noteDry(paths)
-      void this.#conclude()
-    })
+  #statuses(): string {
+    return JSON.stringify(this.#parts.map(({ transition }) => transition?.status))
+  }
+
+  #speakers(): Speaker[] {
+    return this.#parts.map((part) => ({ words: part.words(), ownsPath: (path: string) => part.ownsPath(path) }))
   }
 
   /** Tells the CNI server what pods get, when it changed and some path stands. */
   async #serve(): Promise<void> {
-    const [node, plan, config] = [this.#context(), this.#planner.transition, this.#config]
-    if (!node || !config || plan?.mtuBytes === undefined || plan.status.accepts.length === 0) return
-    const clusterNetworks = [config.v4?.network, config.v6?.network].filter((network) => network !== undefined)
-    const network: PodNetwork = { podCidrs: node.podCidrs, clusterNetworks, mtuBytes: plan.mtuBytes }
+    const network = podNetworkOf('bridge', { flannel: this.#flannel.pods() })
+    if (!network) return
     const text = JSON.stringify(network)
     if (text === this.#podNetwork) return
     try {
       await this.#options.onPodNetwork(network)
       this.#podNetwork = text
-      this.#planner.setPodMtu(network.mtuBytes)
+      for (const part of this.#parts) part.setPodMtu(network.mtuBytes)
       this.#serving = true
     } catch (error) {
       this.#options.log.error({ err: error }, 'pods cannot be served')
     }
-  }
-
-  #acquire(): void {
-    const [config, detected] = [this.#config!, this.#detected!]
-    const { nodeName } = this.#options
-    const announce = (podCidrs: readonly Cidr[]): Announcement => ({
-      lease: leaseOf(config.backend, contextWith(nodeName, podCidrs, detected, this.#own)),
-      weft: { accepts: [], sends: [] },
-    })
-    this.#acquisition.begin(config, detected.publicIp, announce)
-  }
-
-  #context(): NodeContext | undefined {
-    const { log, nodeName, source } = this.#options
-    if (!this.#own || !this.#config || !this.#detected || this.#own.podCidrs.length === 0) return undefined
-    const { inside, outside } = partSubnets(this.#own, this.#config)
-    if (outside.length > 0) {
-      const message = `Node ${nodeName}: spec.podCIDRs: ${outside.join(', ')} is outside the network of net-conf.json`
-      if (this.#isNews(nodeName, message)) {
-        log.error({}, message)
-        source.report({ node: nodeName, severity: 'Warning', reason: 'SubnetOutsideNetwork', message })
-      }
-    }
-    return inside.length === 0 ? undefined : contextWith(nodeName, inside, this.#detected, this.#own)
   }
 }
