@@ -3,7 +3,7 @@
  * believe it and how to reach it. Which paths, and which one towards whom, is decided by datapath/transition.ts on every
  * call; objects are planned again only where that decision, or the peer, changed.
  */
-import type { Announcement } from '../cluster/cluster.ts'
+import type { LeaseAnnouncement } from '../cluster/cluster.ts'
 import type { NetworkConfig } from '../config/config.ts'
 import { PeerTable, type PeerVerdict } from '../config/flannel/peers.ts'
 import { type Datapath, datapathOf } from '../datapath/datapath.ts'
@@ -195,7 +195,7 @@ export class Planner {
   }
 
   /** What this node tells the others now; undefined while it accepts nothing. */
-  announcement(): Announcement | undefined {
+  announcement(): LeaseAnnouncement | undefined {
     const [config, node, plan] = [this.#config, this.#node, this.#plan]
     if (!config || !node || !plan || plan.status.accepts.length === 0) return undefined
     const wanted = pathOf(config.backend)

@@ -2,7 +2,7 @@
  * Takes subnets in stores that leave it to nodes (etcd), once; they come back as the own node's event. A full network is
  * asked again later.
  */
-import type { Announcement, ClusterSource, SubnetRange } from '../cluster/cluster.ts'
+import type { ClusterSource, LeaseAnnouncement, SubnetRange } from '../cluster/cluster.ts'
 import type { NetworkConfig } from '../config/config.ts'
 import type { Cidr } from '../net/cidr.ts'
 import type { Ip } from '../net/ip.ts'
@@ -37,7 +37,7 @@ export class SubnetAcquisition {
   begin(
     { v4, v6 }: NetworkConfig,
     publicIp: Ip | undefined,
-    announce: (podCidrs: readonly Cidr[]) => Announcement,
+    announce: (podCidrs: readonly Cidr[]) => LeaseAnnouncement,
   ): void {
     const { source, previous, log, onChange } = this.#options
     if (!source.acquire || this.#state === 'asking') return

@@ -12,6 +12,7 @@
  * new list only differences are.
  */
 
+import type { CalicoNode } from '../model/calico.ts'
 import type { FlannelLease, NodeInfo, WeftNodeStatus } from '../model/cluster.ts'
 import type { ConfigError } from '../model/errors.ts'
 import type { Cidr } from '../net/cidr.ts'
@@ -50,10 +51,21 @@ export type ClusterEvent =
 
 export type ClusterListener = (event: ClusterEvent) => void
 
-/** What this node tells the others. */
+/** What this node tells the others. Of the words left out those in the store stay; null takes them back. */
 export interface Announcement {
-  readonly lease: FlannelLease
+  /** flannel's words. */
+  readonly lease?: FlannelLease | null
   readonly weft: WeftNodeStatus
+  /**
+   * Calico's words, whole: what is not in it is taken back, except for the AS number and the route reflector's id, which an
+   * administrator may have written.
+   */
+  readonly calico?: CalicoNode | null
+}
+
+/** An announcement with flannel's words, as it goes with a subnet. */
+export interface LeaseAnnouncement extends Announcement {
+  readonly lease: FlannelLease
 }
 
 /** How to give this node its subnets, in a store where nodes take them themselves. */
@@ -64,7 +76,7 @@ export interface SubnetRequest {
   /** The address that an earlier run announced, by which its subnet is found again. */
   readonly publicIp?: Ip
   /** What to announce with the subnets that are about to be taken. */
-  announce(podCidrs: readonly Cidr[]): Announcement
+  announce(podCidrs: readonly Cidr[]): LeaseAnnouncement
 }
 
 export interface SubnetRange {

@@ -5,7 +5,8 @@
 import assert from 'node:assert/strict'
 import { afterEach, beforeEach, test } from 'node:test'
 import { Ip } from '../net/ip.ts'
-import type { Announcement, ClusterEvent, ClusterSource } from './cluster.ts'
+import { Mac } from '../net/mac.ts'
+import type { ClusterEvent, ClusterSource, LeaseAnnouncement } from './cluster.ts'
 
 /** One store of a kind, with nodes `n1` and `n2` that announced nothing yet. */
 export interface StoreHarness {
@@ -31,6 +32,15 @@ export class Recorder {
     this.#wake()
   }
 
+  /** Another event. */
+  async next(): Promise<void> {
+    const deadline = AbortSignal.timeout(30_000)
+    await new Promise<void>((resolve, reject) => {
+      this.#wake = resolve
+      deadline.onabort = () => reject(new Error(`Nothing came; there is ${JSON.stringify(this.events).slice(0, 2000)}`))
+    })
+  }
+
   /** The first event that matches, now or later; events up to it are forgotten. */
   async until<T extends ClusterEvent['type']>(
     type: T,
@@ -49,12 +59,17 @@ export class Recorder {
   }
 }
 
-export const announcementOf = (publicIp: string, backendType = 'host-gw'): Announcement => ({
+export const announcementOf = (publicIp: string, backendType = 'host-gw'): LeaseAnnouncement => ({
   lease: { backendType, publicIp: Ip.parse(publicIp), ...(backendType === 'vxlan' ? { backendData: { VNI: 1 } } : {}) },
   weft: { accepts: [backendType], sends: [backendType] },
 })
 
-export function testSource(name: string, open: () => Promise<StoreHarness>): void {
+export interface SuiteOptions {
+  /** The store has a place for Calico's words. */
+  readonly hasCalico?: boolean
+}
+
+export function testSource(name: string, open: () => Promise<StoreHarness>, options: SuiteOptions = {}): void {
   let store: StoreHarness
   const sources: ClusterSource[] = []
   const begin = (nodeName: string): { source: ClusterSource; recorder: Recorder } => {
@@ -99,6 +114,52 @@ export function testSource(name: string, open: () => Promise<StoreHarness>): voi
     assert.deepEqual(changed.node.lease?.backendData, { VNI: 1 })
     assert.deepEqual(changed.node.podCidrs, node.podCidrs, 'the subnet stays')
     assert.equal(changed.node.name, node.name)
+  })
+
+  test(`${name}: words that are not given stay, null takes them back`, async () => {
+    await store.putNetwork('{"Network":"10.244.0.0/16"}')
+    const [one, two] = [begin('n1'), begin('n2')]
+    await Promise.all([one.recorder.until('synced'), two.recorder.until('synced')])
+    await one.source.announce(announcementOf('192.0.2.1'))
+    await two.recorder.until('node', announced('192.0.2.1'))
+    await one.source.announce({ weft: { accepts: ['host-gw', 'calico/plain'], sends: ['host-gw'] } })
+    const { node } = await two.recorder.until('node', (event) => event.node.weft?.accepts.length === 2)
+    assert.equal(node.lease?.backendType, 'host-gw')
+    await one.source.announce({ lease: null, weft: { accepts: ['calico/plain'], sends: ['calico/plain'] } })
+    for (;;) {
+      const { events } = two.recorder
+      const gone = events.some((event) => event.type === 'node-gone' && event.name === node.name)
+      const bare = events.some((event) => event.type === 'node' && event.node.name === node.name && !event.node.lease)
+      if (gone || bare) break
+      await two.recorder.next()
+    }
+  })
+
+  const calicoTest = options.hasCalico ? test : () => {}
+  calicoTest(`${name}: Calico's words reach the other node, and go when they are taken back`, async () => {
+    const [one, two] = [begin('n1'), begin('n2')]
+    await Promise.all([one.recorder.until('synced'), two.recorder.until('synced')])
+    const calico = {
+      ipv4: { ip: Ip.parse('192.0.2.1'), prefixLength: 24 },
+      ipv6: { ip: Ip.parse('2001:db8::1'), prefixLength: 64 },
+      ipv4IpipTunnelAddr: Ip.parse('172.26.0.1'),
+      ipv4VxlanTunnelAddr: Ip.parse('172.26.0.2'),
+      ipv6VxlanTunnelAddr: Ip.parse('fd00:172:26::1'),
+      vxlanTunnelMac: Mac.parse('66:00:00:00:00:01'),
+      vxlanTunnelMacV6: Mac.parse('66:00:00:00:00:02'),
+    }
+    const weft = { accepts: ['calico/ipip'], sends: ['calico/ipip'] }
+    await one.source.announce({ weft, calico })
+    const { node } = await two.recorder.until('node', (event) => event.node.calico !== undefined)
+    assert.equal(node.name, 'n1')
+    assert.deepEqual(JSON.parse(JSON.stringify(node.calico)), JSON.parse(JSON.stringify(calico)))
+    assert.deepEqual(node.weft, weft)
+    await one.source.announce({ weft })
+    await one.source.announce({ weft, calico: { ipv4: calico.ipv4 } })
+    const less = await two.recorder.until('node', (event) => event.node.calico?.ipv6 === undefined)
+    assert.deepEqual(Object.keys(less.node.calico ?? {}), ['ipv4'])
+    await one.source.announce({ weft, calico: null })
+    await two.recorder.until('node', (event) => event.node.calico === undefined)
   })
 
   test(`${name}: while the store is away nothing is forgotten; back again, differences alone are told`, async () => {

@@ -18,6 +18,7 @@ const node = (mark: string | undefined, weft = true, more: Partial<WatchedNode> 
     leaving: false,
     addresses: [],
     podCidrs: [],
+    labels: {},
     annotations: weft ? { [STATUS_ANNOTATION]: '{}' } : {},
     ...(mark === undefined ? {} : { networkUnavailable: { status, reason } }),
     ...more,

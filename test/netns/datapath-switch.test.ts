@@ -7,7 +7,7 @@ import { Drain } from '../../src/agent/drain.ts'
 import { Planner } from '../../src/agent/planner.ts'
 import { trafficReader } from '../../src/agent/traffic.ts'
 import { Applier } from '../../src/apply/applier.ts'
-import type { Announcement } from '../../src/cluster/cluster.ts'
+import type { LeaseAnnouncement } from '../../src/cluster/cluster.ts'
 import { parseNetConf } from '../../src/config/flannel/net-conf.ts'
 import { inNetns } from '../../src/kernel/linux/netns.ts'
 import type { NodeInfo } from '../../src/model/cluster.ts'
@@ -130,7 +130,7 @@ class Store {
     return { ...(lease && { lease }), ...(weft && { weft }) }
   }
 
-  write(node: TestNode, { lease, weft }: Announcement): void {
+  write(node: TestNode, { lease, weft }: LeaseAnnouncement): void {
     const { name, uid, addresses, podCidrs } = node.info({ backendType: lease.backendType })
     setImmediate(() => {
       const info = { name, ...(uid && { uid }), addresses, podCidrs, lease, weft }

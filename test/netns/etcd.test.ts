@@ -3,7 +3,7 @@ import { execFileSync } from 'node:child_process'
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, afterEach, before, test } from 'node:test'
-import type { Announcement, SubnetRange } from '../../src/cluster/cluster.ts'
+import type { LeaseAnnouncement, SubnetRange } from '../../src/cluster/cluster.ts'
 import { EtcdClient } from '../../src/cluster/etcd/client.ts'
 import { EtcdSource, type EtcdSourceOptions } from '../../src/cluster/etcd/source.ts'
 import { announcementOf, Recorder, testSource } from '../../src/cluster/source-suite.ts'
@@ -45,7 +45,7 @@ function open(...args: Parameters<typeof optionsOf>): EtcdSource {
   return source
 }
 
-const request = (announcement: Announcement, ranges = [v4], previous: Cidr[] = []) => ({
+const request = (announcement: LeaseAnnouncement, ranges = [v4], previous: Cidr[] = []) => ({
   ranges,
   previous,
   ...(announcement.lease.publicIp ? { publicIp: announcement.lease.publicIp } : {}),
@@ -56,9 +56,11 @@ const request = (announcement: Announcement, ranges = [v4], previous: Cidr[] = [
 class TakingSource extends EtcdSource {
   #taken = false
 
-  override async announce(announcement: Announcement): Promise<void> {
-    if (!this.#taken) await this.acquire(request(announcement))
-    this.#taken = true
+  override async announce(announcement: LeaseAnnouncement): Promise<void> {
+    if (!this.#taken && announcement.lease) {
+      await this.acquire(request(announcement))
+      this.#taken = true
+    }
     await super.announce(announcement)
   }
 }

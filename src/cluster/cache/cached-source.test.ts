@@ -6,6 +6,7 @@ import { after, test } from 'node:test'
 import type { NodeInfo } from '../../model/cluster.ts'
 import { Cidr } from '../../net/cidr.ts'
 import { Ip } from '../../net/ip.ts'
+import { Mac } from '../../net/mac.ts'
 import type { ClusterEvent } from '../cluster.ts'
 import { FakeCluster } from '../fake/fake-source.ts'
 import { announcementOf, Recorder, testSource } from '../source-suite.ts'
@@ -71,29 +72,44 @@ function openCluster(): FakeCluster {
     endpoints: { 'vxlan/1/8472': { data: { VNI: 1 } } },
   }
   cluster.putNode(nodeOf(1), { publicIp: Ip.parse('192.0.2.77') })
-  cluster.putNode(nodeOf(2, { lease, weft }))
+  const calico = {
+    ipv4: { ip: Ip.parse('192.0.2.2'), prefixLength: 24 },
+    ipv6: { ip: Ip.parse('2001:db8::2'), prefixLength: 64 },
+    asNumber: 64512,
+    routeReflectorClusterId: '244.0.0.1',
+    ipv4IpipTunnelAddr: Ip.parse('172.26.0.1'),
+    ipv4VxlanTunnelAddr: Ip.parse('172.26.0.2'),
+    ipv6VxlanTunnelAddr: Ip.parse('fd00:172:26::'),
+    vxlanTunnelMac: Mac.parse('66:00:00:00:00:02'),
+    vxlanTunnelMacV6: Mac.parse('66:00:00:00:00:03'),
+  }
+  cluster.putNode(nodeOf(2, { lease, weft, calico, labels: { 'topology.kubernetes.io/zone': 'a' } }))
   cluster.putNode(nodeOf(3))
   return cluster
 }
 
-testSource('with a memory', async () => {
-  const cluster = new FakeCluster()
-  const file = newFile()
-  for (const n of [1, 2]) cluster.putNode(nodeOf(n, { podCidrs: [Cidr.parse(`10.244.${n}.0/24`)] }))
-  return {
-    source: (nodeName) =>
-      new CachedSource({
-        source: cluster.source(nodeName),
-        file: `${file}-${nodeName}`,
-        identity: { node: nodeName, store: 'fake' },
-        log: new Log(),
-      }),
-    putNetwork: (text) => cluster.putNetwork(text),
-    removeNode: (name) => cluster.removeNode(name),
-    setUp: (up) => cluster.setUp(up),
-    close: () => {},
-  }
-})
+testSource(
+  'with a memory',
+  async () => {
+    const cluster = new FakeCluster()
+    const file = newFile()
+    for (const n of [1, 2]) cluster.putNode(nodeOf(n, { podCidrs: [Cidr.parse(`10.244.${n}.0/24`)] }))
+    return {
+      source: (nodeName) =>
+        new CachedSource({
+          source: cluster.source(nodeName),
+          file: `${file}-${nodeName}`,
+          identity: { node: nodeName, store: 'fake' },
+          log: new Log(),
+        }),
+      putNetwork: (text) => cluster.putNetwork(text),
+      removeNode: (name) => cluster.removeNode(name),
+      setUp: (up) => cluster.setUp(up),
+      close: () => {},
+    }
+  },
+  { hasCalico: true },
+)
 
 test('a view is read as it was written, whole', () => {
   const file = newFile()

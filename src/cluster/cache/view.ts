@@ -11,9 +11,11 @@
 import { createHash } from 'node:crypto'
 import { closeSync, fstatSync, mkdirSync, openSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { dirname } from 'node:path'
+import type { CalicoNode } from '../../model/calico.ts'
 import type { FlannelLease, NodeInfo, WeftNodeStatus } from '../../model/cluster.ts'
 import { Cidr } from '../../net/cidr.ts'
 import { Ip } from '../../net/ip.ts'
+import { Mac } from '../../net/mac.ts'
 import type { NodeWishes } from '../cluster.ts'
 import { parseStatus } from '../kubernetes/annotations.ts'
 
@@ -105,7 +107,7 @@ export function parseView(text: string, identity: ViewIdentity): ClusterView {
 /** Keys in the order that sources give them, so that equal nodes have equal texts. */
 function parseRemembered(fields: Fields): RememberedNode {
   const node = asFields(fields.node)
-  const { createdAtSeconds, lease, weft } = node
+  const { createdAtSeconds, lease, weft, calico, labels } = node
   return {
     node: {
       name: asText(node.name),
@@ -115,6 +117,8 @@ function parseRemembered(fields: Fields): RememberedNode {
       podCidrs: asList(node.podCidrs, 64).map((text) => Cidr.parse(asText(text))),
       ...(lease === undefined ? {} : { lease: parseLease(asFields(lease)) }),
       ...(weft === undefined ? {} : { weft: parseStatus(JSON.stringify(weft)) }),
+      ...(calico === undefined ? {} : { calico: parseCalico(asFields(calico)) }),
+      ...(labels === undefined ? {} : { labels: parseLabels(asFields(labels)) }),
     },
     wishes: Object.fromEntries(
       (['publicIp', 'publicIpv6', 'publicIpOverwrite', 'publicIpv6Overwrite'] as const)
@@ -134,6 +138,34 @@ function parseLease({ publicIp, publicIpv6, backendType, backendData, backendV6D
   }
 }
 
+const asIp = (value: unknown): Ip => Ip.parse(asText(value))
+const asMac = (value: unknown): Mac => Mac.parse(asText(value))
+
+function asInterface(value: unknown): { readonly ip: Ip; readonly prefixLength: number } {
+  const { ip, prefixLength } = asFields(value)
+  return { ip: asIp(ip), prefixLength: asNumber(prefixLength) }
+}
+
+const calicoWords: { readonly [K in keyof CalicoNode]-?: (value: unknown) => NonNullable<CalicoNode[K]> } = {
+  ipv4: asInterface,
+  ipv6: asInterface,
+  asNumber,
+  routeReflectorClusterId: asText,
+  ipv4IpipTunnelAddr: asIp,
+  ipv4VxlanTunnelAddr: asIp,
+  ipv6VxlanTunnelAddr: asIp,
+  vxlanTunnelMac: asMac,
+  vxlanTunnelMacV6: asMac,
+}
+
+const parseCalico = (fields: Fields): CalicoNode =>
+  Object.fromEntries(
+    Object.entries(calicoWords).flatMap(([key, read]) => (fields[key] === undefined ? [] : [[key, read(fields[key])]])),
+  )
+
+const parseLabels = (fields: Fields): Record<string, string> =>
+  Object.fromEntries(Object.entries(fields).map(([key, value]) => [key, asText(value)]))
+
 type Fields = Readonly<Record<string, unknown>>
 
 function asFields(value: unknown): Fields {
@@ -143,6 +175,11 @@ function asFields(value: unknown): Fields {
 
 function asList(value: unknown, most: number): readonly unknown[] {
   if (!Array.isArray(value) || value.length > most) throw new Error(`a part of it is no list of at most ${most}`)
+  return value
+}
+
+function asNumber(value: unknown): number {
+  if (typeof value !== 'number') throw new Error('a part of it is no number')
   return value
 }
 

@@ -9,6 +9,7 @@
  *
  * Sources: flannel pkg/subnet/etcd (order of choice, lifetime), Documentation/reservations.md, configuration.md.
  */
+import type { FlannelLease } from '../../model/cluster.ts'
 import { ConfigError } from '../../model/errors.ts'
 import { Cidr } from '../../net/cidr.ts'
 import { Backoff, type BackoffOptions, sleep } from '../backoff.ts'
@@ -101,12 +102,16 @@ export class EtcdSource implements ClusterSource {
     })
   }
 
-  async announce(announcement: Announcement): Promise<void> {
-    const value = formatLeaseValue(announcement, this.#options.nodeName)
+  /** Calico's words have no place among flannel's keys; without a subnet neither has anything else. */
+  async announce({ lease, weft }: Announcement): Promise<void> {
     await this.#retrying('announce', async (signal) => {
       const own = this.#own
       if (!own) return
+      if (lease === null) return this.#giveBack(own, signal)
       const held = this.#held.get(own.key)
+      const stands = lease ?? this.#leaseOf(own)
+      if (!stands) return
+      const value = formatLeaseValue({ lease: stands, weft }, this.#options.nodeName)
       if (held?.value === value && this.#lastValue === value) return
       await this.#put(own, value, signal)
     })
@@ -176,6 +181,26 @@ export class EtcdSource implements ClusterSource {
     this.#lastValue = value
     log.info({ subnets, reserved, again: standing !== undefined }, 'took a subnet')
     return subnets
+  }
+
+  /** What was announced of the own subnet last. */
+  #leaseOf({ key, subnets }: Own): FlannelLease | undefined {
+    const text = this.#lastValue ?? this.#held.get(key)?.value
+    return text === undefined ? undefined : parseLeaseValue(key, subnets, text).node.lease
+  }
+
+  /** The subnet is free again; a reservation stays what it was before its node came. */
+  async #giveBack(own: Own, signal: AbortSignal): Promise<void> {
+    const { client } = this.#options
+    this.#lastValue = undefined
+    if (own.lease === '0') {
+      const publicIp = this.#held.get(own.key)?.parsed.publicIp
+      const [standing] = (await client.range(own.key, { exact: true }, signal)).pairs
+      const value = JSON.stringify({ PublicIP: `${publicIp ?? '0.0.0.0'}` })
+      if (standing && !(await client.putIf(own.key, standing.modRevision, value, '0', signal)))
+        throw new Error('the key changed meanwhile')
+    } else await client.delete(own.key, signal)
+    this.#own = undefined
   }
 
   /** Writes the own key whatever stands there: it is ours by its lease, or lost and taken again. */

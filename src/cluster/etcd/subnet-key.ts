@@ -13,7 +13,7 @@ import type { FlannelLease, NodeInfo, WeftNodeStatus } from '../../model/cluster
 import { ConfigError } from '../../model/errors.ts'
 import { Cidr } from '../../net/cidr.ts'
 import { type Family, Ip } from '../../net/ip.ts'
-import type { Announcement } from '../cluster.ts'
+import type { LeaseAnnouncement } from '../cluster.ts'
 import { parseStatus } from '../kubernetes/annotations.ts'
 
 const MAX_VALUE = 16_384
@@ -98,7 +98,7 @@ function readAddress(fields: Record<string, unknown>, key: string, family: Famil
 }
 
 /** The value as flannel writes it, and weft's two keys behind. */
-export function formatLeaseValue({ lease, weft }: Announcement, nodeName: string): string {
+export function formatLeaseValue({ lease, weft }: LeaseAnnouncement, nodeName: string): string {
   return JSON.stringify({
     PublicIP: `${lease.publicIp ?? '0.0.0.0'}`,
     PublicIPv6: lease.publicIpv6 ? `${lease.publicIpv6}` : null,

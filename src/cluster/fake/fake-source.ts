@@ -2,7 +2,8 @@
  * A cluster in memory, for tests of the agent and as the simplest reading of the ClusterSource contract: a store that
  * several sources share, which can be taken away and given back.
  */
-import type { FlannelLease, NodeInfo, WeftNodeStatus } from '../../model/cluster.ts'
+import type { CalicoNode } from '../../model/calico.ts'
+import type { NodeInfo } from '../../model/cluster.ts'
 import type { ConfigError } from '../../model/errors.ts'
 import type { Announcement, ClusterEvent, ClusterListener, ClusterSource, NodeReport, NodeWishes } from '../cluster.ts'
 
@@ -56,10 +57,17 @@ export class FakeCluster {
     return this.#up ? Promise.resolve() : new Promise((resolve) => this.#waiting.push(resolve))
   }
 
-  write(name: string, lease: FlannelLease, weft: WeftNodeStatus): void {
+  write(name: string, { lease, weft, calico }: Announcement): void {
     const entry = this.nodes.get(name)
     if (!entry) throw new Error(`There is no node ${name}`)
-    const node = { ...entry.node, lease, weft }
+    const { lease: heldLease, calico: heldCalico, ...rest } = entry.node
+    const stands = { lease: lease === undefined ? heldLease : lease, calico: calicoAfter(heldCalico, calico) }
+    const node: NodeInfo = {
+      ...rest,
+      ...(stands.lease ? { lease: stands.lease } : {}),
+      weft,
+      ...(stands.calico ? { calico: stands.calico } : {}),
+    }
     if (JSON.stringify(node) !== JSON.stringify(entry.node)) this.putNode(node, entry.wishes, entry.problems)
   }
 
@@ -98,9 +106,9 @@ export class FakeSource implements ClusterSource {
     else this.#emit({ type: 'connection', up: false, problem: 'the store is away' })
   }
 
-  async announce({ lease, weft }: Announcement): Promise<void> {
+  async announce(announcement: Announcement): Promise<void> {
     await this.#cluster.whenUp()
-    if (!this.#closed) this.#cluster.write(this.#nodeName, lease, weft)
+    if (!this.#closed) this.#cluster.write(this.#nodeName, announcement)
   }
 
   async setNetworkAvailable(): Promise<void> {
@@ -155,4 +163,14 @@ export class FakeSource implements ClusterSource {
       if (!this.#closed) this.#listener?.(event)
     })
   }
+}
+
+/** An administrator's words stay when the node does not say them; nothing is said where nothing is left. */
+function calicoAfter(held: CalicoNode | undefined, said: CalicoNode | null | undefined): CalicoNode | undefined {
+  if (said === undefined) return held
+  const { asNumber, routeReflectorClusterId } = held ?? {}
+  const administered = { asNumber, routeReflectorClusterId }
+  const kept = Object.fromEntries(Object.entries(administered).filter(([, value]) => value !== undefined))
+  const left = { ...kept, ...said }
+  return Object.keys(left).length > 0 ? left : undefined
 }

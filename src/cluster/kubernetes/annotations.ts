@@ -4,12 +4,19 @@
  *   <prefix>/kube-subnet-manager "true"   backend-type "vxlan"   backend-data {"VNI":1,"VtepMAC":"…"}   backend-v6-data
  *   <prefix>/public-ip, public-ipv6       written by the node;   node-public-ip(v6), public-ip(v6)-overwrite are wishes
  *   weft.dev/node-status                  {"accepts":["vxlan/1/8472"],"sends":["host-gw"],"endpoints":{…}}
+ *   projectcalico.org/…                   what Calico's nodes say of themselves (config/calico/node-annotations.ts)
  *
  * Anybody who may write Node objects wrote these: every length is bounded, and what cannot be read becomes a problem of
  * that node alone.
  *
  * Sources: flannel Documentation/kubernetes.md "Annotations", pkg/subnet/kube/annotations.go (names).
  */
+import {
+  formatNodeAnnotations,
+  nodeAnnotationKeys,
+  ownNodeAnnotationKeys,
+  parseNodeAnnotations,
+} from '../../config/calico/node-annotations.ts'
 import type { FlannelLease, NodeInfo, WeftNodeStatus } from '../../model/cluster.ts'
 import { ConfigError } from '../../model/errors.ts'
 import { Cidr } from '../../net/cidr.ts'
@@ -22,6 +29,13 @@ export const STATUS_ANNOTATION = 'weft.dev/node-status'
 const MAX_TEXT = 4096
 const MAX_ADDRESSES = 32
 const MAX_CIDRS = 8
+/** Lengths that the API itself allows: `<prefix of 253>/<name of 63>`. */
+const MAX_LABELS = 1024
+const MAX_LABEL_KEY = 317
+const MAX_LABEL_VALUE = 63
+
+/** Where Calico keeps the labels that it gave a node itself, as JSON; those of the Node object count more. */
+const CALICO_LABELS = 'projectcalico.org/labels'
 
 const leaseKeys = [
   'kube-subnet-manager',
@@ -36,6 +50,7 @@ const leaseKeys = [
   'public-ipv6-overwrite',
 ] as const
 type LeaseKey = (typeof leaseKeys)[number]
+const wholeKeys: readonly string[] = [STATUS_ANNOTATION, ...nodeAnnotationKeys]
 const announced: readonly LeaseKey[] = leaseKeys.slice(0, leaseKeys.indexOf('node-public-ip'))
 
 /** All that is kept of a Node object. */
@@ -46,7 +61,8 @@ export interface ProjectedNode {
   readonly createdAtSeconds?: number
   readonly addresses: readonly string[]
   readonly podCidrs: readonly string[]
-  /** Annotations under the prefix by their short name, and the status under its whole name. */
+  readonly labels: Readonly<Record<string, string>>
+  /** Annotations under the prefix by their short name, the status and Calico's words under their whole names. */
   readonly annotations: Readonly<Record<string, string>>
 }
 
@@ -71,7 +87,7 @@ export function projectNode(object: RawObject, prefix: string): ProjectedNode {
     if (typeof value === 'string') annotations[name] = value.slice(0, MAX_TEXT + 1)
   }
   for (const key of leaseKeys) keep(key, annotationKey(prefix, key))
-  keep(STATUS_ANNOTATION, STATUS_ANNOTATION)
+  for (const key of wholeKeys) keep(key, key)
   const createdAt = Date.parse(String(metadata.creationTimestamp)) / 1000
   const cidrs = asList(spec.podCIDRs).length ? asList(spec.podCIDRs) : [spec.podCIDR]
   return {
@@ -87,7 +103,25 @@ export function projectNode(object: RawObject, prefix: string): ProjectedNode {
       .filter((text) => typeof text === 'string' && text !== '')
       .slice(0, MAX_CIDRS)
       .map((text) => String(text).slice(0, 64)),
+    labels: { ...labelsOf(parseJson(given[CALICO_LABELS])), ...labelsOf(metadata.labels) },
     annotations,
+  }
+}
+
+/** What of it are labels. */
+function labelsOf(value: unknown): Record<string, string> {
+  const pairs = Object.entries(asJson(value)).filter(
+    ([key, text]) => key.length <= MAX_LABEL_KEY && typeof text === 'string' && text.length <= MAX_LABEL_VALUE,
+  )
+  return Object.fromEntries(pairs.slice(0, MAX_LABELS)) as Record<string, string>
+}
+
+function parseJson(text: unknown): unknown {
+  if (typeof text !== 'string') return undefined
+  try {
+    return JSON.parse(text)
+  } catch {
+    return undefined
   }
 }
 
@@ -122,6 +156,9 @@ export function parseNode(projected: ProjectedNode, prefix: string): ParsedNode 
   const lease = parseLease(annotations, value, address, problems)
   const status = annotations[STATUS_ANNOTATION]
   const weft = status === undefined ? undefined : attempt(STATUS_ANNOTATION, () => parseStatus(status))
+  const calico = parseNodeAnnotations(annotations, (key, cause) =>
+    problems.push(new ConfigError(object, key, cause.message, { cause })),
+  )
   const wishes = {
     publicIp: address('node-public-ip', 4),
     publicIpv6: address('node-public-ipv6', 6),
@@ -139,6 +176,8 @@ export function parseNode(projected: ProjectedNode, prefix: string): ParsedNode 
       podCidrs: podCidrs.filter((cidr) => cidr !== undefined),
       ...(lease ? { lease } : {}),
       ...(weft ? { weft } : {}),
+      ...(calico ? { calico } : {}),
+      ...(Object.keys(projected.labels).length > 0 ? { labels: projected.labels } : {}),
     },
     wishes: defined(wishes),
     problems,
@@ -194,8 +233,15 @@ export function parseStatus(text: string): WeftNodeStatus {
 }
 
 /** The annotations that an announcement is, named as ProjectedNode names them; null removes one that does not hold. */
-export function formatAnnouncement(announcement: Announcement): Record<string, string | null> {
-  const { lease, weft } = announcement
+export const formatAnnouncement = ({ lease, weft, calico }: Announcement): Record<string, string | null> => ({
+  ...(lease === undefined ? {} : lease === null ? noLease : formatLease(lease)),
+  ...(calico === undefined ? {} : formatNodeAnnotations(calico)),
+  [STATUS_ANNOTATION]: JSON.stringify(weft),
+})
+
+const noLease: Readonly<Record<string, null>> = Object.fromEntries(announced.map((key) => [key, null]))
+
+function formatLease(lease: FlannelLease): Record<string, string | null> {
   return {
     'kube-subnet-manager': 'true',
     'backend-type': lease.backendType,
@@ -203,7 +249,6 @@ export function formatAnnouncement(announcement: Announcement): Record<string, s
     'backend-v6-data': lease.publicIpv6 ? JSON.stringify(lease.backendV6Data ?? null) : null,
     'public-ip': lease.publicIp ? `${lease.publicIp}` : null,
     'public-ipv6': lease.publicIpv6 ? `${lease.publicIpv6}` : null,
-    [STATUS_ANNOTATION]: JSON.stringify(weft),
   }
 }
 
@@ -211,12 +256,13 @@ export function formatAnnouncement(announcement: Announcement): Record<string, s
 export const announcedKeys = (prefix: string): readonly string[] => [
   ...announced.map((key) => annotationKey(prefix, key)),
   STATUS_ANNOTATION,
+  ...ownNodeAnnotationKeys,
 ]
 
 /** The same under the names that the Node object has them by. */
 export const annotationsByKey = (short: Record<string, string | null>, prefix: string): Record<string, string | null> =>
   Object.fromEntries(
-    Object.entries(short).map(([key, text]) => [key === STATUS_ANNOTATION ? key : annotationKey(prefix, key), text]),
+    Object.entries(short).map(([key, text]) => [wholeKeys.includes(key) ? key : annotationKey(prefix, key), text]),
   )
 
 function parseAddress(text: string, family: Family): Ip {

@@ -32,26 +32,31 @@ async function openServer(): Promise<TestServer> {
   return server
 }
 
-testSource('kubernetes', async () => {
-  const server = await openServer()
-  return {
-    source: (name) => sourceOf(server, name),
-    putNetwork: (text) => server.put(MAPS, { metadata: { name: 'kube-flannel-cfg' }, data: { 'net-conf.json': text } }),
-    putGarbage: (name) =>
-      server.put(
-        NODES,
-        nodeObject(name, '10.244.2.0/24', {
-          [`${prefix}/kube-subnet-manager`]: 'true',
-          [`${prefix}/backend-type`]: 'vxlan',
-          [`${prefix}/public-ip`]: '999.1.1.1',
-        }),
-      ),
-    removeNode: (name) => server.remove(NODES, name),
-    setUp: (up) => (up ? server.listen() : server.stop()),
-    compact: () => server.compact(),
-    close: () => server.stop(),
-  }
-})
+testSource(
+  'kubernetes',
+  async () => {
+    const server = await openServer()
+    return {
+      source: (name) => sourceOf(server, name),
+      putNetwork: (text) =>
+        server.put(MAPS, { metadata: { name: 'kube-flannel-cfg' }, data: { 'net-conf.json': text } }),
+      putGarbage: (name) =>
+        server.put(
+          NODES,
+          nodeObject(name, '10.244.2.0/24', {
+            [`${prefix}/kube-subnet-manager`]: 'true',
+            [`${prefix}/backend-type`]: 'vxlan',
+            [`${prefix}/public-ip`]: '999.1.1.1',
+          }),
+        ),
+      removeNode: (name) => server.remove(NODES, name),
+      setUp: (up) => (up ? server.listen() : server.stop()),
+      compact: () => server.compact(),
+      close: () => server.stop(),
+    }
+  },
+  { hasCalico: true },
+)
 
 test("kubernetes: a flannel node that leaves its backend's name empty is one of udp", async () => {
   const server = await openServer()
