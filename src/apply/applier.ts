@@ -30,6 +30,7 @@ export type { ApplierCounts, ApplierOptions, ApplyFailure, ApplyReport } from '.
 const KINDS: readonly (readonly ObjectKind[])[] = [
   ['link'],
   ['sysctl', 'offload'],
+  ['fou'],
   ['address', 'neighbour', 'fdb'],
   ['route', 'rule'],
   ['nft-table', 'nft-set', 'nft-counter', 'nft-chain', 'nft-element'],

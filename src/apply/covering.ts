@@ -3,7 +3,7 @@
  * fields it leaves out, and the kernel fills in many. Beside it, which differences no `set` can mend.
  */
 import type { KernelObject, ObjectKind, ObjectOf } from '../model/kernel-object.ts'
-import type { Link } from '../model/link.ts'
+import { isFallbackDevice, type Link } from '../model/link.ts'
 import type { NftChain, NftSet } from '../model/nft.ts'
 import { formatNftRule } from '../model/nft-format.ts'
 import type { NextHop, Route } from '../model/route.ts'
@@ -41,6 +41,8 @@ const rules: { readonly [K in ObjectKind]?: Rule<K> } = {
   // The kernel does not show whether detection was skipped once it is over.
   address: (have, want) => matches(have, { ...want, noDad: undefined }),
   fdb: (have, want) => matches({ ...have, table: have.table ?? 'self' }, { ...want, table: want.table ?? 'self' }),
+  // Whoever opened the port: it takes the same packets.
+  fou: (have, want) => matches(have, { ...want, marked: undefined }),
   sysctl: (have, want) => have.value.trim() === want.value.trim(),
 }
 
@@ -54,8 +56,15 @@ export function covers(have: KernelObject, want: KernelObject): boolean {
 
 function coversLink(have: ObjectOf<'link'>, want: ObjectOf<'link'>): boolean {
   // Where a veth's other end went, and what is a fact of the process that holds a TUN device, cannot be read back.
-  const readable: Plain = { ...want, settings: undefined, master: undefined, operationalState: undefined }
+  const readable: Plain = {
+    ...want,
+    settings: undefined,
+    master: undefined,
+    alias: undefined,
+    operationalState: undefined,
+  }
   if (!matches(have, readable)) return false
+  if (want.alias !== undefined && (have.alias ?? '') !== want.alias) return false
   if (want.master !== undefined && (have.master ?? null) !== want.master) return false
   if (have.type !== want.type || want.type === 'foreign' || want.type === 'veth') return have.type === want.type
   return want.type === 'tun' ? !mustRecreateLink(have, want) : matches(settingsOf(have), falseIsAbsent(want.settings))
@@ -85,7 +94,8 @@ const coversHop = (have: NextHop, want: NextHop): boolean =>
   (want.device === undefined || have.device === want.device) &&
   (want.via ? have.via?.equals(want.via) === true : have.via === undefined) &&
   (want.weight ?? 1) === (have.weight ?? 1) &&
-  (want.onlink ?? false) === (have.onlink ?? false)
+  (want.onlink ?? false) === (have.onlink ?? false) &&
+  (want.encapsulation ? matches(have.encapsulation, want.encapsulation) : have.encapsulation === undefined)
 
 function coversChain(have: NftChain, want: NftChain): boolean {
   return (
@@ -106,16 +116,28 @@ function coversSet(have: NftSet, want: NftSet): boolean {
 /** VXLAN settings that the kernel fixes when it makes the device (vxlan_changelink). */
 const fixedVxlanSettings = ['vni', 'port', 'gbp', 'external'] as const
 
+/** Geneve settings that the kernel fixes when it makes the device (geneve_nl2info). */
+const fixedGeneveSettings = [
+  'vni',
+  'port',
+  'external',
+  'udpChecksum',
+  'udp6ZeroChecksumTx',
+  'udp6ZeroChecksumRx',
+] as const
+
 /** True when no change in place leads from `have` to `want`: the object has to go and come again. */
 export function mustRecreate(have: KernelObject, want: KernelObject): boolean {
   if (have.kind === 'link' && want.kind === 'link') return mustRecreateLink(have, want as Link)
-  if (have.kind === 'rule' || have.kind === 'filter') return true
+  if (have.kind === 'rule' || have.kind === 'filter' || have.kind === 'fou') return true
   if (have.kind === 'nft-chain' && want.kind === 'nft-chain')
     return !equalObjects({ ...have.base, policy: undefined }, { ...want.base, policy: undefined })
   return false
 }
 
 function mustRecreateLink(have: ObjectOf<'link'>, want: Link): boolean {
+  // One that cannot be deleted is changed, or refused by the kernel's side with the reason.
+  if (isFallbackDevice(want)) return false
   if (have.type !== want.type) return true
   const is = falseIsAbsent(have.settings)
   const shall = falseIsAbsent(want.settings)
@@ -124,6 +146,14 @@ function mustRecreateLink(have: ObjectOf<'link'>, want: Link): boolean {
       return fixedVxlanSettings.some((key) => !equalObjects(is[key] ?? null, shall[key] ?? null))
     case 'tun':
       return (is.mode ?? 'tun') !== (shall.mode ?? 'tun')
+    case 'geneve':
+      return fixedGeneveSettings.some((key) => shall[key] !== undefined && !equalObjects(is[key], shall[key]))
+    case 'ipip':
+    case 'ip6tnl':
+      // From one peer to any, and back, the kernel takes no device (point-to-point or not is said when it is made).
+      return (
+        (is.remote === undefined) !== (shall.remote === undefined) || (is.external ?? null) !== (shall.external ?? null)
+      )
     case 'vlan':
       return is.id !== shall.id
     default:

@@ -4,6 +4,7 @@
  */
 import { type KernelKey, type KernelObject, keyOf } from '../model/kernel-object.ts'
 import type { KernelOp, KernelState } from '../model/kernel-state.ts'
+import { givenBack, isFallbackDevice } from '../model/link.ts'
 import type { NftFamily, NftRule } from '../model/nft.ts'
 import { setsUsedBy } from '../model/nft-reference.ts'
 import { covers, mustRecreate } from './covering.ts'
@@ -25,7 +26,8 @@ export interface Comparison {
 
 /**
  * Ops for these keys, in a safe order. A key that is had and not wanted is deleted: the caller passes only keys of ours.
- * A device that goes takes its objects along: they are not deleted one by one, and the wanted ones are added anew. So does
+ * A device that goes takes its objects along: they are not deleted one by one, and the wanted ones are added anew. One that
+ * the kernel never deletes is given back instead, after its objects. As a device does, so does
  * an nft set whose definition changes with its elements; the chains whose rules use it are set in the same transaction,
  * also those that nobody wants any more and that still stand.
  */
@@ -39,7 +41,8 @@ export function planChanges(keys: Iterable<KernelKey>, comparison: Comparison): 
     const want = comparison.want(key)
     if (have.kind === 'nft-set') {
       if (want && !covers(have, want)) renewed.add(key)
-    } else if (!want || (!covers(have, want) && mustRecreate(have, want))) lost.add(have.name)
+    } else if ((!want && !isFallbackDevice(have)) || (want && !covers(have, want) && mustRecreate(have, want)))
+      lost.add(have.name)
   }
   for (const device of lost) for (const key of comparison.wantedOnDevice(device)) pending.add(key)
   const pointed = renewed.size > 0 ? usersOf(renewed, comparison, pending) : noKeys
@@ -113,6 +116,8 @@ function changeOf(
   const device = standing && deviceOf(standing)
   const have = device !== undefined && lost.has(device) ? undefined : standing
   if (!have) return want ? [{ verb: 'add', object: want }] : []
+  if (!want && have.kind === 'link' && isFallbackDevice(have))
+    return [{ verb: 'set', object: givenBack(have), was: have }]
   if (!want) return [{ verb: 'delete', object: have }]
   if (covers(have, want)) return []
   if (mustRecreate(have, want))

@@ -19,6 +19,7 @@ const kindsInOrder: readonly ObjectKind[] = [
   'nft-set',
   'nft-chain',
   'nft-element',
+  'fou',
   'link',
   'sysctl',
   'offload',
@@ -47,7 +48,7 @@ export function inOrder(changes: readonly Change[]): KernelOp[] {
   const going: Change[][] = kindsInOrder.map(() => [])
   for (const change of changes) {
     const last = change[change.length - 1]!
-    ;(last.verb === 'delete' ? going : coming)[rankOf.get(last.object.kind)!]!.push(change)
+    ;(isGoing(last) ? going : coming)[rankOf.get(last.object.kind)!]!.push(change)
   }
   const out: KernelOp[] = []
   const put = (rank: number, group: Change[][], reversed: boolean) => {
@@ -61,6 +62,10 @@ export function inOrder(changes: readonly Change[]): KernelOp[] {
   for (let rank = kindsInOrder.length - 1; rank >= 0; rank--) put(rank, going, true)
   return out
 }
+
+/** A deletion, or a device that is given back. */
+const isGoing = ({ verb, object }: KernelOp): boolean =>
+  verb === 'delete' || (object.kind === 'link' && object.alias === '')
 
 /** Links after the links they lie on, chains after the chains they jump to, many routes spread; else as it came. */
 function byDependency(kind: ObjectKind, changes: Change[]): Change[] {

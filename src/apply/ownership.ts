@@ -7,6 +7,7 @@
  *   address, neighbour   on such a link: not link-local addresses, and permanent neighbours only (the kernel makes the rest)
  *   fdb                  on such a link, with a remote end and not learnt
  *   nft objects          in tables inet weft and bridge weft, but for what other writers of those keep to themselves
+ *   fou                  the mark that ports weft opened bear (FouPort.marked)
  *   tunnel, tunnel-peer  always: only our processes answer on our control sockets
  *   sysctl, offload      never: nobody knows what they were before
  *   qdisc, class, filter, bridge-vlan   never: they go with their devices
@@ -28,7 +29,7 @@ export interface OwnershipOptions {
 }
 
 /** Roles of the links that data paths plan. */
-export const DATAPATH_ROLES: readonly string[] = ['vxlan', 'udp']
+export const DATAPATH_ROLES: readonly string[] = ['vxlan', 'udp', 'ipip', 'tun', 'geneve']
 
 /** The marks of the table above. */
 export function weftOwnership({ roles = DATAPATH_ROLES, spare = () => false }: OwnershipOptions = {}): Ownership {
@@ -64,6 +65,8 @@ function bearsMark(object: KernelObject, roles: ReadonlySet<string>, isOurDevice
     case 'nft-chain':
     case 'nft-element':
       return isOurs(object.family, object.table)
+    case 'fou':
+      return object.marked === true
     case 'tunnel':
     case 'tunnel-peer':
       return true

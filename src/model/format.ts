@@ -6,7 +6,7 @@
  */
 import type { KernelObject } from './kernel-object.ts'
 import type { KernelOp } from './kernel-state.ts'
-import type { Address, FdbEntry, ForeignLink, Link, Neighbour } from './link.ts'
+import type { Address, FdbEntry, ForeignLink, Link, Neighbour, TunnelEncapsulation } from './link.ts'
 import { formatNftOp, isNftObject } from './nft-format.ts'
 import type { NextHop, Route, Rule } from './route.ts'
 import type { Filter, Qdisc, TrafficClass } from './traffic.ts'
@@ -68,6 +68,15 @@ export function formatOp(op: KernelOp): string {
         'ethtool -K',
         object.device,
         ...Object.entries(object.features).map(([name, on]) => `${name} ${on ? 'on' : 'off'}`),
+      )
+    case 'fou':
+      return line(
+        'ip',
+        sixFlag(object.family),
+        'fou',
+        verb === 'delete' ? 'del' : 'add',
+        `port ${object.port}`,
+        verb !== 'delete' && (object.type === 'gue' ? 'gue' : `ipproto ${object.protocol}`),
       )
     case 'tunnel':
       return verb === 'delete'
@@ -144,7 +153,11 @@ function formatLinkSettings(link: Link | ForeignLink): string {
         option('id', link.settings?.vni),
         option('dstport', link.settings?.port),
         option('remote', link.settings?.remote),
+        option('ttl', link.settings?.ttl),
         link.settings?.external && 'external',
+        not('udpcsum', link.settings?.udpChecksum),
+        not('udp6zerocsumtx', link.settings?.udp6ZeroChecksumTx),
+        not('udp6zerocsumrx', link.settings?.udp6ZeroChecksumRx),
       )
     case 'ipip':
       return line(
@@ -152,12 +165,18 @@ function formatLinkSettings(link: Link | ForeignLink): string {
         option('remote', link.settings?.remote),
         option('ttl', link.settings?.ttl),
         not('pmtudisc', link.settings?.pmtuDiscovery),
+        link.settings?.external && 'external',
+        formatEncapsulation(link.settings?.encapsulation),
       )
     case 'ip6tnl':
       return line(
+        option('mode', link.settings?.mode),
         option('local', link.settings?.local),
         option('remote', link.settings?.remote),
         option('hoplimit', link.settings?.hopLimit),
+        option('encaplimit', link.settings?.encapsulationLimit === null ? 'none' : link.settings?.encapsulationLimit),
+        link.settings?.external && 'external',
+        formatEncapsulation(link.settings?.encapsulation),
       )
     case 'gre':
       return line(
@@ -179,6 +198,19 @@ function formatLinkSettings(link: Link | ForeignLink): string {
       return ''
   }
 }
+
+const formatEncapsulation = (encapsulation: TunnelEncapsulation | null | undefined): string =>
+  encapsulation
+    ? line(
+        `encap ${encapsulation.type}`,
+        `encap-sport ${encapsulation.sourcePort || 'auto'}`,
+        `encap-dport ${encapsulation.destinationPort}`,
+        encapsulation.checksum && 'encap-csum',
+        encapsulation.checksum6 && 'encap-csum6',
+      )
+    : encapsulation === null
+      ? 'encap none'
+      : ''
 
 function formatVxlan(settings: Extract<Link, { type: 'vxlan' }>['settings']): string {
   if (!settings) return ''
@@ -209,7 +241,18 @@ const formatAddress = (address: Address): string =>
   )
 
 function formatHop(hop: NextHop): string {
-  return line(option('via', hop.via), option('dev', hop.device), hop.onlink && 'onlink')
+  const wrapped = hop.encapsulation
+  return line(
+    wrapped &&
+      line(
+        `encap ip${wrapped.destination.family === 6 ? '6' : ''} id ${wrapped.id}`,
+        option('src', wrapped.source),
+        `dst ${wrapped.destination}`,
+      ),
+    option('via', hop.via),
+    option('dev', hop.device),
+    hop.onlink && 'onlink',
+  )
 }
 
 function formatRoute(route: Route): string {

@@ -8,6 +8,7 @@ import type {
   BridgeVlan,
   FdbEntry,
   ForeignLink,
+  FouPort,
   Link,
   Neighbour,
   Offload,
@@ -33,6 +34,7 @@ export type KernelObject =
   | Filter
   | Sysctl
   | Offload
+  | FouPort
   | Tunnel
   | TunnelPeer
   | NftTable
@@ -73,6 +75,8 @@ export function keyOf(object: KernelObject): KernelKey {
       return `sysctl ${object.path}`
     case 'offload':
       return `offload ${object.device}`
+    case 'fou':
+      return `fou ${object.family} ${object.port}`
     case 'tunnel':
       return `tunnel ${object.device}`
     case 'tunnel-peer':

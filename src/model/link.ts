@@ -6,7 +6,7 @@
  * Sources: include/uapi/linux/if_link.h, if_addr.h, neighbour.h, if_tun.h.
  */
 import type { Cidr } from '../net/cidr.ts'
-import type { Ip } from '../net/ip.ts'
+import type { Family, Ip } from '../net/ip.ts'
 import type { Mac } from '../net/mac.ts'
 
 /** Where the other end of a veth pair lives and how it is made. */
@@ -18,6 +18,19 @@ export interface VethPeer {
   readonly mtuBytes?: number
   /** Index to give the peer in its namespace; the kernel picks when left out. Write only. */
   readonly ifindex?: number
+}
+
+/** A second wrapping, in UDP, of what an IP tunnel sends: Foo over UDP, or Generic UDP Encapsulation with its own header. */
+export interface TunnelEncapsulation {
+  readonly type: 'fou' | 'gue'
+  /** UDP port of the peer that takes it (its FouPort). */
+  readonly destinationPort: number
+  /** 0 or left out: one that follows from the flow, so that routers in between spread flows. */
+  readonly sourcePort?: number
+  /** A UDP checksum on IPv4; off when left out. */
+  readonly checksum?: boolean
+  /** A UDP checksum on IPv6; off when left out. */
+  readonly checksum6?: boolean
 }
 
 /** Kind-specific settings; the keys are the kernel's IFLA_INFO_KIND names. */
@@ -44,9 +57,44 @@ export interface LinkSettings {
     readonly udp6ZeroChecksumTx?: boolean
     readonly udp6ZeroChecksumRx?: boolean
   }
-  readonly geneve: { readonly vni: number; readonly port: number; readonly remote?: Ip; readonly external?: boolean }
-  readonly ipip: { readonly local?: Ip; readonly remote?: Ip; readonly ttl?: number; readonly pmtuDiscovery?: boolean }
-  readonly ip6tnl: { readonly local?: Ip; readonly remote?: Ip; readonly hopLimit?: number }
+  /** To one remote end; with `external` to whichever a route's encapsulation names, and the VNI is the route's too. */
+  readonly geneve: {
+    readonly vni: number
+    readonly port: number
+    readonly remote?: Ip
+    /** Collect-metadata mode (IFLA_GENEVE_COLLECT_METADATA). */
+    readonly external?: boolean
+    readonly ttl?: number
+    /** A UDP checksum on IPv4. */
+    readonly udpChecksum?: boolean
+    readonly udp6ZeroChecksumTx?: boolean
+    readonly udp6ZeroChecksumRx?: boolean
+  }
+  /** IPv4 in IPv4; an end that is left out is any. */
+  readonly ipip: {
+    readonly local?: Ip
+    readonly remote?: Ip
+    /** 0: the inner packet's. */
+    readonly ttl?: number
+    readonly pmtuDiscovery?: boolean
+    /** Collect-metadata mode (IFLA_IPTUN_COLLECT_METADATA). */
+    readonly external?: boolean
+    /** null: none, also where there was one; left out: as it is. */
+    readonly encapsulation?: TunnelEncapsulation | null
+  }
+  /** In IPv6; an end that is left out is any. */
+  readonly ip6tnl: {
+    readonly local?: Ip
+    readonly remote?: Ip
+    readonly hopLimit?: number
+    /** What may be inside: IPv6 (`ip6ip6`), IPv4 (`ipip6`) or both (`any`, the kernel's default). */
+    readonly mode?: 'ip6ip6' | 'ipip6' | 'any'
+    /** The tunnel encapsulation limit option of RFC 2473, eight bytes of every packet; null: without it. The kernel's default is 4. */
+    readonly encapsulationLimit?: number | null
+    readonly external?: boolean
+    /** null: none, also where there was one; left out: as it is. */
+    readonly encapsulation?: TunnelEncapsulation | null
+  }
   readonly gre: { readonly local?: Ip; readonly remote?: Ip; readonly key?: number; readonly ttl?: number }
   /** A TUN or TAP device. `owner` processes are outside this vocabulary; see Tunnel. */
   readonly tun: { readonly mode?: 'tun' | 'tap'; readonly vnetHeader?: boolean; readonly persist?: boolean }
@@ -83,7 +131,7 @@ interface LinkCommon {
   /** Name of the bridge or VRF that this device is a port of; null: of none. */
   readonly master?: string | null
   readonly port?: BridgePort
-  /** IFLA_IFALIAS. `weft:<role>` marks the device as ours. */
+  /** IFLA_IFALIAS. `weft:<role>` marks the device as ours; empty: none. */
   readonly alias?: string
   /** IFLA_GROUP: devices of one group can be deleted in one message. */
   readonly group?: number
@@ -106,6 +154,19 @@ export interface ForeignLink extends LinkCommon {
   readonly type: 'foreign'
   readonly infoKind?: string
 }
+
+/**
+ * A device that the kernel makes in every namespace when it loads a tunnel's module, for what comes in and is no other
+ * tunnel's. It can neither be deleted nor given other ends: weft takes it by an alias and gives it back without one.
+ *
+ * Sources: net/ipv4/ip_tunnel.c (ip_tunnel_init_net, ip_tunnel_dellink, ip_tunnel_changelink), net/ipv6/ip6_tunnel.c.
+ */
+export const isFallbackDevice = ({ name, type }: Link | ForeignLink): boolean =>
+  (type === 'ipip' && name === 'tunl0') || (type === 'ip6tnl' && name === 'ip6tnl0')
+
+/** What is left of a fallback device that weft had taken: down, without an alias. Its addresses are objects of their own. */
+export const givenBack = ({ name, type }: Link | ForeignLink): Link =>
+  ({ kind: 'link', name, type, up: false, alias: '' }) as Link
 
 /** An interface address (IFA_LOCAL / IFA_ADDRESS). */
 export interface Address {
@@ -175,6 +236,25 @@ export interface Offload {
   readonly kind: 'offload'
   readonly device: string
   readonly features: Readonly<Record<string, boolean>>
+}
+
+/**
+ * A UDP port on which the kernel unwraps Foo over UDP and hands what is inside to the IP tunnel that it is for. The kernel
+ * has one such port for all nodes that send to it, per family.
+ */
+export interface FouPort {
+  readonly kind: 'fou'
+  readonly family: Family
+  readonly port: number
+  /** `gue` says itself what is inside; `fou` is always `protocol`. */
+  readonly type: 'gue' | 'fou'
+  /** IP protocol number inside `fou`: 4 is IPv4, 41 is IPv6. */
+  readonly protocol?: number
+  /**
+   * FOU_ATTR_REMCSUM_NOPARTIAL. Nobody who sends to us asks for remote checksums, so it changes nothing: it is how weft marks
+   * the ports that it opened.
+   */
+  readonly marked?: boolean
 }
 
 /** The user-space UDP tunnel of one TUN device (flannel's `udp` backend): a process that outlives the agent. */

@@ -6,12 +6,22 @@
 import type { Cidr } from '../net/cidr.ts'
 import type { Family, Ip } from '../net/ip.ts'
 
+/** What a route tells a device in collect-metadata mode about each packet (LWTUNNEL_ENCAP_IP, LWTUNNEL_ENCAP_IP6). */
+export interface HopEncapsulation {
+  /** VNI or key. */
+  readonly id: number
+  /** The remote end; its family decides the outer one. */
+  readonly destination: Ip
+  readonly source?: Ip
+}
+
 export interface NextHop {
   readonly device?: string
   readonly via?: Ip
   readonly onlink?: boolean
   /** Relative weight of a multipath hop, 1..256. */
   readonly weight?: number
+  readonly encapsulation?: HopEncapsulation
 }
 
 export type RouteType = 'unicast' | 'local' | 'blackhole' | 'unreachable' | 'prohibit' | 'throw'

@@ -1,4 +1,4 @@
-import { test } from 'node:test'
+import { type TestContext, test } from 'node:test'
 import type { Kernel, KernelEvent } from '../../src/kernel/kernel.ts'
 import { type KernelKey, type KernelObject, keyOf, type ObjectKind } from '../../src/model/kernel-object.ts'
 import type { KernelOp } from '../../src/model/kernel-state.ts'
@@ -85,16 +85,16 @@ export class Listener {
 }
 
 /** Defines a test over a fresh subject. */
-export type Check = (what: string, body: (subject: Subject) => Promise<void>) => void
+export type Check = (what: string, body: (subject: Subject, t: TestContext) => Promise<void>) => void
 
 /** Tests that bear the kernel's name; `make` gives a fresh subject for each. */
 export const checker =
   (name: string, make: () => Subject): Check =>
   (what, body) => {
-    test(`${name}: ${what}`, async () => {
+    test(`${name}: ${what}`, async (t) => {
       const subject = make()
       try {
-        await body(subject)
+        await body(subject, t)
       } finally {
         subject.dispose()
       }

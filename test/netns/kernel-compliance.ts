@@ -24,6 +24,7 @@ import {
   succeed,
   vxlan,
 } from './kernel-compliance-subject.ts'
+import { checkTunnels } from './kernel-compliance-tunnels.ts'
 import { checkVlans } from './kernel-compliance-vlan.ts'
 
 /** Defines the tests; `make` gives a fresh subject for each. */
@@ -272,4 +273,7 @@ export function testKernelCompliance(name: string, make: () => Subject): void {
       await assert.rejects(async () => again.read('link'))
     },
   )
+
+  // Last, because the modules that they load put devices into every namespace from then on.
+  checkTunnels(check)
 }

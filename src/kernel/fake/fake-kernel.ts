@@ -29,7 +29,7 @@ export class FakeKernel implements Kernel {
 
   /** A machine of its own, in a first namespace that is empty but for `lo`. */
   static create(): FakeKernel {
-    const machine: FakeMachine = { namespaces: new Map() }
+    const machine: FakeMachine = { namespaces: new Map(), everyNamespace: new Set(), tunnels: new Set() }
     return new FakeKernel(machine, new FakeNamespace(machine))
   }
 

@@ -6,7 +6,7 @@
  */
 import { type KernelKey, type KernelObject, keyOf, type ObjectKind, type ObjectOf } from '../../model/kernel-object.ts'
 import type { KernelOp } from '../../model/kernel-state.ts'
-import type { Address, BridgeVlan, ForeignLink, Link } from '../../model/link.ts'
+import { type Address, type BridgeVlan, type ForeignLink, isFallbackDevice, type Link } from '../../model/link.ts'
 import type { NftChain, NftElement, NftSet } from '../../model/nft.ts'
 import { type NftObject, sameDefinition } from '../../model/nft-format.ts'
 import { setsUsedBy } from '../../model/nft-reference.ts'
@@ -14,6 +14,7 @@ import type { Route } from '../../model/route.ts'
 import { Cidr } from '../../net/cidr.ts'
 import { bitsOf, type Ip } from '../../net/ip.ts'
 import { Mac } from '../../net/mac.ts'
+import { otherUseOf } from '../fallback-device.ts'
 import type { KernelEvent } from '../kernel.ts'
 
 /** What the kernel answers: an errno name and its own words. */
@@ -33,10 +34,20 @@ const RTPROT_KERNEL = 2
 /** IFNAMSIZ minus the terminating NUL. */
 const maxNameLength = 15
 
+type TunnelDevice = Extract<Device, { type: TunnelKind }>
+const isTunnel = (device: Device): device is TunnelDevice => device.type === 'ipip' || device.type === 'ip6tnl'
+
 /** What several namespaces of one fake machine share. */
 export interface FakeMachine {
   readonly namespaces: Map<string, FakeNamespace>
+  /** Also those that no path leads to. */
+  readonly everyNamespace: Set<FakeNamespace>
+  /** Kinds of tunnels whose module is loaded: each has its fallback device everywhere. */
+  readonly tunnels: Set<TunnelKind>
 }
+
+type TunnelKind = 'ipip' | 'ip6tnl'
+const fallbackNames: Readonly<Record<TunnelKind, string>> = { ipip: 'tunl0', ip6tnl: 'ip6tnl0' }
 
 export class FakeNamespace {
   readonly objects = new Map<KernelKey, KernelObject>()
@@ -49,6 +60,8 @@ export class FakeNamespace {
     this.#machine = machine
     const loopback: ForeignLink = { kind: 'link', name: 'lo', type: 'foreign', up: false, mtuBytes: 65536, ifindex: 1 }
     this.objects.set(keyOf(loopback), loopback)
+    machine.everyNamespace.add(this)
+    for (const kind of machine.tunnels) this.#makeFallback(kind)
   }
 
   listen(listener: (event: KernelEvent) => void): () => void {
@@ -94,6 +107,7 @@ export class FakeNamespace {
       case 'bridge-vlan':
         return this.#performBridgeVlan(verb, object)
       case 'rule':
+      case 'fou':
       case 'tunnel-peer':
         return this.#performPlain(verb, object, 'ENOENT')
       default:
@@ -140,6 +154,8 @@ export class FakeNamespace {
     if (verb === 'delete') {
       if (!present) throw new Refusal('ENODEV')
       if (present.name === 'lo') throw new Refusal('EOPNOTSUPP')
+      // The kernel says yes, and leaves it.
+      if (isFallbackDevice(present)) return
       return this.deleteDevice(present.name)
     }
     if (wanted.master && !this.device(wanted.master)) throw new Refusal('ENODEV')
@@ -149,6 +165,8 @@ export class FakeNamespace {
         for (const field of ['vni', 'port'] as const)
           if (wanted.settings[field] !== was.settings?.[field])
             throw new Refusal('EOPNOTSUPP', `Cannot change ${field}`)
+      const use = was && otherUseOf(wanted, was)
+      if (use) throw new Refusal('EEXIST', use)
       return this.#changeDevice(present, wanted)
     }
     if (present) throw new Refusal('EEXIST')
@@ -165,6 +183,7 @@ export class FakeNamespace {
       )
       if (clash) throw new Refusal('EEXIST', 'A VXLAN device with the specified VNI already exists')
     }
+    if (isTunnel(wanted)) this.#checkTunnel(wanted)
     const peer = wanted.type === 'veth' ? (wanted.settings?.peer ?? { name: `${wanted.name}p` }) : undefined
     const peerHome = peer?.netnsPath === undefined ? this : this.#machine.namespaces.get(peer.netnsPath)
     if (peer && !peerHome) throw new Refusal('ENOENT')
@@ -172,7 +191,11 @@ export class FakeNamespace {
       throw new Refusal('EEXIST')
     const device = { mtuBytes: 1500, up: false, ...wanted, ifindex: this.#nextIndex, mac: wanted.mac ?? this.#newMac() }
     this.#nextIndex++
-    this.#put(device as Device)
+    this.#put(
+      isTunnel(wanted)
+        ? ({ ...device, settings: { encapsulation: null, ...wanted.settings } } as Device)
+        : (device as Device),
+    )
     if (device.type === 'bridge') this.#joinDefaultVlan(device.name, undefined)
     if (device.master) this.#joinDefaultVlan(device.name, device.master)
     if (!peer || !peerHome) return
@@ -190,6 +213,28 @@ export class FakeNamespace {
     peerHome.#peers.set(peer.name, { namespace: this, name: wanted.name })
   }
 
+  /** Loads the module, and refuses a second tunnel of the same ends. */
+  #checkTunnel(wanted: TunnelDevice): void {
+    if (!this.#machine.tunnels.has(wanted.type)) {
+      this.#machine.tunnels.add(wanted.type)
+      for (const namespace of this.#machine.everyNamespace) namespace.#makeFallback(wanted.type)
+    }
+    const endsOf = ({ settings }: typeof wanted) =>
+      `${settings?.local ?? 'any'} ${settings?.remote ?? 'any'} ${settings?.external ?? false}`
+    for (const link of this.of('link'))
+      if (link.type === wanted.type && endsOf(link as typeof wanted) === endsOf(wanted)) throw new Refusal('EEXIST')
+    if (this.device(wanted.name)) throw new Refusal('EEXIST')
+  }
+
+  #makeFallback(type: TunnelKind): void {
+    const name = fallbackNames[type]
+    if (this.device(name)) return
+    const ipip = { ttl: 0, pmtuDiscovery: false, encapsulation: null }
+    const settings = type === 'ipip' ? ipip : { hopLimit: 0, encapsulation: null }
+    const mtuBytes = type === 'ipip' ? 1480 : 1452
+    this.#put({ kind: 'link', type, name, up: false, mtuBytes, settings, ifindex: this.#nextIndex++ } as Device)
+  }
+
   #newMac(): Mac {
     return Mac.local(Uint8Array.of(2, 0xfa, 0xce, this.#nextIndex >> 16, this.#nextIndex >> 8, this.#nextIndex))
   }
@@ -202,11 +247,12 @@ export class FakeNamespace {
     const { settings, ...rest } = wanted as Link
     const given = Object.fromEntries(Object.entries(rest).filter(([, value]) => value !== undefined))
     const port = wanted.port ? { port: { ...present.port, ...wanted.port } } : {}
-    // A veth's settings are about its making.
-    const own = settings && present.type !== 'veth' && present.type !== 'foreign' ? present.settings : undefined
+    // A veth's settings are about its making; a fallback device's are the kernel's.
+    const isFixed = present.type === 'veth' || present.type === 'foreign' || isFallbackDevice(present)
+    const own = settings && !isFixed ? present.settings : undefined
     const changed = own ? { settings: { ...own, ...settings } } : {}
-    const next = { ...present, ...given, ...port, ...changed, type: present.type } as Device
-    this.#put(next)
+    const { alias, ...next } = { ...present, ...given, ...port, ...changed, type: present.type }
+    this.#put((alias ? { ...next, alias } : next) as Device)
     if (wanted.master !== undefined && wanted.master !== (present.master ?? null))
       this.#joinDefaultVlan(present.name, wanted.master ?? '')
     if (present.up && wanted.up === false) this.#deviceWentDown(present.name)

@@ -25,12 +25,22 @@ export class ReadingWatches {
   readonly #read: () => readonly KernelObject[]
   readonly #hints: () => Hints | undefined
   readonly #listeners = new Set<(event: KernelEvent) => void>()
-  readonly #last = new Map<KernelKey, string>()
+  readonly #tellsGone: boolean
+  readonly #last = new Map<KernelKey, { readonly text: string; readonly object: KernelObject }>()
   #socket: MulticastSocket | undefined
   #timer: NodeJS.Timeout | undefined
 
-  /** `read` gives everything that is followed, and must be cheap; `hints` is asked when the first watch opens. */
-  constructor(context: DriverContext, read: () => readonly KernelObject[], hints: () => Hints | undefined) {
+  /**
+   * `read` gives everything that is followed, and must be cheap; `hints` is asked when the first watch opens. With `tellsGone`
+   * what is not read any more has been deleted.
+   */
+  constructor(
+    context: DriverContext,
+    read: () => readonly KernelObject[],
+    hints: () => Hints | undefined,
+    tellsGone = false,
+  ) {
+    this.#tellsGone = tellsGone
     this.#context = context
     this.#read = read
     this.#hints = hints
@@ -52,8 +62,14 @@ export class ReadingWatches {
   /** The object was written just now. */
   tell(object: KernelObject): void {
     if (this.#listeners.size === 0) return
-    this.#last.set(keyOf(object), JSON.stringify(object))
-    this.#emit(object)
+    this.#last.set(keyOf(object), { text: JSON.stringify(object), object })
+    this.#emit('new', object)
+  }
+
+  /** The object was deleted just now. */
+  tellGone(object: KernelObject): void {
+    this.#last.delete(keyOf(object))
+    if (this.#listeners.size > 0) this.#emit('delete', object)
   }
 
   close(): void {
@@ -89,17 +105,20 @@ export class ReadingWatches {
   }
 
   #look(): void {
+    const gone = new Set(this.#last.keys())
     for (const object of this.#read()) {
       const key = keyOf(object)
+      gone.delete(key)
       const text = JSON.stringify(object)
-      if (this.#last.get(key) === text) continue
-      this.#last.set(key, text)
-      this.#emit(object)
+      if (this.#last.get(key)?.text === text) continue
+      this.#last.set(key, { text, object })
+      this.#emit('new', object)
     }
+    if (this.#tellsGone) for (const key of gone) this.tellGone(this.#last.get(key)!.object)
   }
 
-  #emit(object: KernelObject): void {
+  #emit(type: 'new' | 'delete', object: KernelObject): void {
     for (const listener of [...this.#listeners])
-      if (this.#listeners.has(listener)) listener({ type: 'new', key: keyOf(object), object })
+      if (this.#listeners.has(listener)) listener({ type, key: keyOf(object), object })
   }
 }

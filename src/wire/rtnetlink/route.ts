@@ -4,11 +4,12 @@
  *
  * Sources: include/uapi/linux/rtnetlink.h (struct rtmsg, struct rtnexthop, struct rtvia, RTAX_*); rtnetlink(7).
  */
-import { type Codec, u8, u32le } from '../../bytes/codec.ts'
+import { type Codec, rawBytes, u8, u16le, u32le, u64be } from '../../bytes/codec.ts'
 import { inField } from '../../bytes/errors.ts'
 import type { Writer } from '../../bytes/writer.ts'
 import type { Ip } from '../../net/ip.ts'
 import { attributeTable, type Decoded, nested } from '../netlink/attribute.ts'
+import { NLA_F_NESTED } from '../netlink/constants.gen.ts'
 import { ip } from '../netlink/values.ts'
 import * as k from './constants.gen.ts'
 
@@ -33,7 +34,24 @@ const metricAttributes = attributeTable('metrics', {
   hopLimit: [k.RTAX_HOPLIMIT, u32le],
 })
 
-const hopAttributes = attributeTable('hop', { gateway: [k.RTA_GATEWAY, ip], via: [k.RTA_VIA, via] })
+/** What RTA_ENCAP holds for LWTUNNEL_ENCAP_IP and LWTUNNEL_ENCAP_IP6, which have the same numbers for these. */
+export const encapsulationAttributes = attributeTable('encapsulation', {
+  id: [k.LWTUNNEL_IP_ID, u64be],
+  destination: [k.LWTUNNEL_IP_DST, ip],
+  source: [k.LWTUNNEL_IP_SRC, ip],
+})
+
+/** RTA_ENCAP stays bytes here: what they mean depends on the type. */
+const encapsulationRows = {
+  encapsulationType: [k.RTA_ENCAP_TYPE, u16le],
+  encapsulation: [k.RTA_ENCAP, rawBytes, NLA_F_NESTED],
+} as const
+
+const hopAttributes = attributeTable('hop', {
+  gateway: [k.RTA_GATEWAY, ip],
+  via: [k.RTA_VIA, via],
+  ...encapsulationRows,
+})
 
 /** struct rtnexthop with its attributes. */
 export interface RouteHop {
@@ -90,6 +108,7 @@ export const routeAttributes = attributeTable('route', {
   multipath: [k.RTA_MULTIPATH, multipath],
   preference: [k.RTA_PREF, u8],
   nexthopId: [k.RTA_NH_ID, u32le],
+  ...encapsulationRows,
 })
 export type RouteAttributes = Decoded<typeof routeAttributes>
 

@@ -8,17 +8,19 @@
  * Sources: net/core/rtnetlink.c (rtnl_newlink_create, do_setlink); include/uapi/linux/if_link.h.
  */
 
-import type { BridgePort, ForeignLink, Link } from '../../../model/link.ts'
+import { type BridgePort, type ForeignLink, isFallbackDevice, type Link } from '../../../model/link.ts'
 import { Mac } from '../../../net/mac.ts'
 import { NLM_F_CREATE, NLM_F_EXCL } from '../../../wire/netlink/constants.gen.ts'
 import * as k from '../../../wire/rtnetlink/constants.gen.ts'
 import type { BridgePortData } from '../../../wire/rtnetlink/kinds/bridge.ts'
 import { type LinkAttributes, type LinkMessage, linkMessage, linkRequest } from '../../../wire/rtnetlink/link.ts'
 import { kernelError } from '../../errno.ts'
+import { otherUseOf } from '../../fallback-device.ts'
 import { linkKindRow } from '../link-kinds/registry.ts'
 import type { RequestSink, RtnetlinkKind } from '../rtnetlink-kind.ts'
 
 type AnyLink = Link | ForeignLink
+const EEXIST = 17
 const EOPNOTSUPP = 95
 
 type AddressGeneration = NonNullable<Link['addressGeneration']>
@@ -62,7 +64,8 @@ function changesOf(want: AnyLink, was: AnyLink | undefined, sink: RequestSink): 
 function changedData(want: Link, was: Link | undefined, sink: RequestSink): object | undefined {
   const row = linkKindRow(want.type)
   const settings = want.settings as Readonly<Record<string, unknown>> | undefined
-  if (!row || !settings || want.type === 'veth') return undefined
+  // A fallback device refuses to be told even what it has.
+  if (!row || !settings || want.type === 'veth' || isFallbackDevice(want)) return undefined
   const old = was?.settings as Readonly<Record<string, unknown>> | undefined
   const differs = (field: string) => !sameSettings({ value: settings[field] }, { value: old?.[field] })
   const fields = Object.keys(settings).filter((field) =>
@@ -132,6 +135,8 @@ function create(link: AnyLink, sink: RequestSink): undefined | (() => void) {
  * before its new master is looked at.
  */
 function change(link: AnyLink, was: AnyLink | undefined, sink: RequestSink): void {
+  const use = was && otherUseOf(link, was)
+  if (use) throw kernelError('', EEXIST, { extack: use })
   const index = sink.index(link.name)
   const say = (attributes: LinkAttributes, flags = 0, mask = 0) =>
     put(sink, 0, { header: linkRequest(index, flags, mask), attributes })

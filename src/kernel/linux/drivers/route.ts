@@ -5,12 +5,15 @@
  * Sources: rtnetlink(7); net/ipv4/fib_semantics.c (fib_nh_match), net/ipv6/route.c (ip6_route_del).
  */
 
-import type { NextHop, Route, RouteType } from '../../../model/route.ts'
+import { Reader } from '../../../bytes/reader.ts'
+import { Writer } from '../../../bytes/writer.ts'
+import type { HopEncapsulation, NextHop, Route, RouteType } from '../../../model/route.ts'
 import { Cidr } from '../../../net/cidr.ts'
 import { type Family, Ip } from '../../../net/ip.ts'
 import { NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE } from '../../../wire/netlink/constants.gen.ts'
 import * as k from '../../../wire/rtnetlink/constants.gen.ts'
 import {
+  encapsulationAttributes,
   encodeRouteHeader,
   type RouteAttributes,
   type RouteHop,
@@ -20,6 +23,8 @@ import {
 import { kernelError } from '../../errno.ts'
 import type { DeviceNames, DumpRequest, RequestSink, RtnetlinkKind } from '../rtnetlink-kind.ts'
 import { AF_INET } from '../syscalls.ts'
+
+type EncapsulationBytes = Pick<RouteHop['attributes'], 'encapsulationType' | 'encapsulation'>
 
 const AF_INET6 = 10
 const EINVAL = 22
@@ -72,6 +77,7 @@ function putHops(route: Route, attributes: RouteAttributes, sink: RequestSink): 
     else attributes.via = hop.via
   }
   if (hop.device !== undefined) attributes.outDevice = sink.index(hop.device)
+  if (hop.encapsulation) Object.assign(attributes, encodeEncapsulation(hop.encapsulation))
   return hop.onlink ? k.RTNH_F_ONLINK : 0
 }
 
@@ -84,8 +90,26 @@ function multipathHop(route: Route, hop: NextHop, sink: RequestSink): RouteHop {
     flags: hop.onlink ? k.RTNH_F_ONLINK : 0,
     hops: weight - 1,
     index: hop.device === undefined ? 0 : sink.index(hop.device),
-    attributes: hop.via ? (sameFamily ? { gateway: hop.via } : { via: hop.via }) : {},
+    attributes: {
+      ...(hop.via && (sameFamily ? { gateway: hop.via } : { via: hop.via })),
+      ...(hop.encapsulation && encodeEncapsulation(hop.encapsulation)),
+    },
   }
+}
+
+function encodeEncapsulation({ id, destination, source }: HopEncapsulation): EncapsulationBytes {
+  const writer = new Writer()
+  encapsulationAttributes.encode(writer, { id: BigInt(id), destination, source })
+  const encapsulationType = destination.family === 4 ? k.LWTUNNEL_ENCAP_IP : k.LWTUNNEL_ENCAP_IP6
+  return { encapsulationType, encapsulation: writer.finish() }
+}
+
+/** Undefined for none, and for kinds outside the vocabulary. */
+function decodeEncapsulation({ encapsulationType, encapsulation }: EncapsulationBytes): HopEncapsulation | undefined {
+  if (encapsulationType !== k.LWTUNNEL_ENCAP_IP && encapsulationType !== k.LWTUNNEL_ENCAP_IP6) return undefined
+  const { id, destination, source } = encapsulationAttributes.decode(new Reader(encapsulation ?? new Uint8Array()))
+  if (!destination) return undefined
+  return { id: Number(id ?? 0n), destination, ...(source && !source.isAny && { source }) }
 }
 
 const dumpOf = (family: number): DumpRequest => ({
@@ -108,19 +132,27 @@ const dumpOf = (family: number): DumpRequest => ({
 function hopsOf(attributes: RouteAttributes, flags: number, names: DeviceNames): NextHop[] {
   if (attributes.multipath)
     return attributes.multipath.map((hop) => ({
-      ...hopOf(hop.index, hop.attributes.gateway ?? hop.attributes.via, hop.flags, names),
+      ...hopOf(hop.index, hop.attributes, hop.flags, names),
       weight: hop.hops + 1,
     }))
   const via = attributes.gateway ?? attributes.via
   if (attributes.outDevice === undefined && !via) return []
-  return [hopOf(attributes.outDevice, via, flags, names)]
+  return [hopOf(attributes.outDevice, attributes, flags, names)]
 }
 
-function hopOf(index: number | undefined, via: Ip | undefined, flags: number, names: DeviceNames): NextHop {
+function hopOf(
+  index: number | undefined,
+  attributes: RouteHop['attributes'],
+  flags: number,
+  names: DeviceNames,
+): NextHop {
+  const via = attributes.gateway ?? attributes.via
+  const encapsulation = attributes.encapsulationType === undefined ? undefined : decodeEncapsulation(attributes)
   return {
     ...(index && { device: names.name(index) }),
     ...(via && { via }),
     ...(flags & k.RTNH_F_ONLINK && { onlink: true }),
+    ...(encapsulation && { encapsulation }),
   }
 }
 

@@ -16,5 +16,7 @@ export const geneve = attributeTable('geneve', {
   port: [k.IFLA_GENEVE_PORT, u16be],
   collectMetadata: [k.IFLA_GENEVE_COLLECT_METADATA, flag],
   udpChecksum: [k.IFLA_GENEVE_UDP_CSUM, boolean8],
+  zeroChecksum6Tx: [k.IFLA_GENEVE_UDP_ZERO_CSUM6_TX, boolean8],
+  zeroChecksum6Rx: [k.IFLA_GENEVE_UDP_ZERO_CSUM6_RX, boolean8],
 })
 export type GeneveData = Decoded<typeof geneve>

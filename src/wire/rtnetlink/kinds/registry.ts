@@ -6,7 +6,7 @@ import type { Codec } from '../../../bytes/codec.ts'
 import { bridge, bridgePort } from './bridge.ts'
 import { geneve } from './geneve.ts'
 import { gre } from './gre.ts'
-import { ipTunnel } from './ip-tunnel.ts'
+import { ip6Tunnel, ipTunnel } from './ip-tunnel.ts'
 import { ipvlan } from './ipvlan.ts'
 import { macvlan } from './macvlan.ts'
 import { tun } from './tun.ts'
@@ -18,7 +18,7 @@ export const linkKinds: ReadonlyMap<string, Codec<object>> = new Map<string, Cod
   ['bridge', bridge],
   ['geneve', geneve],
   ['gre', gre],
-  ['ip6tnl', ipTunnel],
+  ['ip6tnl', ip6Tunnel],
   ['ipip', ipTunnel],
   ['ipvlan', ipvlan],
   ['macvlan', macvlan],
