@@ -97,6 +97,14 @@ export class Cidr {
   }
 }
 
+/** Sorted, each once, without blocks that another one covers. */
+export function disjointCidrs(cidrs: Iterable<Cidr>): Cidr[] {
+  const out: Cidr[] = []
+  // A block comes right behind those that cover it: by base address, the shorter prefix first.
+  for (const cidr of [...cidrs].sort((a, b) => a.compare(b))) if (!out.at(-1)?.covers(cidr)) out.push(cidr)
+  return out
+}
+
 /** Parses `address/length` and keeps the host bits: an interface address. Throws AddressSyntaxError. */
 export function parsePrefixed(text: string): { ip: Ip; length: number } {
   const slash = text.indexOf('/')
