@@ -70,4 +70,8 @@ export interface NodeContext {
   /** What the store says of this node from before: a VTEP's MAC is kept over restarts. */
   readonly lease?: FlannelLease
   readonly weft?: WeftNodeStatus
+  /** Its addresses with their subnets, and its tunnels' addresses as far as they have been given. */
+  readonly calico?: CalicoNode
+  /** For selectors of pools. */
+  readonly labels?: Readonly<Record<string, string>>
 }
