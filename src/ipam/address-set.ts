@@ -55,10 +55,7 @@ export class AddressSet {
     const bounds = spanOf(cidr)
     return this.#spans[cidr.family]
       .filter(({ first, last }) => first <= bounds.last && bounds.first <= last)
-      .map((span) => ({
-        first: span.first < bounds.first ? bounds.first : span.first,
-        last: bounds.last < span.last ? bounds.last : span.last,
-      }))
+      .map(({ first, last }) => ({ first: greater(first, bounds.first), last: lesser(last, bounds.last) }))
   }
 
   /** How many addresses of the prefix are in the set. */
@@ -77,6 +74,10 @@ export class AddressSet {
     return spans[from]
   }
 }
+
+// Math.min takes no bigints.
+const lesser = (a: bigint, b: bigint): bigint => (a < b ? a : b)
+const greater = (a: bigint, b: bigint): bigint => (a < b ? b : a)
 
 function joined(spans: readonly Span[]): Span[] {
   const sorted = [...spans].sort((a, b) => (a.first < b.first ? -1 : a.first > b.first ? 1 : 0))

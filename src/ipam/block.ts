@@ -191,6 +191,11 @@ export class BlockDraft {
     return index === null || index === undefined ? undefined : this.#attributes[index]
   }
 
+  /** The number that the ordinal was given with. */
+  numberOf(ordinal: number): bigint | undefined {
+    return this.#numbers[ordinal]
+  }
+
   /** Ordinals in use under a handle. */
   ordinalsOf(handleId: string): number[] {
     const wanted = plainHandle(handleId)

@@ -376,7 +376,13 @@ export class BlockIpam implements PoolAddresses {
   #assigned(draft: BlockDraft, ordinal: number): AssignedAddress {
     const ip = addressAt(draft.cidr, ordinal)
     const pool = this.#options.pools().find(({ cidr }) => cidr.contains(ip))
-    return { ip, pool: pool?.name ?? '', block: draft.cidr, sequenceNumber: draft.sequenceNumber }
+    const sequenceNumber = draft.numberOf(ordinal)
+    return {
+      ip,
+      pool: pool?.name ?? '',
+      block: draft.cidr,
+      ...(sequenceNumber === undefined ? {} : { sequenceNumber }),
+    }
   }
 
   #doubt(handleId: string, cidr: Cidr): void {
