@@ -98,7 +98,7 @@ function generate(target: Target): void {
   const defined = new Set(
     texts.flatMap((text) => text.match(/\b[A-Z][A-Za-z0-9_]+\b/g) ?? []).filter((name) => target.names.test(name)),
   )
-  const names = [...defined].filter((name) => !/_MAX$|^__/.test(name))
+  const names = [...defined].filter((name) => /_REG_PROTO_MAX$/.test(name) || !/_MAX$|^__/.test(name))
   const source = [
     '#include <stdio.h>',
     ...target.headers.map((header) => `#include <${header}>`),

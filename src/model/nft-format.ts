@@ -71,8 +71,15 @@ export function formatNftStatement(statement: NftStatement): string {
     return statement.counter === true ? 'counter' : `counter name ${quoted(statement.counter)}`
   if ('notrack' in statement) return 'notrack'
   if ('setMark' in statement) return setMarkText(statement.setMark, statement.keepMask)
-  if ('masquerade' in statement) return statement.masquerade.fullyRandom ? 'masquerade fully-random' : 'masquerade'
-  if ('snat' in statement) return natText('snat', statement.snat.to)
+  if ('masquerade' in statement) {
+    const { fullyRandom, ports } = statement.masquerade
+    return `masquerade${ports === undefined ? '' : ` to :${ports}`}${fullyRandom ? ' fully-random' : ''}`
+  }
+  if ('snat' in statement) {
+    const { to, ports } = statement.snat
+    if (ports === undefined) return natText('snat', to)
+    return `${natText('snat', to).replace(to, to.includes(':') ? `[${to}]` : to)}:${ports}`
+  }
   if ('dnat' in statement) return dnatText(statement.dnat)
   if ('limit' in statement) return limitText(statement.limit)
   if ('log' in statement) return logText(statement.log)

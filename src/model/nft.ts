@@ -183,8 +183,9 @@ export type NftStatement =
   | { readonly counter: string | true }
   /** mark = (mark & keepMask) | setMark; without keepMask the whole mark is replaced. */
   | { readonly setMark: number; readonly keepMask?: number }
-  | { readonly masquerade: { readonly fullyRandom?: boolean } }
-  | { readonly snat: { readonly to: string } }
+  /** `ports`: `1024-65535`, the source ports to choose from; the rule must have matched a protocol that has ports. */
+  | { readonly masquerade: { readonly fullyRandom?: boolean; readonly ports?: string } }
+  | { readonly snat: { readonly to: string; readonly ports?: string } }
   /**
    * Destination NAT to a literal `address`, `address:port` or `[v6]:port`, or to what a map says about a concatenation:
    * the map's data is an address of `family`, followed by a port when `port` is set.

@@ -168,6 +168,12 @@ const sourceNatRules: readonly NftRule[] = [
   rule(match('ip saddr', '@blocks'), { masquerade: { fullyRandom: true } }),
   rule(match('ip6 saddr', '@blocks6'), { masquerade: {} }),
   rule(match('ip saddr', '10.1.0.0/16'), { snat: { to: '192.0.2.1' } }),
+  rule(match('meta l4proto', 'tcp'), { masquerade: { ports: '1024-2047' } }),
+  rule(match('meta l4proto', 'udp'), { masquerade: { ports: '1024-65535', fullyRandom: true } }),
+  rule(match('ip saddr', '@blocks'), match('meta l4proto', 'tcp'), {
+    snat: { to: '192.0.2.1', ports: '1024-2047' },
+  }),
+  rule(match('ip6 saddr', '@blocks6'), match('meta l4proto', 'tcp'), { snat: { to: 'fd01::1', ports: '1024-2047' } }),
 ]
 
 const chains: readonly NftChain[] = [

@@ -93,12 +93,17 @@ const expressionTables = {
     type: [n.NFTA_OBJREF_IMM_TYPE, u32be],
     object: [n.NFTA_OBJREF_IMM_NAME, textZ],
   }),
-  masq: attributeTable('masq', { flags: [n.NFTA_MASQ_FLAGS, u32be] }),
+  masq: attributeTable('masq', {
+    flags: [n.NFTA_MASQ_FLAGS, u32be],
+    portRegister: [n.NFTA_MASQ_REG_PROTO_MIN, u32be],
+    lastPortRegister: [n.NFTA_MASQ_REG_PROTO_MAX, u32be],
+  }),
   nat: attributeTable('nat', {
     type: [n.NFTA_NAT_TYPE, u32be],
     family: [n.NFTA_NAT_FAMILY, u32be],
     addressRegister: [n.NFTA_NAT_REG_ADDR_MIN, u32be],
     portRegister: [n.NFTA_NAT_REG_PROTO_MIN, u32be],
+    lastPortRegister: [n.NFTA_NAT_REG_PROTO_MAX, u32be],
     flags: [n.NFTA_NAT_FLAGS, u32be],
   }),
   limit: attributeTable('limit', {

@@ -211,16 +211,36 @@ class Compiler {
     this.emit({ name: 'meta', data: { key: n.NFT_META_MARK, sreg: register } })
   }
 
-  natTo(type: number, to: string): void {
+  /** Loads the first and the last of a range of ports; returns their registers. */
+  #portRange(ports: string, firstWord: number): { portRegister: number; lastPortRegister: number } {
+    const range = /^(\d{1,5})-(\d{1,5})$/.exec(ports)
+    const [first, last] = [Number(range?.[1]), Number(range?.[2])]
+    if (!(first <= last && last <= 65535)) throw new NftLiteralError(`Not a range of ports: ${JSON.stringify(ports)}`)
+    const [portRegister, lastPortRegister] = [registerOf(firstWord), registerOf(firstWord + 1)]
+    this.#loadPort(portRegister, first)
+    this.#loadPort(lastPortRegister, last)
+    return { portRegister, lastPortRegister }
+  }
+
+  #loadPort(dreg: number, port: number): void {
+    this.emit({ name: 'immediate', data: { dreg, data: { value: Uint8Array.of(port >> 8, port & 255) } } })
+  }
+
+  masquerade({ fullyRandom, ports }: Extract<NftStatement, { masquerade: unknown }>['masquerade']): void {
+    const registers = ports === undefined ? {} : this.#portRange(ports, 0)
+    const random = fullyRandom ? n.NF_NAT_RANGE_PROTO_RANDOM_FULLY : 0
+    const flags = random | (ports === undefined ? 0 : n.NF_NAT_RANGE_PROTO_SPECIFIED)
+    this.emit({ name: 'masq', data: { ...registers, ...(flags && { flags }) } })
+  }
+
+  natTo(type: number, to: string, ports?: string): void {
     const target = parseNatTarget(to)
     if (!target) throw new NftLiteralError(`Not an address to translate to: ${JSON.stringify(to)}`)
     const address = target.ip.toBytes()
     this.emit({ name: 'immediate', data: { dreg: registerOf(0), data: { value: address } } })
     const portRegister = registerOf(address.length / 4)
-    if (target.port !== undefined) {
-      const port = Uint8Array.of(target.port >> 8, target.port & 255)
-      this.emit({ name: 'immediate', data: { dreg: portRegister, data: { value: port } } })
-    }
+    if (target.port !== undefined) this.#loadPort(portRegister, target.port)
+    const range = ports === undefined ? undefined : this.#portRange(ports, address.length / 4)
     this.emit({
       name: 'nat',
       data: {
@@ -228,6 +248,7 @@ class Compiler {
         family: NFPROTO[target.ip.family],
         addressRegister: registerOf(0),
         ...(target.port !== undefined && { portRegister, flags: n.NF_NAT_RANGE_PROTO_SPECIFIED }),
+        ...(range && { ...range, flags: n.NF_NAT_RANGE_PROTO_SPECIFIED }),
       },
     })
   }
@@ -273,7 +294,8 @@ function compileStatement(to: Compiler, statement: NftStatement): void {
     to.load(statement.vmap)
     to.lookup({ name: statement.map }, false, VERDICT_REGISTER)
   } else if ('setMark' in statement) to.setMark(statement.setMark, statement.keepMask)
-  else if ('snat' in statement) to.natTo(n.NFT_NAT_SNAT, statement.snat.to)
+  else if ('masquerade' in statement) to.masquerade(statement.masquerade)
+  else if ('snat' in statement) to.natTo(n.NFT_NAT_SNAT, statement.snat.to, statement.snat.ports)
   else if ('dnat' in statement) {
     if ('to' in statement.dnat) to.natTo(n.NFT_NAT_DNAT, statement.dnat.to)
     else to.dnatByMap(statement.dnat)
@@ -290,7 +312,6 @@ type LoneStatement = Extract<
   NftStatement,
   | { notrack: unknown }
   | { counter: unknown }
-  | { masquerade: unknown }
   | { limit: unknown }
   | { log: unknown }
   | { reject: unknown }
@@ -303,10 +324,6 @@ function lone(statement: LoneStatement): NftExpression {
   if ('counter' in statement) {
     if (statement.counter === true) return { name: 'counter', data: { bytes: 0n, packets: 0n } }
     return { name: 'objref', data: { type: n.NFT_OBJECT_COUNTER, object: statement.counter } }
-  }
-  if ('masquerade' in statement) {
-    const flags = statement.masquerade.fullyRandom ? { flags: n.NF_NAT_RANGE_PROTO_RANDOM_FULLY } : {}
-    return { name: 'masq', data: flags }
   }
   if ('limit' in statement) {
     const { perSecond, burst = DEFAULT_BURST_PACKETS } = statement.limit

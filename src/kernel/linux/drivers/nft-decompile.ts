@@ -276,7 +276,28 @@ class Decompiler {
     this.#push({ setMark: toNumber(constant) })
   }
 
-  nat({ type, family, portRegister }: Data<'nat'>): void {
+  /** The port that a register was loaded with. */
+  #portIn(register: number | undefined): number | undefined {
+    const bytes = register === undefined ? undefined : this.#constants.get(wordOf(register))
+    if (!bytes) return undefined
+    checkWidth('inet_service', bytes)
+    return (bytes[0]! << 8) | bytes[1]!
+  }
+
+  masquerade({ flags = 0, portRegister, lastPortRegister }: Data<'masq'>): void {
+    const [first, last] = [this.#portIn(portRegister), this.#portIn(lastPortRegister)]
+    this.#constants.clear()
+    const known = n.NF_NAT_RANGE_PROTO_RANDOM_FULLY | (first === undefined ? 0 : n.NF_NAT_RANGE_PROTO_SPECIFIED)
+    if (flags & ~known || (first === undefined) !== (last === undefined)) throw new Foreign('masq')
+    this.#push({
+      masquerade: {
+        ...(flags & n.NF_NAT_RANGE_PROTO_RANDOM_FULLY && { fullyRandom: true }),
+        ...(first !== undefined && { ports: `${first}-${last}` }),
+      },
+    })
+  }
+
+  nat({ type, family, portRegister, lastPortRegister }: Data<'nat'>): void {
     const mapped = this.#mapped
     if (mapped && type === n.NFT_NAT_DNAT) {
       this.#mapped = undefined
@@ -287,10 +308,12 @@ class Decompiler {
     const address = this.#constants.get(0)
     if (address?.length !== 4 && address?.length !== 16) throw new Foreign('nat')
     const ip = Ip.fromBytes(address)
-    const portBytes = portRegister === undefined ? undefined : this.#constants.get(wordOf(portRegister))
+    const [port, last] = [this.#portIn(portRegister), this.#portIn(lastPortRegister)]
     this.#constants.clear()
-    if (portBytes) checkWidth('inet_service', portBytes)
-    const port = portBytes && (portBytes[0]! << 8) | portBytes[1]!
+    if (type === n.NFT_NAT_SNAT && port !== undefined && last !== undefined && last !== port) {
+      this.#push({ snat: { to: `${ip}`, ports: `${port}-${last}` } })
+      return
+    }
     const bracketed = ip.family === 6 && port !== undefined ? `[${ip}]` : `${ip}`
     const to = port === undefined ? bracketed : `${bracketed}:${port}`
     this.#push(type === n.NFT_NAT_DNAT ? { dnat: { to } } : { snat: { to } })
@@ -303,6 +326,7 @@ class Decompiler {
     else if (expression.name === 'lookup') this.lookup(expression.data)
     else if (expression.name === 'immediate') this.immediate(expression.data)
     else if (expression.name === 'nat') this.nat(expression.data)
+    else if (expression.name === 'masq') this.masquerade(expression.data)
     else if (expression.name === 'payload' || expression.name === 'fib')
       this.load(expression, expression.data.dreg ?? 0)
     else if (expression.name === 'meta' || expression.name === 'ct') {
@@ -322,11 +346,6 @@ function loneStatement(expression: NftExpression): NftStatement {
       return { counter: true }
     case 'objref':
       return { counter: expression.data.object ?? foreign('objref') }
-    case 'masq': {
-      const { flags = 0 } = expression.data
-      if (flags & ~n.NF_NAT_RANGE_PROTO_RANDOM_FULLY) throw new Foreign('masq')
-      return { masquerade: flags ? { fullyRandom: true } : {} }
-    }
     case 'limit': {
       const { rate = 0n, unit, burst, type, flags } = expression.data
       if (unit !== 1n || type !== n.NFT_LIMIT_PKTS || flags) throw new Foreign('limit')
