@@ -5,7 +5,7 @@
  * one address, host bits are masked).
  */
 import type { IpReservation } from '../../model/calico.ts'
-import { Cidr } from '../../net/cidr.ts'
+import { Cidr, parsePrefixed } from '../../net/cidr.ts'
 import { Ip } from '../../net/ip.ts'
 import { readHead } from './fields.ts'
 
@@ -18,9 +18,18 @@ export function parseReservation(object: unknown): {
 } {
   const { root, name } = readHead(object, 'IPReservation')
   const spec = root.inner('spec')
+  const warnings = [...spec.unknown(['reservedCIDRs'])]
   const cidrs = (spec.texts('reservedCIDRs', MAX_RESERVED) ?? []).map((text, index) => {
-    const one = Ip.tryParse(text)
-    return one ? Cidr.host(one) : spec.cidrOf(`reservedCIDRs[${index}]`, text)
+    const key = `reservedCIDRs[${index}]`
+    try {
+      const { ip, length } = text.includes('/') ? parsePrefixed(text) : parsePrefixed(`${Cidr.host(Ip.parse(text))}`)
+      const cidr = Cidr.of(ip, length)
+      if (!cidr.base.equals(ip))
+        warnings.push(`${root.object}: spec.${key}: ${text} has host bits set: ${cidr} is reserved`)
+      return cidr
+    } catch (cause) {
+      throw spec.error(key, (cause as Error).message, cause)
+    }
   })
-  return { reservation: { name, cidrs }, warnings: spec.unknown(['reservedCIDRs']) }
+  return { reservation: { name, cidrs }, warnings }
 }
