@@ -1,11 +1,12 @@
 /**
- * Guests of the kernels tier: one test file in one freshly booted kernel of the distribution, in QEMU without hardware
+ * Guests: one test file, or one command, in one freshly booted kernel of the distribution, in QEMU without hardware
  * support, so that it runs wherever a process runs. The guest's root is the machine's own, read-only by 9p, with a memory
  * overlay; it has no network. What it reports comes through a folder of its own.
  *
  *   runner ── esbuild ──► bundle of the test file, in .cache/kernels/tests/ (the guest sees the checkout)
  *      │                                                    │
  *      └─ qemu -kernel … ──► init.c ──► session.sh ──► node bundle ──► report/tests, report/status, console
+ *                                            └──────► command … ──► the second serial port, which is this terminal
  *
  * Sources: qemu(1); Documentation/admin-guide/kernel-parameters.txt.
  */
@@ -25,6 +26,10 @@ const kernelsFolder = join(root, '.cache/kernels')
 const testsFolder = join(kernelsFolder, 'tests')
 const memoryMiB = 1536
 const qemu = 'qemu-system-x86_64'
+/** What the emulator knows, without page tables of five levels, which only cost. */
+const processor = 'max,la57=off'
+/** The second serial port, as a guest sees it. */
+const port = '/dev/ttyS1'
 
 /** The kernel that guests run, as unpacked by fetch.sh, or undefined when there is none. */
 function findKernel(): { readonly release: string; readonly folder: string } | undefined {
@@ -53,8 +58,39 @@ const sourceAddresses: Plugin = {
   },
 }
 
+const quote = (text: string): string => `'${text.replaceAll("'", "'\\''")}'`
+
+/** What a guest is made like and for how long. */
+interface GuestShape {
+  readonly cpus?: number
+  readonly bootOptions?: string
+  /** Its serial ports, as words of QEMU's; the first is the kernel's console. */
+  readonly serials: readonly string[]
+  /** What QEMU prints goes where this process prints. */
+  readonly attached?: boolean
+  /** With `attached`: QEMU reads this process's terminal. */
+  readonly terminal?: boolean
+  readonly capSeconds: number
+}
+
+/** How a command in a guest is run. */
+export interface GuestCommand {
+  readonly argv: readonly string[]
+  readonly cpus: number
+  /** A terminal of so many rows and columns, which is this process's own; without it the command's output alone is passed on. */
+  readonly terminal?: { readonly rows: number; readonly columns: number }
+  readonly env?: Readonly<Record<string, string>>
+  readonly capSeconds: number
+}
+
+/** What a command in a guest ended with, and the files that it left in its folder /report. */
+export interface CommandEnd {
+  readonly exitCode: number
+  readonly files: ReadonlyMap<string, string>
+}
+
 /** Bundles a file for a guest, which would need seconds to compile it itself. Returns the path of the bundle. */
-async function bundle(file: string): Promise<string> {
+export async function bundleForGuest(file: string): Promise<string> {
   const outfile = join(
     testsFolder,
     `${file
@@ -117,18 +153,25 @@ export class Guests {
 
   /** Ends what still runs and removes what the guests shared. */
   close(): void {
-    for (const child of this.#running) child.kill('SIGKILL')
+    for (const child of this.#running) child.kill('SIGTERM')
     rmSync(this.#workFolder, { recursive: true, force: true })
   }
 
   /** Runs a test file in a guest of its own; resolves with what it reported, also when the guest crashed or hung. */
   async run(suite: Suite): Promise<FileReport> {
     const folder = mkdtempSync(join(this.#workFolder, 'guest-'))
-    const quote = (text: string) => `'${text.replaceAll("'", "'\\''")}'`
-    const words = [join(root, 'scripts/kernels/session.sh'), root, this.#kernelFolder, await bundle(suite.file)]
-    writeFileSync(join(folder, 'start'), `exec bash ${[...words, ...(suite.without ?? [])].map(quote).join(' ')}\n`)
+    const reporter = join(testsFolder, 'reporter.mjs')
+    const argv = [
+      ...['node', '--enable-source-maps', `--test-reporter=${reporter}`, '--test-reporter-destination=/report/tests'],
+      await bundleForGuest(suite.file),
+    ]
+    this.#writeStart(folder, suite.without ?? [], argv)
     const seconds = suite.capSeconds ?? 300
-    const { console, ending } = await this.#boot(folder, suite, seconds)
+    const { console, ending } = await this.#boot(folder, {
+      ...suite,
+      serials: ['-serial', 'stdio'],
+      capSeconds: seconds,
+    })
     const report = readReport(folder)
     report.output = console
     if (!existsSync(join(folder, 'status'))) {
@@ -149,33 +192,71 @@ export class Guests {
     return report
   }
 
-  /** Boots a kernel over a report folder and waits for its end. */
-  #boot(folder: string, suite: Suite, seconds: number): Promise<{ console: string; ending: string }> {
+  /**
+   * Runs a command in a guest of its own, at the root of the checkout. Its output comes out of this process's standard output. Throws
+   * when the guest ended before the command did.
+   */
+  async command({ argv, cpus, terminal, env = {}, capSeconds }: GuestCommand): Promise<CommandEnd> {
+    const folder = mkdtempSync(join(this.#workFolder, 'guest-'))
+    const console = join(folder, 'console')
+    const line = terminal ? `rows ${terminal.rows} cols ${terminal.columns}` : 'raw -echo'
+    const variables = Object.entries(env).map(([key, value]) => `${key}=${value}`)
+    const onPort = `exec <>${port} >&0 2>&0; stty ${line}; exec setsid -c env "$@"`
+    this.#writeStart(folder, [], ['bash', '-c', onPort, 'command', ...variables, ...argv])
+    // By the monitor, Ctrl-a x ends a guest that does not answer.
+    const monitor = terminal ? ['-mon', 'chardev=port'] : []
+    const { ending } = await this.#boot(folder, {
+      cpus,
+      serials: [
+        ...['-serial', `file:${console}`],
+        ...[
+          '-chardev',
+          `stdio,id=port,signal=off,mux=${terminal ? 'on' : 'off'}`,
+          '-serial',
+          'chardev:port',
+          ...monitor,
+        ],
+      ],
+      attached: true,
+      terminal: terminal !== undefined,
+      capSeconds,
+    })
+    const files = new Map(readdirSync(folder).map((name) => [name, readFileSync(join(folder, name), 'utf8')]))
+    rmSync(folder, { recursive: true, force: true })
+    const status = files.get('status')?.trim()
+    if (status === undefined) {
+      const why = ending === 'timeout' ? `did not end within ${capSeconds} s` : `ended before its command (${ending})`
+      throw new Error(`the guest ${why}; the end of its console:\n${readable(files.get('console') ?? '').slice(-4000)}`)
+    }
+    return { exitCode: Number(status), files }
+  }
+
+  /** Writes what the guest's first process starts. */
+  #writeStart(folder: string, without: readonly string[], argv: readonly string[]): void {
+    const words = [join(root, 'scripts/kernels/session.sh'), root, this.#kernelFolder, without.join(' '), ...argv]
+    writeFileSync(join(folder, 'start'), `exec bash ${words.map(quote).join(' ')}\n`)
+  }
+
+  /** Boots a kernel over a report folder and waits for its end. `console` is empty when the guest is attached. */
+  #boot(folder: string, shape: GuestShape): Promise<{ console: string; ending: string }> {
     const share = (tag: string, path: string, more: string) =>
       [
         '-virtfs',
         `local,path=${path.replaceAll(',', ',,')},mount_tag=${tag},security_model=none,multidevs=remap${more}`,
       ] as const
-    const child = spawn('setpriv', [
-      ...['--pdeathsig', 'KILL', qemu, '-machine', 'q35', '-accel', 'tcg,thread=multi', '-cpu', 'max'],
-      ...[
-        '-smp',
-        `${suite.cpus ?? 1}`,
-        '-m',
-        `${memoryMiB}`,
-        '-nodefaults',
-        '-no-reboot',
-        '-display',
-        'none',
-        '-serial',
-        'stdio',
-      ],
+    const words = [
+      ...['--pdeathsig', 'KILL', qemu, '-machine', 'q35', '-accel', 'tcg,thread=multi', '-cpu', processor],
+      ...['-smp', `${shape.cpus ?? 1}`, '-m', `${memoryMiB}`, '-nodefaults', '-no-reboot', '-display', 'none'],
+      ...shape.serials,
       ...['-kernel', imageOf(this.#kernelFolder, this.release)],
       ...['-initrd', join(this.#workFolder, 'initramfs')],
       ...share('machine', '/', ',readonly=on'),
       ...share('report', folder, ''),
-      ...['-append', `console=ttyS0 quiet panic=-1 oops=panic edd=off mitigations=off ${suite.bootOptions ?? ''}`],
-    ])
+      ...['-append', `console=ttyS0 quiet panic=-1 oops=panic edd=off mitigations=off ${shape.bootOptions ?? ''}`],
+    ]
+    const child = spawn('setpriv', words, {
+      stdio: shape.attached ? [shape.terminal ? 'inherit' : 'ignore', 'inherit', 'inherit'] : 'pipe',
+    })
     this.#running.add(child)
     return new Promise((resolve) => {
       let text = ''
@@ -183,24 +264,29 @@ export class Guests {
       const hear = (chunk: Buffer) => {
         text = (text + chunk.toString()).slice(-20_000)
       }
-      child.stdin!.end()
-      child.stdout!.on('data', hear)
-      child.stderr!.on('data', hear)
+      child.stdin?.end()
+      child.stdout?.on('data', hear)
+      child.stderr?.on('data', hear)
       const timer = setTimeout(() => {
         ending = 'timeout'
-        child.kill('SIGKILL')
-      }, seconds * 1000)
+        // Told to end, QEMU gives the terminal back as it was.
+        child.kill(shape.attached ? 'SIGTERM' : 'SIGKILL')
+      }, shape.capSeconds * 1000)
       const end = (how: string) => {
         clearTimeout(timer)
         this.#running.delete(child)
-        // biome-ignore lint/suspicious/noControlCharactersInRegex: the firmware and the tests colour what they print
-        resolve({ console: text.replace(/\x1b(\[[0-9;?]*[a-zA-Z]|c)|\r/g, ''), ending: ending ?? how })
+        resolve({ console: readable(text), ending: ending ?? how })
       }
       child.once('error', (error) => end(error.message))
       child.once('close', (code, signal) => end(signal ?? `exit code ${code}`))
     })
   }
 }
+
+/** A console's text without colours and carriage returns. */
+const readable = (text: string): string =>
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: the firmware and the tests colour what they print
+  text.replace(/\x1b(\[[0-9;?]*[a-zA-Z]|c)|\r/g, '')
 
 /** The tests that a guest reported; the last line may be cut short. */
 function readReport(folder: string): FileReport {

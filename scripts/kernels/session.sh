@@ -1,11 +1,11 @@
 #!/bin/bash
-# What a guest does from its first process to its end: makes the usual mounts, runs one bundled test file and powers off.
-# Everything it writes lies on file systems of its own memory, but for /report, which it shares with the runner.
+# What a guest does from its first process to its end: makes the usual mounts, runs one command at the root of the checkout and
+# powers off. Everything it writes lies on file systems of its own memory, but for /report, which it shares with the runner.
 #
-#   session.sh CHECKOUT KERNEL-FOLDER BUNDLE [MODULE…]     the modules named are kept from loading
-checkout=$1 kernel=$2 bundle=$3
+#   session.sh CHECKOUT KERNEL-FOLDER "MODULE…" COMMAND…     the modules named are kept from loading
+checkout=$1 kernel=$2 kept_out=$3
 shift 3
-export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8
+export PATH=$checkout:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8
 
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
@@ -23,12 +23,12 @@ release=$(uname -r)
 mkdir -p /lib/modules
 ln -sfn "$kernel/lib/modules/$release" "/lib/modules/$release"
 mkdir -p /etc/modprobe.d
-for module in "$@"; do echo "install $module /bin/false" >>/etc/modprobe.d/weft-kept-out.conf; done
+for module in $kept_out; do echo "install $module /bin/false" >>/etc/modprobe.d/weft-kept-out.conf; done
 hostname guest
 ip link set lo up
 
 cd "$checkout" || exit 1
-node --enable-source-maps --test-reporter="$checkout/.cache/kernels/tests/reporter.mjs" --test-reporter-destination=/report/tests "$bundle"
+"$@"
 echo $? >/report/status
 echo o >/proc/sysrq-trigger
 sleep 60
