@@ -3,6 +3,7 @@
  * (flags.ts), and checked.
  */
 import { hostname } from 'node:os'
+import { type WiringChoice, wiringChoices } from '../cluster/cluster.ts'
 import type { RequestLimit } from '../cluster/http-client.ts'
 import type { FlagValues } from '../config/flag-table.ts'
 import { ConfigError } from '../model/errors.ts'
@@ -46,9 +47,6 @@ export interface AgentOptions {
   readonly addresses: AddressOptions
   readonly calico: CalicoOptions
 }
-
-export type WiringChoice = 'auto' | 'bridge' | 'routed'
-const wiringChoices: readonly WiringChoice[] = ['auto', 'bridge', 'routed']
 
 export interface CalicoOptions {
   /** Where address pools and blocks are kept. */

@@ -26,7 +26,13 @@ export interface NodeWishes {
   /** `public-ip-overwrite`, `public-ipv6-overwrite`: announced instead of the detected address. */
   readonly publicIpOverwrite?: Ip
   readonly publicIpv6Overwrite?: Ip
+  /** `weft.dev/wiring`: how its new pods are wired, whatever its agent's flag says. */
+  readonly wiring?: WiringChoice
 }
+
+/** How new pods are wired: on a bridge, routed, or as the address pools have it. */
+export type WiringChoice = 'auto' | 'bridge' | 'routed'
+export const wiringChoices: readonly WiringChoice[] = ['auto', 'bridge', 'routed']
 
 export type ClusterEvent =
   /** A node is new or differs. `problems`: what of it was refused; the rest of it stands without that part. */

@@ -16,7 +16,7 @@ import type { FlannelLease, NodeInfo, WeftNodeStatus } from '../../model/cluster
 import { Cidr } from '../../net/cidr.ts'
 import { Ip } from '../../net/ip.ts'
 import { Mac } from '../../net/mac.ts'
-import type { NodeWishes } from '../cluster.ts'
+import { type NodeWishes, wiringChoices } from '../cluster.ts'
 import { parseStatus } from '../kubernetes/annotations.ts'
 
 export const VIEW_VERSION = 1
@@ -120,12 +120,16 @@ function parseRemembered(fields: Fields): RememberedNode {
       ...(calico === undefined ? {} : { calico: parseCalico(asFields(calico)) }),
       ...(labels === undefined ? {} : { labels: parseLabels(asFields(labels)) }),
     },
-    wishes: Object.fromEntries(
-      (['publicIp', 'publicIpv6', 'publicIpOverwrite', 'publicIpv6Overwrite'] as const)
-        .filter((key) => asFields(fields.wishes)[key] !== undefined)
-        .map((key) => [key, Ip.parse(asText(asFields(fields.wishes)[key]))]),
-    ),
+    wishes: parseWishes(asFields(fields.wishes)),
   }
+}
+
+function parseWishes(fields: Fields): NodeWishes {
+  const addresses = (['publicIp', 'publicIpv6', 'publicIpOverwrite', 'publicIpv6Overwrite'] as const)
+    .filter((key) => fields[key] !== undefined)
+    .map((key) => [key, Ip.parse(asText(fields[key]))])
+  const wiring = wiringChoices.find((choice) => choice === fields.wiring)
+  return { ...Object.fromEntries(addresses), ...(wiring ? { wiring } : {}) }
 }
 
 function parseLease({ publicIp, publicIpv6, backendType, backendData, backendV6Data }: Fields): FlannelLease {

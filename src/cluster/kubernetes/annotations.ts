@@ -4,6 +4,7 @@
  *   <prefix>/kube-subnet-manager "true"   backend-type "vxlan"   backend-data {"VNI":1,"VtepMAC":"…"}   backend-v6-data
  *   <prefix>/public-ip, public-ipv6       written by the node;   node-public-ip(v6), public-ip(v6)-overwrite are wishes
  *   weft.dev/node-status                  {"accepts":["vxlan/1/8472"],"sends":["host-gw"],"endpoints":{…}}
+ *   weft.dev/wiring                       auto, bridge or routed: an administrator's
  *   projectcalico.org/…                   what Calico's nodes say of themselves (config/calico/node-annotations.ts)
  *
  * Anybody who may write Node objects wrote these: every length is bounded, and what cannot be read becomes a problem of
@@ -21,10 +22,11 @@ import type { FlannelLease, NodeInfo, WeftNodeStatus } from '../../model/cluster
 import { ConfigError } from '../../model/errors.ts'
 import { Cidr } from '../../net/cidr.ts'
 import { type Family, Ip } from '../../net/ip.ts'
-import type { Announcement, NodeWishes } from '../cluster.ts'
+import { type Announcement, type NodeWishes, type WiringChoice, wiringChoices } from '../cluster.ts'
 import type { RawObject } from './informer.ts'
 
 export const STATUS_ANNOTATION = 'weft.dev/node-status'
+export const WIRING_ANNOTATION = 'weft.dev/wiring'
 
 const MAX_TEXT = 4096
 const MAX_ADDRESSES = 32
@@ -50,7 +52,7 @@ const leaseKeys = [
   'public-ipv6-overwrite',
 ] as const
 type LeaseKey = (typeof leaseKeys)[number]
-const wholeKeys: readonly string[] = [STATUS_ANNOTATION, ...nodeAnnotationKeys]
+const wholeKeys: readonly string[] = [STATUS_ANNOTATION, WIRING_ANNOTATION, ...nodeAnnotationKeys]
 const announced: readonly LeaseKey[] = leaseKeys.slice(0, leaseKeys.indexOf('node-public-ip'))
 
 /** All that is kept of a Node object. */
@@ -164,6 +166,9 @@ export function parseNode(projected: ProjectedNode, prefix: string): ParsedNode 
     publicIpv6: address('node-public-ipv6', 6),
     publicIpOverwrite: address('public-ip-overwrite', 4),
     publicIpv6Overwrite: address('public-ipv6-overwrite', 6),
+    wiring: annotations[WIRING_ANNOTATION]
+      ? attempt(WIRING_ANNOTATION, () => parseWiring(annotations[WIRING_ANNOTATION]!))
+      : undefined,
   }
   const podCidrs = projected.podCidrs.map((text) => attempt('spec.podCIDRs', () => Cidr.parse(text)))
   const addresses = projected.addresses.map((text) => attempt('status.addresses', () => Ip.parse(text)))
@@ -210,6 +215,12 @@ function parseLease(
     ...(backendData === undefined || backendData === null ? {} : { backendData }),
     ...(backendV6Data === undefined || backendV6Data === null ? {} : { backendV6Data }),
   }
+}
+
+function parseWiring(text: string): WiringChoice {
+  const found = wiringChoices.find((choice) => choice === text)
+  if (!found) throw new Error(`${JSON.stringify(text.slice(0, 32))} is none of ${wiringChoices.join(', ')}`)
+  return found
 }
 
 /** Reads weft's own annotation. Throws with what is wrong. */

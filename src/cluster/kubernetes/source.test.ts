@@ -113,13 +113,19 @@ test("kubernetes: writes flannel's annotations and the condition; writes nothing
 
 test('kubernetes: wishes of an administrator are read, and oversized annotations refused', async () => {
   const server = await openServer()
-  server.put(NODES, nodeObject('n1', '10.244.1.0/24', { [`${prefix}/public-ip-overwrite`]: '198.51.100.7' }))
+  const wished = { [`${prefix}/public-ip-overwrite`]: '198.51.100.7', 'weft.dev/wiring': 'routed' }
+  server.put(NODES, nodeObject('n1', '10.244.1.0/24', wished))
   server.put(NODES, nodeObject('n2', '10.244.1.0/24', { 'weft.dev/node-status': `"${'x'.repeat(100_000)}"` }))
+  server.put(NODES, nodeObject('n3', '10.244.3.0/24', { 'weft.dev/wiring': 'tin cans' }))
   const source = sourceOf(server, 'n1')
   const recorder = new Recorder()
   source.start(recorder.listen)
   const own = await recorder.until('node', ({ node }) => node.name === 'n1')
   assert.equal(`${own.wishes.publicIpOverwrite}`, '198.51.100.7')
+  assert.equal(own.wishes.wiring, 'routed')
+  const tin = await recorder.until('node', ({ node }) => node.name === 'n3')
+  assert.match(tin.problems[0]!.message, /^Node n3: weft\.dev\/wiring: "tin cans" is none of auto, bridge, routed/)
+  assert.equal(tin.wishes.wiring, undefined)
   const other = await recorder.until('node', ({ node }) => node.name === 'n2')
   assert.match(other.problems[0]!.message, /^Node n2: weft\.dev\/node-status: is longer than 4096/)
   await source.close()
