@@ -246,7 +246,8 @@ export class BlockDraft {
         this.#attributes[index] = { secondary: {}, releasedAt: formatSecond(nowMilliseconds) }
         this.#changes++
       }
-      if (age > seconds * 1000 || seconds === 0) over.push(ordinal)
+      // The mark has lost its fraction of a second.
+      if (age >= (seconds + 1) * 1000 || seconds === 0) over.push(ordinal)
     })
     if (over.length > 0) this.#free(over)
   }
