@@ -2,6 +2,7 @@
  * One line for a packet, innermost addresses first, then what it is wrapped in: what a reader of a packet's walk looks at.
  *
  *     10.244.1.2 → 10.244.2.3 ICMP echo request id 7 seq 1, TTL 62, 84 bytes | VXLAN VNI 1, UDP 41234 → 8472, 172.30.1.2 → 172.30.1.3
+ *     172.26.0.2 → 172.26.0.66 ICMP echo request id 7 seq 1, TTL 63, 84 bytes | IPIP, 172.30.0.11 → 172.30.0.12
  */
 import type { IpLayer, Layer } from './packet.ts'
 
@@ -41,7 +42,7 @@ export function formatEncapsulation(layers: readonly Layer[]): string | undefine
   return groups.length > 1 ? groups.slice(0, -1).reverse().map(formatOuter).join(' | ') : undefined
 }
 
-const isTunnel = (layer: Layer) => layer.layer === 'vxlan' || layer.layer === 'udp-tunnel'
+const isTunnel = ({ layer }: Layer) => ['vxlan', 'geneve', 'udp-tunnel', 'ip-tunnel'].includes(layer)
 
 function splitByTunnel(layers: readonly Layer[]): Layer[][] {
   const groups: Layer[][] = [[]]
@@ -55,6 +56,8 @@ function splitByTunnel(layers: readonly Layer[]): Layer[][] {
 function formatOuter(layers: readonly Layer[]): string {
   const words = layers.toReversed().flatMap((layer) => {
     if (layer.layer === 'vxlan') return [`VXLAN VNI ${layer.vni}`]
+    if (layer.layer === 'geneve') return [`GENEVE VNI ${layer.vni}`]
+    if (layer.layer === 'ip-tunnel') return ['IPIP']
     if (layer.layer === 'udp') return [`UDP ${layer.sourcePort} → ${layer.destinationPort}`]
     if (layer.layer === 'ip') return [`${layer.source} → ${layer.destination}`]
     return []

@@ -30,6 +30,25 @@ test('flannel udp wraps a bare IP packet', () => {
   assert.equal(formatEncapsulation(layers), 'UDP 8285 → 8285, 172.30.1.11 → 172.30.1.12')
 })
 
+test('IP in IP, bare and in UDP, and GENEVE with options', () => {
+  const bare = `4500 0054 1234 4000 3f01 0000 ac1a0002 ac1a0042 0800 0000 0007 0001 ${'00'.repeat(56)}`
+  const ethernet = '020000000001 020000000002 0800'
+  const addresses = 'ac1e000b ac1e000c'
+  const frames = {
+    ipip: `${ethernet} 4500 0068 0000 4000 4004 0000 ${addresses} ${bare}`,
+    fou: `${ethernet} 4500 0070 0000 4000 4011 0000 ${addresses} d431 15b3 005c 0000 ${bare}`,
+    geneve: `${ethernet} 4500 008a 0000 0000 4011 0000 ${addresses} d431 17c1 0076 0000 0100 6558 00100000 00000000 ${ethernet} ${bare}`,
+  }
+  const inner = '172.26.0.2 → 172.26.0.66 ICMP echo request id 7 seq 1, TTL 63, 84 bytes'
+  const nodes = '172.30.0.11 → 172.30.0.12'
+  assert.equal(formatPacket(decodePacket(hex(frames.ipip))), `${inner} | IPIP, ${nodes}`)
+  assert.equal(formatPacket(decodePacket(hex(frames.fou))), `${inner} | UDP 54321 → 5555, ${nodes}`)
+  assert.equal(formatPacket(decodePacket(hex(frames.geneve))), `${inner} | GENEVE VNI 4096, UDP 54321 → 6081, ${nodes}`)
+  const tunl0 = decodePacket(hex(bare), 'ip')
+  assert.equal(formatEncapsulation(tunl0), undefined)
+  assert.equal(innermostIp(tunl0)?.ttl, 63)
+})
+
 test('IPv6, TCP flags, ARP and Ethernet padding', () => {
   const tcp = hex(
     `020000000001 020000000002 86dd 60000000 0014 06 40 ${'fd00'.padEnd(31, '0')}1 ${'fd00'.padEnd(31, '0')}2 1f90 0050 00000001 00000000 5012 ffff 0000 0000`,

@@ -1,10 +1,11 @@
 /**
- * What one frame says, layer by layer, outermost first: Ethernet, ARP, IPv4, IPv6, ICMP, TCP, UDP, and what UDP carries when
- * its port is that of a tunnel (VXLAN; flannel's `udp` backend, a bare IP packet). Made for showing a packet's way, so a
- * layer that cannot be decoded ends the list as `bytes` instead of an error: a capture may be cut anywhere.
+ * What one frame says, layer by layer, outermost first: Ethernet, ARP, IPv4, IPv6, ICMP, TCP, UDP, IP in IP, and what UDP carries
+ * when its port is that of a tunnel (VXLAN; GENEVE; flannel's `udp` backend and FoU, bare IP packets). Made for showing a packet's
+ * way, so a layer that cannot be decoded ends the list as `bytes` instead of an error: a capture may be cut anywhere.
  *
- * Sources: IEEE 802.3; RFC 826 (ARP), RFC 791, RFC 8200, RFC 792, RFC 4443, RFC 768, RFC 9293, RFC 7348 section 5 (VXLAN);
- * flannel Documentation/backends.md (udp, port 8285).
+ * Sources: IEEE 802.3; RFC 826 (ARP), RFC 791, RFC 8200, RFC 792, RFC 4443, RFC 768, RFC 9293, RFC 2003 (IP in IP), RFC 2473 (in
+ * IPv6), RFC 7348 section 5 (VXLAN), RFC 8926 section 3.4 (GENEVE); flannel Documentation/backends.md (udp, port 8285); kube-router
+ * docs/user-guide.md (FoU, port 5555).
  */
 import { DecodeError } from '../../bytes/errors.ts'
 import { Reader } from '../../bytes/reader.ts'
@@ -61,9 +62,18 @@ export interface VxlanLayer {
   readonly layer: 'vxlan'
   readonly vni: number
 }
-/** flannel's `udp` backend: the UDP payload is an IP packet. */
+/** RFC 8926; options are passed over. */
+export interface GeneveLayer {
+  readonly layer: 'geneve'
+  readonly vni: number
+}
+/** flannel's `udp` backend, and FoU: the UDP payload is an IP packet. */
 export interface UdpTunnelLayer {
   readonly layer: 'udp-tunnel'
+}
+/** The payload of the IP packet before is an IP packet. */
+export interface IpTunnelLayer {
+  readonly layer: 'ip-tunnel'
 }
 export interface BytesLayer {
   readonly layer: 'bytes'
@@ -79,7 +89,9 @@ export type Layer =
   | UdpLayer
   | TcpLayer
   | VxlanLayer
+  | GeneveLayer
   | UdpTunnelLayer
+  | IpTunnelLayer
   | BytesLayer
 
 /** How a frame begins: `ethernet`, or a bare IP packet as on a TUN device. */
@@ -88,10 +100,11 @@ export type FrameStart = 'ethernet' | 'ip'
 /** UDP destination ports that carry a tunnel. */
 export interface TunnelPorts {
   readonly vxlan: readonly number[]
+  readonly geneve: readonly number[]
   readonly udp: readonly number[]
 }
-/** IANA's and flannel's VXLAN ports, and flannel's UDP port. */
-const usualTunnelPorts: TunnelPorts = { vxlan: [8472, 4789], udp: [8285] }
+/** IANA's and flannel's VXLAN ports, IANA's for GENEVE, flannel's UDP port and kube-router's for FoU. */
+const usualTunnelPorts: TunnelPorts = { vxlan: [8472, 4789], geneve: [6081], udp: [8285, 5555] }
 
 /** Nested tunnels deeper than this are shown as bytes. */
 const maxLayers = 16
@@ -199,8 +212,10 @@ function ipv6(reader: Reader, layers: Layer[]): Step | undefined {
 const transports: Readonly<Record<number, Step>> = {
   1: (reader, layers) => icmp(reader, layers, 4),
   58: (reader, layers) => icmp(reader, layers, 6),
+  4: ipTunnel,
   6: tcp,
   17: udp,
+  41: ipTunnel,
 }
 
 function icmp(reader: Reader, layers: Layer[], version: 4 | 6): undefined {
@@ -228,6 +243,7 @@ function udp(reader: Reader, layers: Layer[], ports: TunnelPorts): Step | undefi
   reader.skip(4)
   layers.push({ layer: 'udp', sourcePort, destinationPort })
   if (ports.vxlan.includes(destinationPort)) return vxlan
+  if (ports.geneve.includes(destinationPort)) return geneve
   if (ports.udp.includes(destinationPort)) return udpTunnel
   return undefined
 }
@@ -236,6 +252,20 @@ function vxlan(reader: Reader, layers: Layer[]): Step {
   reader.skip(4)
   layers.push({ layer: 'vxlan', vni: reader.u32be() >>> 8 })
   return ethernet
+}
+
+function geneve(reader: Reader, layers: Layer[]): Step | undefined {
+  const optionBytes = (reader.u8() & 63) * 4
+  reader.skip(1)
+  const protocol = reader.u16be()
+  layers.push({ layer: 'geneve', vni: reader.u32be() >>> 8 })
+  reader.skip(optionBytes)
+  return protocol === 0x6558 ? ethernet : etherTypes[protocol]
+}
+
+function ipTunnel(_reader: Reader, layers: Layer[]): Step {
+  layers.push({ layer: 'ip-tunnel' })
+  return ip
 }
 
 function udpTunnel(_reader: Reader, layers: Layer[]): Step {
