@@ -75,8 +75,8 @@ export class BlockIpam implements PoolAddresses {
   readonly #chores: Chores
   /** States of this node's affinities, by block. */
   readonly #affinities = new Map<string, AffinityState>()
-  /** Handles whose addresses are to be given back. */
-  readonly #owed = new Set<string>()
+  /** Handles whose addresses are to be given back, but for these: they had them before the call that failed. */
+  readonly #owed = new Map<string, ReadonlySet<string>>()
   /** Handle → blocks that an address was asked of and that did not answer. */
   readonly #doubtful = new Map<string, Set<Cidr>>()
   /** Handle → the last call for it: calls for one handle are done one after the other. */
@@ -151,6 +151,7 @@ export class BlockIpam implements PoolAddresses {
     return this.#inTurn(handleId, async () => {
       request.signal?.throwIfAborted()
       await this.#whenListed()
+      const before = this.#owed.get(handleId) ?? new Set(this.#known.addressesOf(handleId).map(({ ip }) => `${ip}`))
       this.#owed.delete(handleId)
       const kept = await this.#recall(handleId, request)
       const outcomes = await Promise.allSettled(
@@ -161,7 +162,7 @@ export class BlockIpam implements PoolAddresses {
         this.#doubtful.delete(handleId)
         return got
       }
-      this.#owe(handleId)
+      this.#owe(handleId, before)
       request.signal?.throwIfAborted()
       throw (outcomes.find((each) => each.status === 'rejected') as PromiseRejectedResult).reason
     })
@@ -350,17 +351,26 @@ export class BlockIpam implements PoolAddresses {
     return got
   }
 
-  async #release(handleId: string): Promise<void> {
-    const cidrs = new Map(
-      [...this.#known.blocksOf(handleId), ...(this.#doubtful.get(handleId) ?? [])].map((c) => [`${c}`, c]),
-    )
-    await Promise.all(
-      [...cidrs.values()].map((cidr) =>
-        this.#inBlock(this.#known.lane(cidr), (draft) => draft.release(draft.ordinalsOf(handleId), this.#cooldown())),
+  async #release(handleId: string, spared: ReadonlySet<string> = new Set()): Promise<void> {
+    const doubtful = this.#doubtful.get(handleId) ?? []
+    const cidrs = [
+      ...new Map([...this.#known.blocksOf(handleId), ...doubtful].map((cidr) => [`${cidr}`, cidr])).values(),
+    ]
+    const emptied = await Promise.all(
+      cidrs.map((cidr) =>
+        this.#inBlock(this.#known.lane(cidr), (draft) => {
+          const all = draft.ordinalsOf(handleId)
+          const released = all.filter((ordinal) => !spared.has(`${addressAt(cidr, ordinal)}`))
+          draft.release(released, this.#cooldown())
+          return released.length === all.length
+        }),
       ),
     )
     this.#doubtful.delete(handleId)
-    this.#handles.drop(handleId, [...cidrs.values()])
+    this.#handles.drop(
+      handleId,
+      cidrs.filter((_, at) => emptied[at] ?? true),
+    )
   }
 
   /** The outcome of a work on a block; undefined when the block is gone. */
@@ -391,12 +401,13 @@ export class BlockIpam implements PoolAddresses {
   }
 
   /** The handle's call failed: what it got all the same is given back, unless it asks again before. */
-  #owe(handleId: string): void {
-    this.#owed.add(handleId)
+  #owe(handleId: string, before: ReadonlySet<string>): void {
+    this.#owed.set(handleId, before)
     this.#chores.add(`give back ${handleId}`, () =>
       this.#inTurn(handleId, async () => {
-        if (!this.#owed.has(handleId)) return
-        await this.#release(handleId)
+        const spared = this.#owed.get(handleId)
+        if (!spared) return
+        await this.#release(handleId, spared)
         this.#owed.delete(handleId)
       }),
     )

@@ -28,7 +28,12 @@ export class MemoryKept<K, T> implements Kept<K, T> {
   }
 
   async list(): Promise<{ readonly objects: readonly Held<T>[]; readonly problems: readonly never[] }> {
-    return { objects: [...this.#objects.values()], problems: [] }
+    return { objects: this.all(), problems: [] }
+  }
+
+  /** Everything, now. */
+  all(): Held<T>[] {
+    return [...this.#objects.values()]
   }
 
   async create(value: T): Promise<Held<T>> {
