@@ -7,7 +7,9 @@
  *   log      version → JSON of the record
  *   counters `version`, `compacted` → number
  */
+
 import { type Database, open, type RootDatabase } from 'lmdb'
+import { formatJson, parseJson } from '../../bytes/json.ts'
 import type { Journal, JournalRecord, JournalState } from './journal.ts'
 import type { StoreObject } from './store.ts'
 
@@ -30,10 +32,10 @@ export class LmdbJournal implements Journal {
     const objects: { resource: string; namespace: string; name: string; object: StoreObject }[] = []
     for (const { key, value } of this.#objects.getRange()) {
       const [resource, namespace, name] = key.split('/') as [string, string, string]
-      objects.push({ resource, namespace, name, object: JSON.parse(value) as StoreObject })
+      objects.push({ resource, namespace, name, object: parseJson(value) as StoreObject })
     }
     const log: JournalRecord[] = []
-    for (const { value } of this.#log.getRange()) log.push(JSON.parse(value) as JournalRecord)
+    for (const { value } of this.#log.getRange()) log.push(parseJson(value) as JournalRecord)
     this.#trimmed = this.#counters.get('compacted') ?? 0
     const version = Math.max(this.#counters.get('version') ?? 0, log.at(-1)?.resourceVersion ?? 0)
     return { objects, log, version, compactedVersion: this.#trimmed }
@@ -44,7 +46,7 @@ export class LmdbJournal implements Journal {
       for (const record of records) {
         const { type, resourceVersion, resource, namespace, name, object } = record
         const key = `${resource}/${namespace}/${name}`
-        const json = JSON.stringify(object)
+        const json = formatJson(object)
         if (type === 'DELETED') this.#objects.remove(key)
         else this.#objects.put(key, json)
         // The object's text is made once: it goes into the record as it is.

@@ -37,6 +37,17 @@ const kinds: readonly [string, () => () => Journal][] = [
 ]
 
 for (const [kind, make] of kinds) {
+  test(`${kind}: whole numbers keep all their digits over a restart`, async () => {
+    const open = make()
+    const value = { count: 1763761234567890123n, text: '1763761234567890123' }
+    const store = await ObjectStore.open(open())
+    store.put('blocks', 'a', 'b', object('b', value), 0)
+    await store.close()
+    const again = await ObjectStore.open(open())
+    assert.deepEqual(again.get('blocks', 'a', 'b')?.value, value)
+    await again.close()
+  })
+
   test(`${kind}: versions grow, conditions hold, lists are in order`, async () => {
     const store = await ObjectStore.open(make()())
     const b = store.put('pods', 'a', 'b', object('b'), 0)

@@ -2,6 +2,7 @@
  * Errors as clients of the Kubernetes API know them: a Status object with code, reason, message and causes.
  * Sources: Kubernetes API conventions, "Response Status Kind"; meta/v1 Status.
  */
+import { formatJson } from '../../bytes/json.ts'
 
 /** One wrong field, as in Status.details.causes. */
 export interface FieldProblem {
@@ -163,7 +164,7 @@ export function invalid(about: About, name: string, problems: readonly FieldProb
   )
 }
 
-const shown = (value: unknown): string => (value === undefined ? 'null' : JSON.stringify(value))
+const shown = (value: unknown): string => (value === undefined ? 'null' : formatJson(value))
 
 /** Problems in the words that kubectl's users know. */
 export const problem = {

@@ -28,6 +28,7 @@ import { applyConfiguration } from './patch/apply.ts'
 import { type Author, trackUpdate } from './patch/managed-fields.ts'
 import { type PatchType, patchObject } from './patch/patch-object.ts'
 import { constraintProblems } from './schema/constraints.ts'
+import { ruleProblems } from './schema/rules.ts'
 import type { ServiceAddresses } from './service-addresses.ts'
 
 export interface WriteContext {
@@ -48,6 +49,29 @@ const nameSuffix = (): string => {
 
 export const timestamp = (milliseconds = Date.now()): string =>
   new Date(milliseconds).toISOString().replace(/\.\d+Z$/, 'Z')
+
+/** After these a value is not what the rules of its kind are about. */
+const hidesFromRules: readonly apiError.FieldProblem['reason'][] = [
+  'FieldValueRequired',
+  'FieldValueNotSupported',
+  'FieldValueTypeInvalid',
+  'FieldValueTooLong',
+]
+
+const name = { type: 'string' } as const
+const metadataOfRules = { type: 'object', properties: { name, generateName: name } } as const
+
+/** What a custom kind's own rules say, once its values are of the right shape. Of metadata they see the name alone. */
+function customRuleProblems(
+  kind: Kind,
+  object: KubeObject,
+  old: KubeObject | undefined,
+  problems: readonly apiError.FieldProblem[],
+): readonly apiError.FieldProblem[] {
+  if (problems.some(({ reason }) => hidesFromRules.includes(reason))) return []
+  const schema = { ...kind.schema, properties: { ...kind.schema.properties, metadata: metadataOfRules } }
+  return ruleProblems(schema, object, old)
+}
 
 const namespaceOf = (kind: Kind, namespace: string | undefined): string => (kind.namespaced ? (namespace ?? '') : '')
 
@@ -317,8 +341,8 @@ export class Resources {
     const needsAddress = kind.storage === 'services' && !subresource && problems.length === 0
     if (needsAddress) problems.push(...this.#addresses.assign(object, old))
     if (kind.custom) {
-      const { apiVersion, kind: name, metadata, ...content } = object
-      problems.push(...constraintProblems(kind.schema, { apiVersion, kind: name, metadata: {}, ...content }, ''))
+      problems.push(...constraintProblems(kind.schema, { ...object, metadata: {} }, ''))
+      problems.push(...customRuleProblems(kind, object, old, problems))
     }
     if (problems.length) throw apiError.invalid(kind, object.metadata.name ?? '', problems)
   }

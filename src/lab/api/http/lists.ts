@@ -3,6 +3,7 @@
  * Sources: Kubernetes documentation, "Kubernetes API Concepts" (efficient detection of changes, watch bookmarks,
  * streaming lists, retrieving large results sets in chunks, resource version semantics).
  */
+import { formatJson } from '../../../bytes/json.ts'
 import { ExpiredError } from '../../../cluster/embedded/journal.ts'
 import type { StoreEvent, StoreWatch } from '../../../cluster/embedded/store.ts'
 import { ApiError, badRequest, expired } from '../api-error.ts'
@@ -25,7 +26,7 @@ const jsonCache = new WeakMap<KubeObject, string>()
 export function objectJson(object: KubeObject): string {
   let json = jsonCache.get(object)
   if (json === undefined) {
-    json = JSON.stringify(object)
+    json = formatJson(object)
     jsonCache.set(object, json)
   }
   return json
@@ -196,7 +197,7 @@ export async function startWatch(
         first,
       )
       first = false
-      return JSON.stringify(table)
+      return formatJson(table)
     }
     return wanted.as === 'PartialObjectMetadata' ? JSON.stringify(partial(object, wanted.version)) : objectJson(object)
   }

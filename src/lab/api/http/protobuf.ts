@@ -4,6 +4,7 @@
  * Go writes zero values that JSON leaves out, so zeros are dropped where they mean "not set".
  * Sources: Protocol Buffers encoding; k8s.io/apimachinery runtime.Unknown ("k8s\0" envelope).
  */
+import { parseJson } from '../../../bytes/json.ts'
 import { badRequest } from '../api-error.ts'
 import { protobufFields } from './protobuf-fields.ts'
 
@@ -167,7 +168,7 @@ function readValue(type: string, value: bigint | Buffer, depth: number): unknown
       return intOrString(asBytes(value))
     case 'J': {
       const json = wrapped(asBytes(value))
-      return json && JSON.parse(json.toString())
+      return json && parseJson(json.toString())
     }
     default:
       return messageOf(type, asBytes(value), depth + 1)

@@ -2,9 +2,11 @@
  * Reading requests: the path into what it names, the query into options, the body into a value.
  * Sources: Kubernetes documentation, "Kubernetes API Concepts", "API terminology" and "Resource URIs".
  */
+
 import type { IncomingMessage } from 'node:http'
 import { gunzipSync } from 'node:zlib'
 import { parseDocument } from 'yaml'
+import { parseJson } from '../../../bytes/json.ts'
 import type { WriteGuard } from '../access/authorizer.ts'
 import { badRequest, tooLarge } from '../api-error.ts'
 import type { FieldValidation } from '../decode.ts'
@@ -93,7 +95,7 @@ export function parseBody(body: Buffer, media: string): unknown {
     }
   }
   try {
-    return JSON.parse(text)
+    return parseJson(text)
   } catch (error) {
     throw badRequest(`couldn't parse the body as JSON: ${(error as Error).message}`, error)
   }

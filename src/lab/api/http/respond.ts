@@ -1,8 +1,10 @@
 /** Writing answers: JSON or YAML, compressed when large and wanted, errors as Status. */
+
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { promisify } from 'node:util'
 import { gzip } from 'node:zlib'
 import { stringify } from 'yaml'
+import { formatJson } from '../../../bytes/json.ts'
 import { ApiError, internal } from '../api-error.ts'
 import { negotiate } from './negotiate.ts'
 
@@ -47,7 +49,7 @@ export async function sendText(
 export function sendObject(exchange: Exchange, code: number, object: unknown): Promise<void> {
   const { media } = negotiateLeniently(exchange.request.headers.accept)
   if (media === 'application/yaml') return sendText(exchange, code, 'application/yaml', stringify(object))
-  return sendText(exchange, code, 'application/json', `${JSON.stringify(object)}\n`)
+  return sendText(exchange, code, 'application/json', `${formatJson(object)}\n`)
 }
 
 function negotiateLeniently(accept: string | undefined): { media: string } {

@@ -6,6 +6,7 @@ import { type FieldProblem, problem } from '../api-error.ts'
 import type { KubeObject } from '../interfaces.ts'
 import { evaluateJsonPath, type JsonPath, parseJsonPath } from '../json-path.ts'
 import { withMetadata } from '../schema/check.ts'
+import { ruleFaults } from '../schema/rules.ts'
 import type { Schema } from '../schema/schema.ts'
 import { ageColumn, ageOf, type Cell, type Column, createdColumn, defineKind, type Kind, resourceName } from './kind.ts'
 import { labelPattern, labelText, namePattern, nameText } from './names.ts'
@@ -95,6 +96,11 @@ function validateDefinition(definition: KubeObject, old: KubeObject | undefined)
           'must be object at the root',
         ),
       )
+    for (const { path, text, detail, isSyntax } of ruleFaults(version.schema?.openAPIV3Schema))
+      if (isSyntax)
+        problems.push(
+          problem.invalid(`${at}.schema.openAPIV3Schema.${path}`, text, `compilation failed: ERROR: ${detail}`),
+        )
     for (const [m, column] of (version.additionalPrinterColumns ?? []).entries())
       try {
         parseJsonPath(column.jsonPath ?? '')
@@ -107,22 +113,13 @@ function validateDefinition(definition: KubeObject, old: KubeObject | undefined)
   return problems
 }
 
-/** Where in a schema rules in CEL stand, which this server does not evaluate. */
-function celPaths(schema: Json, path: string, found: string[], depth = 0): void {
-  if (typeof schema !== 'object' || schema === null || depth > 64) return
-  if (schema['x-kubernetes-validations']?.length) found.push(`${path}.x-kubernetes-validations`)
-  for (const [name, property] of Object.entries(schema.properties ?? {}))
-    celPaths(property, `${path}.properties[${name}]`, found, depth + 1)
-  for (const key of ['items', 'additionalProperties', 'not']) celPaths(schema[key], `${path}.${key}`, found, depth + 1)
-  for (const key of ['allOf', 'anyOf', 'oneOf'])
-    for (const [n, part] of (schema[key] ?? []).entries()) celPaths(part, `${path}.${key}[${n}]`, found, depth + 1)
-}
-
 function definitionWarnings({ spec }: KubeObject): string[] {
-  const found: string[] = []
-  for (const [n, version] of (spec?.versions ?? []).entries())
-    celPaths(version.schema?.openAPIV3Schema, `spec.versions[${n}].schema.openAPIV3Schema`, found)
-  return found.map((path) => `${path}: rules in CEL are kept and shown, but this server does not evaluate them`)
+  return (spec?.versions ?? []).flatMap((version: Json, n: number) =>
+    ruleFaults(version.schema?.openAPIV3Schema).map(
+      ({ path, detail }) =>
+        `spec.versions[${n}].schema.openAPIV3Schema.${path}: this server does not evaluate the rule: ${detail}`,
+    ),
+  )
 }
 
 export const definitionKinds = (model: (name: string) => Schema): Kind[] => [

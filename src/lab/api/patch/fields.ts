@@ -3,7 +3,9 @@
  * an item of a list map, `v:…` for an item of a set, and `.` for the thing itself.
  * Sources: Kubernetes documentation, "Server-Side Apply"; meta/v1 FieldsV1.
  */
+
 import { isDeepStrictEqual } from 'node:util'
+import { formatJson } from '../../../bytes/json.ts'
 import { childOf, isObject, resolve, type Schema, type SchemaSource } from '../schema/schema.ts'
 
 export interface FieldSet {
@@ -43,10 +45,10 @@ export function itemKey(schema: Schema | undefined, item: Record<string, unknown
   const entries = keys
     .map((key) => [key, item[key] ?? (key === 'protocol' ? 'TCP' : undefined)] as const)
     .filter(([, value]) => value !== undefined)
-  return `k:${JSON.stringify(Object.fromEntries(entries))}`
+  return `k:${formatJson(Object.fromEntries(entries))}`
 }
 
-export const valueKey = (value: unknown): string => `v:${JSON.stringify(value)}`
+export const valueKey = (value: unknown): string => `v:${formatJson(value)}`
 
 /** The fields of a value. `given`: its schema. */
 export function fieldsOf(source: SchemaSource, given: Schema | undefined, value: unknown): FieldSet {
@@ -152,7 +154,7 @@ export function formatFieldPath(path: readonly string[]): string {
       if (key.startsWith('v:')) return `[=${key.slice(2)}]`
       if (!key.startsWith('k:')) return ''
       const entries = Object.entries(JSON.parse(key.slice(2)) as Record<string, unknown>)
-      return `[${entries.map(([name, value]) => `${name}=${JSON.stringify(value)}`).join(',')}]`
+      return `[${entries.map(([name, value]) => `${name}=${formatJson(value)}`).join(',')}]`
     })
     .join('')
 }

@@ -3,6 +3,7 @@
  * Sources: RFC 7386; Kubernetes community, "strategic-merge-patch" ($patch, $retainKeys, $deleteFromPrimitiveList,
  * $setElementOrder).
  */
+import { formatJson } from '../../../bytes/json.ts'
 import { badRequest } from '../api-error.ts'
 import { childOf, isObject, resolve, type Schema, type SchemaSource } from '../schema/schema.ts'
 
@@ -33,7 +34,7 @@ export function strategicMerge(
   if (patch.$patch === 'replace') return withoutDirectives(patch)
   if (patch.$patch === 'delete') return undefined
   if (patch.$patch !== undefined && patch.$patch !== 'merge')
-    throw badRequest(`Unknown patch type: ${JSON.stringify(patch.$patch)}`)
+    throw badRequest(`Unknown patch type: ${formatJson(patch.$patch)}`)
   const schema = resolve(source, given)
   const result: Json = isObject(target) ? { ...target } : {}
   if (Array.isArray(patch.$retainKeys)) {
@@ -44,9 +45,9 @@ export function strategicMerge(
     if (key === '$patch' || key === '$retainKeys' || key === '__proto__' || key.startsWith(orderPrefix)) continue
     if (key.startsWith(removePrefix)) {
       const field = key.slice(removePrefix.length)
-      const gone = new Set((value as unknown[]).map((item) => JSON.stringify(item)))
+      const gone = new Set((value as unknown[]).map((item) => formatJson(item)))
       if (Array.isArray(result[field]))
-        result[field] = (result[field] as unknown[]).filter((item) => !gone.has(JSON.stringify(item)))
+        result[field] = (result[field] as unknown[]).filter((item) => !gone.has(formatJson(item)))
       continue
     }
     if (value === null) {
@@ -89,8 +90,8 @@ function mergeList(
   if (!strategy.split(',').includes('merge')) return patch.filter((item) => !isDirective(item))
   const mergeKey = mergeKeyOf(schema)
   if (!mergeKey) {
-    const seen = new Set(current.map((item) => JSON.stringify(item)))
-    return ordered([...current, ...patch.filter((item) => !seen.has(JSON.stringify(item)))], order, undefined)
+    const seen = new Set(current.map((item) => formatJson(item)))
+    return ordered([...current, ...patch.filter((item) => !seen.has(formatJson(item)))], order, undefined)
   }
   let result: Json[] = (current as Json[]).slice()
   const items = patch as Json[]
@@ -99,8 +100,7 @@ function mergeList(
   for (const item of items) {
     if (!isObject(item)) throw badRequest(`Cannot merge the list ${key}: its items must be objects`)
     const id = item[mergeKey]
-    if (id === undefined)
-      throw badRequest(`map: ${JSON.stringify(item)} does not contain declared merge key: ${mergeKey}`)
+    if (id === undefined) throw badRequest(`map: ${formatJson(item)} does not contain declared merge key: ${mergeKey}`)
     if (item.$patch === 'delete') {
       result = result.filter((existing) => existing[mergeKey] !== id)
       continue
@@ -119,7 +119,7 @@ const isDirective = (item: unknown): boolean =>
 /** Items named in `order` come in that order; others keep their place relative to their neighbours. */
 function ordered(list: unknown[], order: unknown, mergeKey: string | undefined): unknown[] {
   if (!Array.isArray(order)) return list
-  const idOf = (item: unknown) => JSON.stringify(mergeKey && isObject(item) ? item[mergeKey] : item)
+  const idOf = (item: unknown) => formatJson(mergeKey && isObject(item) ? item[mergeKey] : item)
   const place = new Map(order.map((item, n) => [idOf(item), n]))
   const named = list.filter((item) => place.has(idOf(item)))
   named.sort((a, b) => place.get(idOf(a))! - place.get(idOf(b))!)

@@ -47,7 +47,7 @@ function shaped(walk: Walk, given: Schema | undefined, value: unknown, path: str
     return undefined
   }
   if (schema['x-kubernetes-int-or-string'])
-    return typeof value === 'string' || Number.isSafeInteger(value) ? value : wrong('integer or string')
+    return typeof value === 'string' || isInteger(value) ? value : wrong('integer or string')
   switch (schema.type) {
     case 'string':
       if (typeof value === 'string') {
@@ -57,9 +57,9 @@ function shaped(walk: Walk, given: Schema | undefined, value: unknown, path: str
       }
       return schema.format === 'quantity' && typeof value === 'number' ? String(value) : wrong('string')
     case 'integer':
-      return Number.isSafeInteger(value) ? value : wrong('integer')
+      return isInteger(value) ? value : wrong('integer')
     case 'number':
-      return typeof value === 'number' ? value : wrong('number')
+      return typeof value === 'number' || typeof value === 'bigint' ? value : wrong('number')
     case 'boolean':
       return typeof value === 'boolean' ? value : wrong('boolean')
     case 'array': {
@@ -78,6 +78,10 @@ function shaped(walk: Walk, given: Schema | undefined, value: unknown, path: str
       return own(value)
   }
 }
+
+/** int64, as in Kubernetes: what a double cannot hold comes as a bigint. */
+const isInteger = (value: unknown): boolean =>
+  typeof value === 'bigint' ? BigInt.asIntN(64, value) === value : Number.isSafeInteger(value)
 
 /** What is taken as it is must not stay shared with its sender. */
 const own = (value: unknown): unknown => (typeof value === 'object' && value !== null ? structuredClone(value) : value)

@@ -2,7 +2,9 @@
  * Value constraints of custom resources' schemas: required, enum, pattern, bounds, counts and the junctors.
  * Sources: apiextensions.k8s.io/v1 JSONSchemaProps; JSON Schema Validation, draft 4.
  */
+
 import { isDeepStrictEqual } from 'node:util'
+import { formatJson, parseJson } from '../../../bytes/json.ts'
 import { type FieldProblem, problem } from '../api-error.ts'
 import { isObject, type Schema } from './schema.ts'
 
@@ -60,7 +62,7 @@ function check(schema: Schema, value: unknown, path: string, problems: FieldProb
   if (schema.enum && !schema.enum.some((allowed) => isDeepStrictEqual(allowed, value)))
     problems.push(problem.unsupported(at, value, schema.enum))
   if (typeof value === 'string') checkText(schema, value, at, problems)
-  else if (typeof value === 'number') checkNumber(schema, value, at, problems)
+  else if (typeof value === 'number' || typeof value === 'bigint') checkNumber(schema, value, at, problems)
   else if (Array.isArray(value)) checkArray(schema, value, path, problems, depth)
   else if (isObject(value)) checkMembers(schema, value, path, problems, depth)
   for (const part of schema.allOf ?? []) check(part, value, path, problems, depth + 1)
@@ -91,7 +93,7 @@ function checkText(schema: Schema, value: string, at: string, problems: FieldPro
     )
 }
 
-function checkNumber(schema: Schema, value: number, at: string, problems: FieldProblem[]): void {
+function checkNumber(schema: Schema, value: number | bigint, at: string, problems: FieldProblem[]): void {
   const { minimum, maximum, multipleOf } = schema
   if (minimum !== undefined && (schema.exclusiveMinimum === true ? value <= minimum : value < minimum)) {
     const bound = schema.exclusiveMinimum === true ? 'greater than' : 'greater than or equal to'
@@ -101,7 +103,7 @@ function checkNumber(schema: Schema, value: number, at: string, problems: FieldP
     const bound = schema.exclusiveMaximum === true ? 'less than' : 'less than or equal to'
     problems.push(problem.invalid(at, value, `${at} in body should be ${bound} ${maximum}`))
   }
-  if (multipleOf !== undefined && multipleOf > 0 && !Number.isInteger(value / multipleOf))
+  if (multipleOf !== undefined && multipleOf > 0 && !Number.isInteger(Number(value) / multipleOf))
     problems.push(problem.invalid(at, value, `${at} in body should be a multiple of ${multipleOf}`))
 }
 
@@ -115,8 +117,8 @@ function checkArray(schema: Schema, value: unknown[], path: string, problems: Fi
   if (schema['x-kubernetes-list-type'] === 'set' || schema.uniqueItems || keys) {
     const seen = new Set<string>()
     for (const [n, item] of value.entries()) {
-      const identity = JSON.stringify(keys && isObject(item) ? keys.map((key) => item[key]) : item)
-      if (seen.has(identity)) problems.push(problem.duplicate(`${path}[${n}]`, keys ? JSON.parse(identity) : item))
+      const identity = formatJson(keys && isObject(item) ? keys.map((key) => item[key]) : item)
+      if (seen.has(identity)) problems.push(problem.duplicate(`${path}[${n}]`, keys ? parseJson(identity) : item))
       seen.add(identity)
     }
   }

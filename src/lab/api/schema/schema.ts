@@ -4,6 +4,17 @@
  * Sources: Kubernetes API reference, JSONSchemaProps (apiextensions.k8s.io/v1).
  */
 
+/** A rule over the value at its place of a schema, in CEL. */
+export interface ValidationRule {
+  rule: string
+  message?: string
+  messageExpression?: string
+  reason?: 'FieldValueInvalid' | 'FieldValueForbidden' | 'FieldValueRequired' | 'FieldValueDuplicate'
+  /** Which field is named, below the rule's place: `.blockSize`. */
+  fieldPath?: string
+  optionalOldSelf?: boolean
+}
+
 export interface Schema {
   $ref?: string
   type?: 'object' | 'array' | 'string' | 'integer' | 'number' | 'boolean'
@@ -41,6 +52,7 @@ export interface Schema {
   'x-kubernetes-map-type'?: 'atomic' | 'granular'
   'x-kubernetes-patch-merge-key'?: string
   'x-kubernetes-patch-strategy'?: string
+  'x-kubernetes-validations'?: ValidationRule[]
   'x-kubernetes-group-version-kind'?: { group: string; version: string; kind: string }[]
 }
 
