@@ -19,7 +19,7 @@ export const peerFirewallSource = (peer: string): string => `node/${peer}/firewa
 /** Tunnels that packets may come in by, of the paths in use. */
 export function tunnelsOf(configs: readonly BackendConfig[], node: NodeContext): FirewallTunnel[] {
   return configs.flatMap((config) =>
-    config.type === 'host-gw'
+    config.type !== 'vxlan' && config.type !== 'udp'
       ? []
       : datapathOf(config)
           .devices(config, node)

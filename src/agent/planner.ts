@@ -16,7 +16,7 @@ import {
   type TransitionPlan,
   viewPeer,
 } from '../datapath/transition.ts'
-import type { BackendConfig } from '../model/backend.ts'
+import { type BackendConfig, routesDirectly } from '../model/backend.ts'
 import type { FlannelLease, NodeContext, NodeInfo, PeerProblem, WeftNodeStatus } from '../model/cluster.ts'
 import type { Fragment } from '../model/kernel-state.ts'
 import { type Route, WEFT_ROUTE_PROTOCOL } from '../model/route.ts'
@@ -65,6 +65,8 @@ export class Planner {
   readonly #modes = new Map<string, SendMode>()
   #plan: TransitionPlan | undefined
   #tunnels = ''
+  /** Devices that are for one peer each, by name. */
+  readonly #deviceNames = new Map<string, string>()
   readonly #problems = new Map<string, readonly PeerProblem[]>()
 
   constructor(settings: PlannerSettings, inPlace: (source: string) => boolean) {
@@ -135,7 +137,15 @@ export class Planner {
     this.#dirty.add(node.name)
   }
 
+  /** Names that follow from addresses may be alike: who comes first has it. */
+  #ownsName(device: string, peer: string): boolean {
+    const owner = this.#deviceNames.get(device)
+    if (owner === undefined) this.#deviceNames.set(device, peer)
+    return (owner ?? peer) === peer
+  }
+
   #forget(name: string): void {
+    for (const [device, owner] of this.#deviceNames) if (owner === name) this.#deviceNames.delete(device)
     if (!this.#peers.delete(name)) return
     this.#views.delete(name)
     this.#dirty.add(name)
@@ -247,7 +257,7 @@ export class Planner {
 
   #decide(config: NetworkConfig, node: NodeContext): TransitionPlan {
     const { backend } = config
-    const wanted: SendMode = { path: pathOf(backend), direct: backend.type === 'vxlan' && backend.directRouting }
+    const wanted: SendMode = { path: pathOf(backend), direct: routesDirectly(backend) }
     for (const [name, peer] of this.#peers) if (!this.#views.has(name)) this.#views.set(name, viewPeer(peer, wanted))
     const flows = new Map<string, Flow>()
     for (const [name, { accepts }] of this.#views) flows.set(name, { wanted, accepts, current: this.#modes.get(name) })
@@ -344,6 +354,7 @@ export class Planner {
     this.#modes.set(name, mode)
     const { fragment, problems } = this.#datapathOf(mode.path).toward(this.#configOf(mode.path), this.#node!, peer, {
       direct: mode.direct,
+      ownsName: (device, peer) => this.#ownsName(device, peer),
     })
     if (problems.length > 0) this.#problems.set(name, problems)
     if (fragment.objects.length > 0) set.push(fragment)

@@ -13,6 +13,8 @@ import type { BackendConfig, BackendConfigOf, BackendType } from '../model/backe
 import type { NodeContext, NodeInfo, PeerProblem } from '../model/cluster.ts'
 import type { Fragment } from '../model/kernel-state.ts'
 import { hostGw } from './host-gw/host-gw.ts'
+import { ipip } from './ipip/ipip.ts'
+import { kubeRouter } from './kube-router/kube-router.ts'
 import { udp } from './udp/udp.ts'
 import { vxlan } from './vxlan/vxlan.ts'
 
@@ -20,6 +22,8 @@ import { vxlan } from './vxlan/vxlan.ts'
 export interface TowardOptions {
   /** Plain routes are allowed where the peer is on the link: DirectRouting is on and the peer accepts `host-gw`. */
   readonly direct?: boolean
+  /** Asks for a device's name on behalf of a peer; false when another peer has it. Every name may be had when left out. */
+  readonly ownsName?: (device: string, peer: string) => boolean
 }
 
 /** A peer's fragment (source `node/<name>`), and why it is smaller than it could be. */
@@ -47,7 +51,7 @@ export interface Datapath<C extends BackendConfig> {
   endpoint(config: C, node: NodeContext): Endpoint
   /** The largest packet a pod may send by this path. */
   mtuBytes(config: C, node: NodeContext): number
-  /** Devices that `local` makes; two paths that share one cannot stand side by side. */
+  /** Devices of `local` that this path's packets alone go by; two paths that share one cannot stand side by side. */
   devices(config: C, node: NodeContext): readonly string[]
 }
 
@@ -55,6 +59,8 @@ const datapaths: { readonly [T in BackendType]: Datapath<BackendConfigOf<T>> } =
   'host-gw': hostGw,
   vxlan,
   udp,
+  ipip,
+  'kube-router': kubeRouter,
 }
 
 /** The data path that plans by these settings. */

@@ -2,7 +2,7 @@
  * What nodes call a way between them. A path id names everything that both ends must agree on, so that "I accept
  * vxlan/1/8472" has one meaning; it travels in node annotations and is checked when read.
  *
- *   host-gw    vxlan/<VNI>/<port>    vxlan/<VNI>/<port>/gbp    udp/<port>
+ *   host-gw    vxlan/<VNI>/<port>    vxlan/<VNI>/<port>/gbp    udp/<port>    ipip    tun/ipip    tun/fou/<port>
  */
 import type { BackendConfig } from '../model/backend.ts'
 
@@ -29,12 +29,27 @@ export function pathOf(config: BackendConfig): PathId {
       return `vxlan/${config.vni}/${config.port}${config.gbp ? '/gbp' : ''}`
     case 'udp':
       return `udp/${config.port}`
+    case 'ipip':
+      return 'ipip'
+    case 'kube-router':
+      return config.encap === 'fou' ? `tun/fou/${config.port}` : 'tun/ipip'
   }
 }
+
+/** kube-router's port of `fou`. */
+export const OVERLAY_PORT = 5555
+const overlay = { type: 'kube-router', overlay: 'full', autoMtu: true } as const
 
 /** Settings that carry a path, everything the id does not say at its default; undefined for what is no path id of ours. */
 export function configOfPath(id: PathId): BackendConfig | undefined {
   if (id === 'host-gw') return { type: 'host-gw' }
+  if (id === 'ipip') return { type: 'ipip', directRouting: false }
+  if (id === 'tun/ipip') return { ...overlay, encap: 'ipip', port: OVERLAY_PORT }
+  const overlayPort = /^tun\/fou\/([1-9]\d{3,4})$/.exec(id)?.[1]
+  if (overlayPort !== undefined)
+    return Number(overlayPort) <= 65535 && Number(overlayPort) >= 1024
+      ? { ...overlay, encap: 'fou', port: Number(overlayPort) }
+      : undefined
   const match = /^(?:vxlan\/(0|[1-9]\d{0,7})|udp)\/([1-9]\d{0,4})(\/gbp)?$/.exec(id)
   if (!match) return undefined
   const port = Number(match[2])
@@ -52,9 +67,23 @@ export function configOfPath(id: PathId): BackendConfig | undefined {
  */
 export function exclude(a: PathId, b: PathId): boolean {
   const [first, second] = [configOfPath(a), configOfPath(b)]
-  if (a === b || !first || !second || first.type === 'host-gw' || second.type === 'host-gw') return false
-  if (first.type === 'udp' || second.type === 'udp') return first.port === second.port
-  return first.vni === second.vni || (first.port === second.port && first.gbp !== second.gbp)
+  if (a === b || !first || !second) return false
+  if (first.type === 'vxlan' && second.type === 'vxlan')
+    return first.vni === second.vni || (first.port === second.port && first.gbp !== second.gbp)
+  return udpPortOf(first) !== undefined && udpPortOf(first) === udpPortOf(second)
+}
+
+/** The UDP port that a path listens on. */
+export function udpPortOf(config: BackendConfig): number | undefined {
+  switch (config.type) {
+    case 'vxlan':
+    case 'udp':
+      return config.port
+    case 'kube-router':
+      return config.encap === 'fou' ? config.port : undefined
+    default:
+      return undefined
+  }
 }
 
 /** VNIs whose device names have room for `flannel-v6.`. */

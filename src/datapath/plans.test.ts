@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { createHash } from 'node:crypto'
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { test } from 'node:test'
 import type { BackendConfig, VxlanConfig } from '../model/backend.ts'
@@ -8,6 +9,7 @@ import { Cidr } from '../net/cidr.ts'
 import { Ip } from '../net/ip.ts'
 import { Mac } from '../net/mac.ts'
 import { datapathOf } from './datapath.ts'
+import { otherTunnelName, tunnelName } from './kube-router/tunnel-name.ts'
 import { configOfPath, detourOf, exclude, pathOf } from './path.ts'
 import { linkLocalOf, vtepMac } from './vxlan/vtep.ts'
 
@@ -20,6 +22,8 @@ function golden(name: string, text: string): void {
   }
   assert.equal(text, readFileSync(file, 'utf8'))
 }
+
+const sha256Of = (text: string): string => createHash('sha256').update(text).digest('hex')
 
 const vxlan: VxlanConfig = { type: 'vxlan', vni: 1, port: 8472, gbp: false, learning: false, directRouting: false }
 
@@ -94,6 +98,33 @@ test('plans as command lines', () => {
     ),
   )
   golden('udp', lines({ type: 'udp', port: 8285 }, self, cluster))
+  golden(
+    'ipip',
+    lines({ type: 'ipip', directRouting: true }, { ...self, podCidrs: self.podCidrs.slice(0, 1) }, cluster),
+  )
+  const overlay = { type: 'kube-router', overlay: 'full', encap: 'ipip', port: 5555, autoMtu: true } as const
+  golden('kube-router', lines(overlay, self, cluster))
+  golden('kube-router-fou', lines({ ...overlay, encap: 'fou', overlay: 'subnet' }, self, cluster))
+})
+
+test("tunnels have kube-router's names, and of two that are alike the second has another", () => {
+  // As sha256sum prints them of 1921685051 and fd001723072.
+  assert.equal(tunnelName(Ip.parse('192.168.50.51')), `tun-${sha256Of('1921685051').slice(0, 11)}`)
+  assert.equal(tunnelName(Ip.parse('fd00:172:30:7::2')), `tun-${sha256Of('fd001723072').slice(0, 11)}`)
+  const [first, second] = [Ip.parse('10.1.11.5'), Ip.parse('10.11.1.5')]
+  assert.equal(tunnelName(first), tunnelName(second))
+  const config = { type: 'kube-router', overlay: 'full', encap: 'ipip', port: 5555, autoMtu: true } as const
+  const owners = new Map<string, string>()
+  const ownsName = (device: string, name: string): boolean => {
+    if (!owners.has(device)) owners.set(device, name)
+    return owners.get(device) === name
+  }
+  const devices = [first, second].map((publicIp, i) => {
+    const { fragment } = datapathOf(config).toward(config, self, peer(i + 2, 0, { publicIp }), { ownsName })
+    return fragment.objects.find((object) => object.kind === 'link')!.name
+  })
+  assert.deepEqual(devices, [tunnelName(first), otherTunnelName(second)])
+  assert.notEqual(devices[0], devices[1])
 })
 
 test('words of a peer that make no sense cost that peer alone, with the reason', () => {
@@ -166,7 +197,17 @@ test('a stored MAC is kept; without one it follows from the node and differs by 
 })
 
 test('path ids name what both ends must agree on, and nothing else is one', () => {
-  for (const config of [{ type: 'host-gw' }, vxlan, { ...vxlan, gbp: true, vni: 0 }, { type: 'udp', port: 1 }] as const)
+  const overlay = { type: 'kube-router', overlay: 'full', encap: 'fou', port: 5555, autoMtu: true } as const
+  for (const config of [
+    { type: 'host-gw' },
+    vxlan,
+    { ...vxlan, gbp: true, vni: 0 },
+    { type: 'udp', port: 1 },
+    { type: 'ipip', directRouting: false },
+    overlay,
+    { ...overlay, port: 65535 },
+    { ...overlay, encap: 'ipip' },
+  ] as const)
     assert.deepEqual(configOfPath(pathOf(config)), config)
   for (const bad of [
     '',
@@ -180,6 +221,13 @@ test('path ids name what both ends must agree on, and nothing else is one', () =
     'udp/1/gbp',
     'host-gw/',
     'wireguard/1',
+    'ipip/1',
+    'tun',
+    'tun/fou',
+    'tun/fou/1023',
+    'tun/fou/65536',
+    'tun/fou/05555',
+    'tun/ipip/5555',
     ' udp/1',
   ])
     assert.equal(configOfPath(bad), undefined, bad)
@@ -188,8 +236,12 @@ test('path ids name what both ends must agree on, and nothing else is one', () =
       exclude('udp/4789', 'vxlan/1/4789') &&
       exclude('vxlan/1/8472', 'vxlan/2/8472/gbp'),
   )
+  assert.ok(exclude('tun/fou/5555', 'vxlan/1/5555') && exclude('udp/5555', 'tun/fou/5555'))
   assert.ok(
-    !exclude('vxlan/1/8472', 'vxlan/2/8472') &&
+    !exclude('tun/fou/5555', 'tun/fou/5556') &&
+      !exclude('tun/ipip', 'tun/fou/5555') &&
+      !exclude('ipip', 'tun/ipip') &&
+      !exclude('vxlan/1/8472', 'vxlan/2/8472') &&
       !exclude('host-gw', 'udp/1') &&
       !exclude('udp/1', 'udp/1') &&
       !exclude('udp/1', 'udp/2'),

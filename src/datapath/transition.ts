@@ -231,6 +231,7 @@ function foreignPath(node: NodeInfo, wanted: SendMode): PathId | undefined {
   const type = node.lease?.backendType
   const own = configOfPath(wanted.path)
   if (type === 'host-gw') return PLAIN
+  if (type === 'ipip') return 'ipip'
   if (type === 'udp') return own?.type === 'udp' ? wanted.path : 'udp/8285'
   if (type !== 'vxlan') return undefined
   const endpoint = [node.lease?.backendData, node.lease?.backendV6Data]

@@ -163,6 +163,7 @@ function formatLinkSettings(link: Link | ForeignLink): string {
       return line(
         option('local', link.settings?.local),
         option('remote', link.settings?.remote),
+        option('dev', link.settings?.lower),
         option('ttl', link.settings?.ttl),
         not('pmtudisc', link.settings?.pmtuDiscovery),
         link.settings?.external && 'external',
@@ -173,6 +174,7 @@ function formatLinkSettings(link: Link | ForeignLink): string {
         option('mode', link.settings?.mode),
         option('local', link.settings?.local),
         option('remote', link.settings?.remote),
+        option('dev', link.settings?.lower),
         option('hoplimit', link.settings?.hopLimit),
         option('encaplimit', link.settings?.encapsulationLimit === null ? 'none' : link.settings?.encapsulationLimit),
         link.settings?.external && 'external',

@@ -72,6 +72,8 @@ export interface LinkSettings {
   }
   /** IPv4 in IPv4; an end that is left out is any. */
   readonly ipip: {
+    /** Device by which wrapped packets go and come. */
+    readonly lower?: string
     readonly local?: Ip
     readonly remote?: Ip
     /** 0: the inner packet's. */
@@ -84,6 +86,8 @@ export interface LinkSettings {
   }
   /** In IPv6; an end that is left out is any. */
   readonly ip6tnl: {
+    /** Device by which wrapped packets go and come. */
+    readonly lower?: string
     readonly local?: Ip
     readonly remote?: Ip
     readonly hopLimit?: number

@@ -1,15 +1,16 @@
 /**
- * The Backend object of net-conf.json: which data path, and its settings with flannel's defaults.
+ * The Backend object of net-conf.json: which data path, and its settings with flannel's defaults. Beside flannel's there is
+ * `kube-router`, whose keys are kube-router's flags: with it a file says for the whole cluster what flags say for one node.
  *
- * Sources: flannel Documentation/backends.md; pkg/backend/{vxlan,udp}; pkg/subnet/config.go (parseBackendType).
+ * Sources: flannel Documentation/backends.md; pkg/backend/{vxlan,udp,ipip}; pkg/subnet/config.go (parseBackendType).
  */
 import type { BackendConfig } from '../../model/backend.ts'
+import { OVERLAY_KEYS, readOverlay } from '../kube-router/overlay.ts'
 import type { JsonObject } from './json-object.ts'
 
 /** Backends of flannel that weft knows and does not have. */
 const missing: Readonly<Record<string, string>> = {
   alloc: 'it moves no packets',
-  ipip: 'use vxlan with DirectRouting',
   wireguard: 'packets would not be encrypted by any other',
   ipsec: 'packets would not be encrypted by any other',
   extension: 'weft runs no commands of a configuration',
@@ -23,17 +24,20 @@ const keysOf = {
   'host-gw': [],
   vxlan: ['VNI', 'Port', 'MTU', 'GBP', 'Learning', 'DirectRouting', 'MacPrefix'],
   udp: ['Port'],
+  ipip: ['DirectRouting'],
+  'kube-router': OVERLAY_KEYS,
 } as const
+const names = Object.keys(keysOf).join(', ')
 
 /** Settings of a data path from a checked object. Throws ConfigError. */
 export function readBackend(backend: JsonObject): BackendConfig {
   const type = backend.text('Type')
-  if (type === undefined) throw backend.error('Type', 'is missing; it is one of host-gw, vxlan, udp')
+  if (type === undefined) throw backend.error('Type', `is missing; it is one of ${names}`)
   if (!Object.hasOwn(keysOf, type)) {
     const reason = Object.hasOwn(missing, type)
       ? `weft does not have this backend (${missing[type]})`
       : 'no such backend'
-    throw backend.error('Type', `${JSON.stringify(type.slice(0, 40))}: ${reason}; it is one of host-gw, vxlan, udp`)
+    throw backend.error('Type', `${JSON.stringify(type.slice(0, 40))}: ${reason}; it is one of ${names}`)
   }
   const known = type as BackendConfig['type']
   backend.refuseOthers(['Type', ...keysOf[known]], `backend ${type}`)
@@ -44,6 +48,10 @@ export function readBackend(backend: JsonObject): BackendConfig {
       return { type: known, port: backend.integer('Port', 0, 65535) || 8285 }
     case 'vxlan':
       return readVxlan(backend)
+    case 'ipip':
+      return { type: known, directRouting: backend.flag('DirectRouting') ?? false }
+    case 'kube-router':
+      return readOverlay(backend)
   }
 }
 

@@ -99,7 +99,7 @@ test("backends have flannel's defaults and limits", () => {
   bad({ Type: 'vxlan', GBP: 1 }, 'Backend.GBP', /true or false/)
   bad({ Type: 'vxlan', Directrouting: 'true' }, 'Backend.DirectRouting', /not "true"; write true without quotes/)
   bad({ Type: 'wireguard' }, 'Backend.Type', /does not have this backend/)
-  bad({ Type: 'ipip' }, 'Backend.Type', /vxlan with DirectRouting/)
+  bad({ Type: 'wireguard' }, 'Backend.Type', /not be encrypted/)
   bad({ Type: 'constructor' }, 'Backend.Type', /no such backend/)
   bad({}, 'Backend.Type', /missing/)
   bad([], 'Backend', /JSON object/)

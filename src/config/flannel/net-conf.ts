@@ -49,11 +49,13 @@ export function parseNetConf(text: string, object = 'net-conf.json'): Checked<Ne
   if (!v4 && !v6) throw root.error('EnableIPv4', 'IPv4 and IPv6 are both off: there is no network left')
   if (!v6 && root.get('IPv6Network') !== undefined)
     root.warn('IPv6Network', 'is not used, because EnableIPv6 is not true')
+  const backend = readBackendOf(root, object, warnings)
+  if (v6 && backend.type === 'ipip') throw root.error('EnableIPv6', 'the backend ipip carries IPv4 alone')
   return {
     config: {
       ...(v4 && { v4 }),
       ...(v6 && { v6 }),
-      backend: readBackendOf(root, object, warnings),
+      backend,
       enableNftables: root.flag('EnableNFTables') ?? false,
     },
     warnings,

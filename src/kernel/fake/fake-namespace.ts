@@ -220,7 +220,7 @@ export class FakeNamespace {
       for (const namespace of this.#machine.everyNamespace) namespace.#makeFallback(wanted.type)
     }
     const endsOf = ({ settings }: typeof wanted) =>
-      `${settings?.local ?? 'any'} ${settings?.remote ?? 'any'} ${settings?.external ?? false}`
+      `${settings?.lower} ${settings?.local ?? 'any'} ${settings?.remote ?? 'any'} ${settings?.external ?? false}`
     for (const link of this.of('link'))
       if (link.type === wanted.type && endsOf(link as typeof wanted) === endsOf(wanted)) throw new Refusal('EEXIST')
     if (this.device(wanted.name)) throw new Refusal('EEXIST')

@@ -49,7 +49,8 @@ function decodeEncapsulation(data: IpTunnelData): TunnelEncapsulation | null {
 export const ipipKind: LinkKindRow<'ipip'> = {
   kind: 'ipip',
   changesWhole: true,
-  encode: (settings): IpTunnelData => ({
+  encode: (settings, context): IpTunnelData => ({
+    link: settings?.lower === undefined ? undefined : context.index(settings.lower),
     local: settings?.local,
     remote: settings?.remote,
     ttl: settings?.ttl,
@@ -57,11 +58,12 @@ export const ipipKind: LinkKindRow<'ipip'> = {
     ...encodeEncapsulation(settings?.encapsulation),
     collectMetadata: settings?.external || undefined,
   }),
-  decode(value): LinkSettings['ipip'] {
+  decode(value, name): LinkSettings['ipip'] {
     const data = value as IpTunnelData
     const local = eitherAddress(data.local, undefined)
     const remote = eitherAddress(data.remote, undefined)
     return {
+      ...(data.link && { lower: name(data.link) }),
       ...(local && { local }),
       ...(remote && { remote }),
       ttl: data.ttl ?? 0,
@@ -75,7 +77,8 @@ export const ipipKind: LinkKindRow<'ipip'> = {
 export const ip6tnlKind: LinkKindRow<'ip6tnl'> = {
   kind: 'ip6tnl',
   changesWhole: true,
-  encode: (settings): Ip6TunnelData => ({
+  encode: (settings, context): Ip6TunnelData => ({
+    link: settings?.lower === undefined ? undefined : context.index(settings.lower),
     local: settings?.local,
     remote: settings?.remote,
     ttl: settings?.hopLimit,
@@ -86,13 +89,14 @@ export const ip6tnlKind: LinkKindRow<'ip6tnl'> = {
     ...encodeEncapsulation(settings?.encapsulation),
     collectMetadata: settings?.external || undefined,
   }),
-  decode(value): LinkSettings['ip6tnl'] {
+  decode(value, name): LinkSettings['ip6tnl'] {
     const data = value as Ip6TunnelData
     const local = eitherAddress(undefined, data.local)
     const remote = eitherAddress(undefined, data.remote)
     const mode = Object.entries(modes).find(([, number]) => number === data.protocol)?.[0] as keyof typeof modes
     const unlimited = ((data.flags ?? 0) & k.IP6_TNL_F_IGN_ENCAP_LIMIT) !== 0
     return {
+      ...(data.link && { lower: name(data.link) }),
       ...(local && { local }),
       ...(remote && { remote }),
       hopLimit: data.ttl ?? 0,
