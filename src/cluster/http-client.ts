@@ -11,6 +11,7 @@ import { Agent as HttpAgent, request as httpRequest, type IncomingMessage } from
 import { Agent as HttpsAgent, request as httpsRequest } from 'node:https'
 import { text as readText } from 'node:stream/consumers'
 import { setTimeout as wait } from 'node:timers/promises'
+import { formatJson, parseJson } from '../bytes/json.ts'
 import { TokenBucket } from './token-bucket.ts'
 
 /** Client certificate and bearer token, as far as there are any. PEM text. */
@@ -110,7 +111,7 @@ export class HttpClient {
     return this.#endpoint().server
   }
 
-  /** Sends and reads one JSON answer. Rejects with HttpError, or the socket's error. */
+  /** Sends and reads one JSON answer; whole numbers that a double cannot hold are bigints, both ways. Rejects with HttpError, or the socket's error. */
   async request(request: HttpRequest): Promise<unknown> {
     const what = `${request.method} ${request.path.split('?')[0]}`
     await this.#turn(request.signal)
@@ -120,7 +121,7 @@ export class HttpClient {
       throw new Error(`${what}: no answer within ${REQUEST_TIMEOUT_MS / 1000} s`, { cause })
     })
     const ok = response.statusCode! >= 200 && response.statusCode! < 300
-    const parsed = parseJson(answer)
+    const parsed = tryParseJson(answer)
     if (!ok) throw statusError(what, response, parsed, answer)
     if (parsed === undefined) throw new HttpError(what, 502, 'NotJson', 'the answer is not JSON')
     return parsed
@@ -136,7 +137,7 @@ export class HttpClient {
     const what = `${request.method} ${request.path.split('?')[0]}`
     if (response.statusCode !== 200) {
       const answer = await readBounded(response)
-      throw statusError(what, response, parseJson(answer), answer)
+      throw statusError(what, response, tryParseJson(answer), answer)
     }
     onOpen()
     response.setEncoding('utf8')
@@ -177,7 +178,7 @@ export class HttpClient {
     const credentials = await endpoint.credentials()
     const base = new URL(endpoint.server)
     const url = new URL(base.pathname.replace(/\/$/, '') + request.path, base)
-    const body = request.body === undefined ? undefined : JSON.stringify(request.body)
+    const body = request.body === undefined ? undefined : formatJson(request.body)
     const signals = [request.signal, timeout].filter((signal) => signal !== undefined)
     const open = url.protocol === 'https:' ? httpsRequest : httpRequest
     const startedAt = performance.now()
@@ -263,9 +264,9 @@ async function readBounded(response: IncomingMessage): Promise<string> {
   return readText(response)
 }
 
-function parseJson(text: string): unknown {
+function tryParseJson(text: string): unknown {
   try {
-    return JSON.parse(text)
+    return parseJson(text)
   } catch {
     return undefined
   }

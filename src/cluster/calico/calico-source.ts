@@ -1,8 +1,11 @@
 /**
  * What an agent needs of Calico's objects: pools, reservations, blocks, settings, and the pods of its own node; followed
- * like the rest of the cluster (see ../cluster.ts). `kubernetes.ts` reads CRDs, `etcd.ts` Calico's keys of etcd v3.
+ * like the rest of the cluster (see ../cluster.ts). `kubernetes-source.ts` reads CRDs, `etcd-source.ts` Calico's keys of etcd v3.
  *
  *        start ──► pool, reservation, block, …, settings, synced ──► pool | pool-gone | block | …
+ *
+ * With a memory in front (../cache/cached-calico-source.ts), an agent that starts while the store is away is told what it knew
+ * before: pool, block, …, remembered. The store's first list replaces that: pool, pool-gone, …, synced.
  *
  * After `synced` a source never forgets what it knows while the store is away. A cluster without Calico's CRDs has none of
  * these objects: it is synced with nothing, and notices when they come.
@@ -34,6 +37,10 @@ export type CalicoEvent =
   /** undefined: there is none, or none that can be read; defaults hold. */
   | { readonly type: 'ipam-settings'; readonly settings: IpamSettings | undefined; readonly problem?: ConfigError }
   | { readonly type: 'synced' }
+  /** At most once, before `synced`: the store is away, and what was told is how this node remembers it. ISO 8601. */
+  | { readonly type: 'remembered'; readonly savedAt: string }
+  /** The store became reachable or unreachable; what was announced before still holds. */
+  | { readonly type: 'connection'; readonly up: boolean; readonly problem?: string }
 
 export type CalicoListener = (event: CalicoEvent) => void
 
@@ -48,15 +55,20 @@ export interface PodWords {
 
 /** Pods of this node, watched; one that the watch has not brought yet is read. */
 export interface PodDirectory {
-  /** Undefined when there is no such pod. Rejects when the store is away and the pod is not known. */
-  find(namespace: string, name: string): Promise<PodWords | undefined>
-  /** Writes annotations on a pod, in the background, only what differs; never rejects. */
-  annotate(namespace: string, name: string, annotations: Readonly<Record<string, string>>): void
+  /**
+   * Undefined when there is no such pod. Rejects when the store is away and the pod is not known. With a uid a pod of an earlier
+   * life is not taken for it.
+   */
+  find(namespace: string, name: string, uid?: string): Promise<PodWords | undefined>
+  /** Writes annotations on a pod, in the background, only what differs; never rejects. With a uid on no other life of it. */
+  annotate(namespace: string, name: string, annotations: Readonly<Record<string, string>>, uid?: string): void
 }
 
 export interface CalicoSource {
   /** Begins to watch; once. The listener is called from the event loop, never from within a call of this object. */
   start(listener: CalicoListener): void
   readonly pods: PodDirectory
+  /** This node's addresses changed: connections from an old one are dead without a word. */
+  reconnect(): void
   close(): Promise<void>
 }

@@ -17,8 +17,13 @@
  * drops nothing: it is compared with what is held, and only differences are told. Objects whose projection stays the same
  * (a kubelet's heartbeat) are not told at all.
  *
+ * A resource that the server does not serve (a definition that is not there, or gone) can count as one without objects; it is
+ * asked for again. What was known of it is given up only when the server has denied it for a while: one that is starting may
+ * not know all its resources yet.
+ *
  * Sources: Kubernetes API Concepts: "Retrieving large results sets in chunks", "Watch bookmarks", "410 Gone responses".
  */
+import { formatJson, parseJson } from '../../bytes/json.ts'
 import { Backoff, type BackoffOptions, pauseAskedBy, sleep } from '../backoff.ts'
 import type { ClusterObserver } from '../cluster.ts'
 import { type HttpClient, HttpError } from '../http-client.ts'
@@ -38,9 +43,16 @@ export interface InformerOptions<T> {
   readonly fieldSelector?: string
   /** `app=weft,tier!=edge`; as `fieldSelector`, told by the server. */
   readonly labelSelector?: string
+  /** Names are `<namespace>/<name>`. */
+  readonly isNamespaced?: boolean
+  /** A resource that is not served has no objects. */
+  readonly absentIsEmpty?: boolean
+  /** How long a server must deny a resource of which objects are known. Milliseconds. */
+  readonly absencePatienceMs?: number
   /** Keeps what is needed; must be plain data (compared as JSON). */
   project(object: RawObject): T
-  onSet(name: string, value: T): void
+  /** `object` is the whole of it, for who wants more than is kept; its projection must then change with it. */
+  onSet(name: string, value: T, object: RawObject): void
   onDelete(name: string, last: T): void
   /** A complete list has been told; `first` is true once. */
   onListed(first: boolean): void
@@ -83,6 +95,9 @@ const WATCH_WHOLE = 0.9
 const STEADY_MS = 10_000
 /** How often a page is asked for before the list begins anew. */
 const PAGE_ATTEMPTS = 5
+const ABSENCE_PATIENCE_MS = 15_000
+/** Between two questions for a resource that is not there, in milliseconds; anywhere in the window. */
+const ABSENCE_WINDOW_MS = 10_000
 /** Fewer objects a page keep the largest answer, and with it the process, small. */
 const PAGE_SIZE = 200
 
@@ -94,6 +109,8 @@ export class Informer<T> {
   readonly #resource: string
   #version: string | undefined
   #listedOnce = false
+  /** Since when the resource has not been served, monotonic milliseconds. */
+  #absentSince: number | undefined
   /** Why requests fail now. */
   #problem: string | undefined
   #ended: Promise<void> = Promise.resolve()
@@ -126,13 +143,29 @@ export class Informer<T> {
         await this.#watch()
       } catch (error) {
         if (signal.aborted) return
-        if (!isExpired(error)) await this.#fail(error as Error)
+        if (this.#isAbsence(error)) await this.#onAbsent()
+        else if (!isExpired(error)) await this.#fail(error as Error)
         else {
           this.#version = undefined
           await this.#pause()
         }
       }
     }
+  }
+
+  #isAbsence(error: unknown): boolean {
+    return this.#options.absentIsEmpty === true && error instanceof HttpError && error.status === 404
+  }
+
+  async #onAbsent(): Promise<void> {
+    const { absencePatienceMs = ABSENCE_PATIENCE_MS, spreadMs } = this.#options
+    this.#version = undefined
+    this.#absentSince ??= performance.now()
+    this.#succeed()
+    const isSure = this.#held.size === 0 || performance.now() - this.#absentSince >= absencePatienceMs
+    if (isSure && (!this.#listedOnce || this.#held.size > 0)) this.#finishList(new Set())
+    const windowMs = Math.max(Math.min(ABSENCE_WINDOW_MS, absencePatienceMs), spreadMs?.() ?? 0)
+    await sleep(Math.random() * windowMs, this.#abort.signal)
   }
 
   /** Waits as the server asked, and then for a moment by chance. */
@@ -168,7 +201,7 @@ export class Informer<T> {
     do {
       const page = await this.#page(this.#query({ limit: String(pageSize), ...(next ? { continue: next } : {}) }))
       for (const item of page.items ?? []) {
-        const name = nameOf(item)
+        const name = this.#nameOf(item)
         if (name === undefined) continue
         seen.add(name)
         this.#set(name, item)
@@ -177,8 +210,13 @@ export class Informer<T> {
       version = page.metadata?.resourceVersion
     } while (next && !this.#abort.signal.aborted)
     if (this.#abort.signal.aborted) return
-    for (const name of [...this.#held.keys()]) if (!seen.has(name)) this.#delete(name)
     this.#version = version ?? ''
+    this.#absentSince = undefined
+    this.#finishList(seen)
+  }
+
+  #finishList(seen: ReadonlySet<string>): void {
+    for (const name of [...this.#held.keys()]) if (!seen.has(name)) this.#delete(name)
     const first = !this.#listedOnce
     this.#listedOnce = true
     this.#options.observer?.list(this.#resource, first ? 'first' : 'expired')
@@ -194,7 +232,7 @@ export class Informer<T> {
         this.#succeed()
         return page
       } catch (error) {
-        if (signal.aborted || isExpired(error) || attempt === PAGE_ATTEMPTS) throw error
+        if (signal.aborted || isExpired(error) || this.#isAbsence(error) || attempt === PAGE_ATTEMPTS) throw error
         await this.#fail(error as Error)
       }
     }
@@ -253,7 +291,7 @@ export class Informer<T> {
     }
     const version = object.metadata?.resourceVersion
     if (typeof version === 'string') this.#version = version
-    const name = nameOf(object)
+    const name = this.#nameOf(object)
     if (type === 'BOOKMARK' || name === undefined) return type
     if (type === 'DELETED') this.#delete(name)
     else this.#set(name, object)
@@ -263,7 +301,7 @@ export class Informer<T> {
   /** What cannot be read would come again at every watch from here: only a new list leads past it. */
   #parse(line: string): WatchEvent {
     try {
-      const event = JSON.parse(line) as WatchEvent | null
+      const event = parseJson(line) as WatchEvent | null
       if (typeof event === 'object' && event !== null) return event
     } catch {}
     this.#version = undefined
@@ -272,10 +310,17 @@ export class Informer<T> {
 
   #set(name: string, object: RawObject): void {
     const value = this.#options.project(object)
-    const text = JSON.stringify(value)
+    const text = formatJson(value)
     if (this.#held.get(name)?.text === text) return
     this.#held.set(name, { text, value })
-    this.#options.onSet(name, value)
+    this.#options.onSet(name, value, object)
+  }
+
+  #nameOf(object: RawObject): string | undefined {
+    const name = nameOf(object)
+    if (name === undefined || !this.#options.isNamespaced) return name
+    const namespace = object.metadata?.namespace
+    return typeof namespace === 'string' && namespace.length <= 63 ? `${namespace}/${name}` : undefined
   }
 
   #delete(name: string): void {
