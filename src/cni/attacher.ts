@@ -5,16 +5,20 @@
  *   ADD   addresses ─► journal `add` ─► bridge, pair, pod ─► limits, host ports ─► journal `up` ─► answer
  *         any failure on the way: everything made is taken away, the journal says `gone`, the addresses are free
  *   DEL   journal `del` ─► host ports away, device off the bridge and into the drain's group ─► answer
- *         … drain ─► journal `gone` ─► the addresses are free
+ *         … drain ─► (addresses of pools: given back) ─► journal `gone` ─► the addresses are free
+ *
+ * What is particular to routed pods is in routed-attacher.ts.
  */
 
-import type { BridgePlan, PodPlan } from '../datapath/bridge/plan.ts'
+import { formatPodAnnotations } from '../config/calico/pod-words.ts'
+import { type BridgePlan, nodeBridgeAlias, type PodPlan, planPair } from '../datapath/bridge/plan.ts'
 import type { Kernel } from '../kernel/kernel.ts'
 import { forgetMappedFlows } from '../kernel/linux/drivers/conntrack.ts'
 import type { Ip } from '../net/ip.ts'
-import { attachmentFragment, fragmentSource } from './attachment-fragment.ts'
+import { attachmentFragment, fragmentSource, partingFragment, type SourceSpoofing } from './attachment-fragment.ts'
 import {
   bridgePlanOf,
+  nodeBridgeOf,
   nodeBridgePlan,
   podOf,
   podPlanOf,
@@ -26,16 +30,19 @@ import {
   type WantedBridge,
   withDns,
 } from './attachment-plan.ts'
+import type { NetworkConfig } from './config.ts'
 import { Drain } from './drain.ts'
 import { CniCode, CniError } from './error.ts'
 import { readFormerGateways, removeGateways } from './former-gateways.ts'
-import { digestOf, hostDeviceOf, podAlias } from './identity.ts'
-import type { Attachment, Entry, Journal } from './journal.ts'
+import { handleOf, podAlias } from './identity.ts'
+import type { Attachment, AttachmentState, Entry, Journal } from './journal.ts'
 import { planLimits } from './limits.ts'
-import type { FragmentSink, Log, NodeNetwork } from './network.ts'
+import type { FragmentSink, Log, NodeNetwork, RoutedNetwork } from './network.ts'
+import { PoolReleases } from './pool-releases.ts'
 import { nodePool, type Pools } from './pools.ts'
 import type { AttachmentRequest, ValidAttachment } from './request.ts'
 import type { CniResult } from './result.ts'
+import { type AttachmentSteps, RoutedAttacher } from './routed-attacher.ts'
 import { ruleProblem } from './rule-problem.ts'
 import {
   type AddressRule,
@@ -47,6 +54,7 @@ import {
   hostEndOf,
   isOurs,
   joinVlans,
+  kernelProblem,
   type Links,
   makePair,
   openPod,
@@ -68,6 +76,8 @@ export interface AttacherParts {
 
 export class Attacher {
   readonly drain: Drain
+  readonly releases: PoolReleases
+  readonly #routed: RoutedAttacher
   readonly #kernel: Kernel
   readonly #journal: Journal
   readonly #pools: Pools
@@ -78,7 +88,7 @@ export class Attacher {
   readonly #bridges = new Map<string, { plan: string; mac: string }>()
   /** Pods live by a gateway of a pod CIDR that the node had before: with the last of them it goes. */
   #hasFormerGateways = false
-  #lookingAtGateways: NodeJS.Immediate | undefined
+  #lookingAtBridge: NodeJS.Immediate | undefined
 
   constructor({ kernel, journal, pools, sink, log }: AttacherParts) {
     this.#kernel = kernel
@@ -87,6 +97,28 @@ export class Attacher {
     this.#sink = sink
     this.#log = log
     this.drain = new Drain(kernel, (error) => log.warn({ err: error }, 'Deleting devices failed; trying again'))
+    this.releases = new PoolReleases(log, (entry) => this.#note(() => journal.gone(entry)))
+    this.#routed = new RoutedAttacher({ kernel, journal, log, steps: this.#steps() })
+  }
+
+  #steps(): AttachmentSteps {
+    return {
+      drain: this.drain,
+      share: (request, network, wanted) => this.#share(request, network, wanted),
+      begin: (record) => this.#begin(record),
+      confirm: (entry) => this.#confirm(entry),
+      extras: (attachment, alias, mtuBytes) => this.#extras(attachment, alias, mtuBytes),
+      rollBack: (entry, madeNothing) => this.#rollBack(entry, madeNothing),
+      released: async (handle) => {
+        if (this.releases.has(handle)) await this.drain.flush()
+        if (!(await this.releases.settle(handle)))
+          throw new CniError(
+            CniCode.tryAgainLater,
+            `Addresses that the container had before are not given back yet (${handle})`,
+            'the address pools cannot be asked now',
+          )
+      },
+    }
   }
 
   /** The node's network, or CniError 11. */
@@ -106,6 +138,12 @@ export class Attacher {
   setNetwork(network: NodeNetwork): void {
     this.#pools.setNode(network)
     this.#network = network
+    this.releases.setAddresses(network.routed?.addresses)
+  }
+
+  /** Whether pods may send under the sources that they ask for; undefined while nobody has said. */
+  get sourceSpoofing(): SourceSpoofing {
+    return this.#network && (this.#network.routed?.sourceSpoofing ?? 'Disabled')
   }
 
   /** Forgets that bridges are in order: the next ADD looks again. */
@@ -117,7 +155,7 @@ export class Attacher {
     const { config, containerId, ifname } = request
     const network = this.network
     if (config.prevResult) return this.#chain(request, config.prevResult)
-    const known = this.#journal.find(containerId, ifname).find(({ attachment }) => attachment.role === 'bridge')
+    const known = this.#journal.find(containerId, ifname).find(({ attachment }) => attachment.role !== 'chained')
     if (known && known.state !== 'deleting')
       throw new CniError(
         CniCode.alreadyAttached,
@@ -127,29 +165,37 @@ export class Attacher {
     if (known) await this.drain.flush()
     const pod = openPod(this.#kernel, request)
     try {
-      const share = await this.#share(request, network)
-      const plan = podPlanOf(request, network, share)
-      const entry = this.#begin(request, share, plan)
-      try {
-        const wired = await this.#wire(entry, plan, pod, bridgePlanOf(config, network, share))
-        this.#confirm(entry)
-        return resultOf(wired.plan, share, wired.bridgeMac, request)
-      } catch (error) {
-        await this.#rollBack(entry)
-        throw error
-      }
+      const routed = routedNetworkFor(config, network)
+      return routed
+        ? await this.#routed.add(request, pod, network, routed)
+        : await this.#addBridged(request, pod, network)
     } finally {
       pod.close()
     }
   }
 
-  /** Addresses and routes by the configuration's `ipam`. */
-  async #share(request: AttachmentRequest, network: NodeNetwork): Promise<Share> {
+  async #addBridged(request: AttachmentRequest, pod: Kernel, network: NodeNetwork): Promise<CniResult> {
+    const { config } = request
+    const share = await this.#share(request, network)
+    const plan = podPlanOf(request, network, share)
+    const entry = this.#begin(recordOf(request, share, plan))
+    try {
+      const wired = await this.#wire(entry, plan, pod, bridgePlanOf(config, network, share))
+      this.#confirm(entry)
+      return resultOf(wired.plan, share, wired.bridgeMac, request)
+    } catch (error) {
+      await this.#rollBack(entry)
+      throw error
+    }
+  }
+
+  /** Addresses and routes by the configuration's `ipam`; of those `named` instead of what the runtime asks for, if any are. */
+  async #share(request: AttachmentRequest, network: NodeNetwork, named?: readonly Ip[]): Promise<Share> {
     const { ipam, runtime, name } = request.config
     if (ipam.type === 'none') return { pool: name, ips: [], routes: [] }
     // Some callers say the same address both ways.
     const unsaid = request.args.ips.filter((ip) => !runtime.ips.some((said) => said.ip.equals(ip)))
-    const wanted = [...runtime.ips, ...unsaid.map((ip) => ({ ip }))]
+    const wanted = named?.map((ip) => ({ ip })) ?? [...runtime.ips, ...unsaid.map((ip) => ({ ip }))]
     if (ipam.type === 'static')
       return { pool: name, ips: [...ipam.addresses, ...staticAddresses(wanted)], routes: ipam.routes }
     const [pool, sets] = ipam.type === 'node' ? [nodePool, undefined] : [name, ipam.sets]
@@ -170,11 +216,11 @@ export class Attacher {
   }
 
   /** Writes the journal's first record; gives the addresses back when it cannot. */
-  #begin(request: AttachmentRequest, share: Share, plan: PodPlan): Entry {
+  #begin(record: Omit<Attachment, 'id'>, state?: AttachmentState): Entry {
     try {
-      return this.#journal.begin(recordOf(request, share, plan))
+      return this.#journal.begin(record, state)
     } catch (cause) {
-      this.#pools.release(share.pool, share.ips)
+      this.#pools.release(record.pool, record.ips)
       throw journalProblem(cause)
     }
   }
@@ -196,14 +242,14 @@ export class Attacher {
   ): Promise<{ plan: PodPlan; bridgeMac: string }> {
     let bridgeMac = await this.#bridge(bridge.plan, bridge.rule)
     try {
-      await makePair(this.#kernel, plan)
+      await makePair(this.#kernel, planPair(plan), plan.podDevice)
     } catch (error) {
       // The bridge may have been deleted by hand since we looked.
       if (!(error instanceof CniError) || error.code !== CniCode.kernel) throw error
       if ((await readLinks(this.#kernel)).has(plan.bridge)) throw error
       this.#bridges.delete(plan.bridge)
       bridgeMac = await this.#bridge(bridge.plan, bridge.rule)
-      await makePair(this.#kernel, plan)
+      await makePair(this.#kernel, planPair(plan), plan.podDevice)
     }
     if (attachment.vlans) await joinVlans(this.#kernel, plan.hostDevice, attachment.vlans)
     const standing = await fillPod(pod, plan)
@@ -217,7 +263,7 @@ export class Attacher {
       const objects = planLimits(attachment.hostDevice, alias, mtuBytes, attachment.bandwidth)
       throwFirst(await this.#kernel.execute(objects.map(add)))
     }
-    const fragment = attachmentFragment(attachment)
+    const fragment = attachmentFragment(attachment, this.sourceSpoofing)
     if (!fragment) return
     try {
       await this.#sink.set(fragment)
@@ -252,6 +298,23 @@ export class Attacher {
     await this.#removeFormerGateways()
   }
 
+  /** Whether pods hang on the node's own bridge, or are on their way off it. */
+  get hasBridgedPods(): boolean {
+    const name = nodeBridgeOf(this.network)
+    return [...this.#journal.entries.values()].some(({ attachment }) => attachment.bridge === name)
+  }
+
+  /** On a routed node the bridge goes with the last pod that hangs on it. */
+  async removeUnusedBridge(): Promise<void> {
+    const { network } = this
+    const bridge = (await readLinks(this.#kernel)).get(nodeBridgeOf(network))
+    if (!network.routed || this.hasBridgedPods || bridge?.alias !== nodeBridgeAlias) return
+    this.doubtBridges()
+    const [error] = await this.#kernel.execute([remove(bridge)])
+    if (error && error.code !== 'ENODEV') throw kernelProblem(error)
+    this.#log.info({ bridge: bridge.name }, 'the bridge is needed no more: pods are routed')
+  }
+
   async #removeFormerGateways(): Promise<void> {
     const attachments = () => [...this.#journal.entries.values()].map(({ attachment }) => attachment)
     const { used, unused } = await readFormerGateways(this.#kernel, this.network, attachments)
@@ -278,6 +341,18 @@ export class Attacher {
     for (const { attachment } of this.#journal.entries.values())
       if (attachment.vlans && replugged.has(attachment.hostDevice))
         await joinVlans(this.#kernel, attachment.hostDevice, attachment.vlans)
+  }
+
+  /** Sets devices of living routed pods up, where they are down. */
+  async raiseRouted(): Promise<void> {
+    const links = await readLinks(this.#kernel)
+    const ops = [...this.#journal.entries.values()].flatMap(({ attachment, state }) => {
+      const { role, hostDevice: name, containerId, ifname } = attachment
+      const link = links.get(name)
+      if (role !== 'routed' || state !== 'up' || link?.up !== false || !isOurs(link, containerId, ifname)) return []
+      return [set({ kind: 'link', name, type: 'veth', up: true })]
+    })
+    throwFirst(await this.#kernel.execute(ops))
   }
 
   /** Used as a meta plugin: host ports and limits for an interface that another plugin made. */
@@ -316,10 +391,13 @@ export class Attacher {
     }
   }
 
-  /** Takes a half-made attachment away. What cannot be taken away stays in the journal as deleting. */
-  async #rollBack(entry: Entry): Promise<void> {
+  /**
+   * Takes a half-made attachment away; with `madeNothing`, a device by its name is another's. What cannot be taken away stays in
+   * the journal as deleting.
+   */
+  async #rollBack(entry: Entry, madeNothing = false): Promise<void> {
     try {
-      await this.takeDown(entry, await readLinks(this.#kernel))
+      await this.takeDown(entry, madeNothing ? new Map() : await readLinks(this.#kernel))
       await this.drain.flush()
     } catch (err) {
       this.#log.error(
@@ -336,11 +414,18 @@ export class Attacher {
     if (entries.length === 0) await this.#removeUnknown(containerId, ifname)
   }
 
-  /** A container that the journal does not know: only a device with its mark is ours to take. */
+  /**
+   * A container that the journal does not know: only a device with its mark is ours to take. It may have addresses of a pool,
+   * from before the journal was lost or weft came: they are given back as its own are.
+   */
   async #removeUnknown(containerId: string, ifname: string): Promise<void> {
-    const name = hostDeviceOf(digestOf(containerId, ifname))
-    const link = (await readLinks(this.#kernel)).get(name)
-    if (link && isOurs(link, containerId, ifname)) throwFirst(await this.#kernel.execute([remove(link)]))
+    const links = [...(await readLinks(this.#kernel)).values()]
+    const own = links.filter((link) => link.type === 'veth' && isOurs(link, containerId, ifname))
+    throwFirst(await this.#kernel.execute(own.map(remove)))
+    if (!this.#network?.routed?.addresses || ifname !== 'eth0') return
+    const handle = handleOf('weft', containerId, ifname)
+    const nothing = { network: 'weft', netnsPath: '', pool: '', ips: [], hostDevice: '' } as const
+    this.releases.add(this.#begin({ role: 'routed', ...nothing, containerId, ifname, handle }, 'deleting'))
   }
 
   /**
@@ -350,10 +435,11 @@ export class Attacher {
   async takeDown(entry: Entry, links?: Links): Promise<void> {
     const { attachment } = entry
     if (entry.state !== 'deleting') this.#note(() => this.#journal.deleting(entry))
-    if (attachmentFragment(attachment)) {
-      await this.#sink.remove(fragmentSource(attachment))
-      await this.#forgetFlows(attachment, [])
-    }
+    const parting = partingFragment(attachment)
+    // Where not even that can be set, nothing ever led there.
+    if (parting) await this.#sink.set(parting).catch((err) => this.#log.warn({ err }, 'Cannot close a device'))
+    else if (attachmentFragment(attachment)) await this.#sink.remove(fragmentSource(attachment))
+    await this.#forgetFlows(attachment, [])
     if (attachment.role === 'chained') {
       await removeLimits(this.#kernel, attachment)
       this.#forget(entry)
@@ -365,13 +451,33 @@ export class Attacher {
   }
 
   #forget(entry: Entry): void {
-    this.#pools.release(entry.attachment.pool, entry.attachment.ips)
-    this.#note(() => this.#journal.gone(entry))
-    if (!this.#hasFormerGateways) return
-    this.#lookingAtGateways ??= setImmediate(() => {
-      this.#lookingAtGateways = undefined
-      this.#removeFormerGateways().catch((err) => this.#log.warn({ err }, 'Cannot remove a former gateway'))
+    const { attachment } = entry
+    if (attachment.role === 'routed') this.#forgetRouted(attachment)
+    this.#pools.release(attachment.pool, attachment.ips)
+    if (attachment.handle === undefined) this.#note(() => this.#journal.gone(entry))
+    else this.releases.add(entry)
+    const leavesBridge = attachment.role === 'bridge' && this.#network?.routed !== undefined
+    if (!this.#hasFormerGateways && !leavesBridge) return
+    this.#lookingAtBridge ??= setImmediate(() => {
+      this.#lookingAtBridge = undefined
+      const look = leavesBridge && !this.hasBridgedPods ? this.removeUnusedBridge() : this.#removeFormerGateways()
+      look.catch((err) => this.#log.warn({ err }, 'Cannot remove a former gateway or the bridge'))
     })
+  }
+
+  /** The device is gone: nothing has to be kept from it, and the pod has no address, unless it is another's of the same name by now. */
+  #forgetRouted(attachment: Attachment): void {
+    this.#sink
+      .remove(fragmentSource(attachment))
+      .catch((err) => this.#log.warn({ err }, 'Cannot remove what a pod wanted of the node'))
+    const { pod = '', ifname, podUid } = attachment
+    const isAnothers = [...this.#journal.entries.values()].some(
+      (entry) => entry.attachment.pod === pod && entry.attachment.ifname === ifname && entry.state !== 'deleting',
+    )
+    const slash = pod.indexOf('/')
+    if (slash < 1 || ifname !== 'eth0' || isAnothers) return
+    const pods = this.#network?.routed?.pods
+    pods?.annotate(pod.slice(0, slash), pod.slice(slash + 1), formatPodAnnotations(null), podUid)
   }
 
   /** A full disk must not keep containers from going. A restart finds that their devices are gone and says so again. */
@@ -397,6 +503,19 @@ export class Attacher {
     }
     if (errors.length) throw errors[0]
   }
+}
+
+/** The routed network for a configuration that leaves its wiring to the node; undefined when the pod hangs on a bridge. */
+function routedNetworkFor(config: NetworkConfig, { routed }: NodeNetwork): RoutedNetwork | undefined {
+  const ofNode = config.ipam.type === 'node'
+  if (routed && config.bridge === undefined && config.vlans === undefined && (ofNode || config.calico)) return routed
+  if (!routed && config.calico && !ofNode)
+    throw new CniError(
+      CniCode.invalidConfig,
+      "type: calico needs routed pods; this node's hang on a bridge",
+      '--wiring',
+    )
+  return undefined
 }
 
 const journalProblem = (cause: unknown): CniError =>

@@ -1,11 +1,19 @@
 /**
- * What an attachment wants in the node's shared nft tables, as one fragment that the applier owns: an element for each
+ * What an attachment wants of the node besides its device, as one fragment that the applier owns and keeps: an element for each
  * host port, for a gateway other than cni0 its name, for `macspoofchk` the check of its port, and for `ipMasq` a chain that
  * masquerades its subnet. Attachments of one subnet want the same chain; it goes with the last of them. Pods of the node's
- * own pool need none: the node's pod network is masqueraded as a whole.
+ * own pool need none: the node's pod network is masqueraded as a whole. A routed pod wants its routes, the answers that its
+ * device gives, and the check of its sources.
  */
 import { planSourceCheck } from '../datapath/bridge/source-check.ts'
-import { planHostPorts, planPodDevice } from '../datapath/firewall/firewall.ts'
+import { planHostPortRules, planHostPorts, planPodDevice } from '../datapath/firewall/firewall.ts'
+import { planHostSide } from '../datapath/routed/plan.ts'
+import {
+  hairpinChain,
+  planClosedDevice,
+  planOwnSubnetDevice,
+  planSourceCheck as planRoutedSourceCheck,
+} from '../datapath/routed/source-check.ts'
 import type { KernelObject } from '../model/kernel-object.ts'
 import type { Fragment } from '../model/kernel-state.ts'
 import type { NftChain } from '../model/nft.ts'
@@ -23,8 +31,13 @@ const maxCommentBytes = 127
 export const fragmentSource = ({ role, containerId, ifname }: Attachment): string =>
   `cni/${containerId}/${ifname}${role === 'chained' ? '/chained' : ''}`
 
+/** What the node says of pods' sources: whether allowedSourcePrefixes count. Undefined: nobody has said yet. */
+export type SourceSpoofing = 'Any' | 'Disabled' | undefined
+
 /** The attachment's fragment; undefined when it wants nothing there. */
-export function attachmentFragment(attachment: Attachment): Fragment | undefined {
+export function attachmentFragment(attachment: Attachment, spoofing?: SourceSpoofing): Fragment | undefined {
+  if (attachment.role === 'routed')
+    return { source: fragmentSource(attachment), objects: planRouted(attachment, spoofing) }
   const { portMappings, ips, ipMasq, pool, hostDevice, mac, macSpoofCheck } = attachment
   const entrance = attachment.gatewayDevice ?? attachment.bridge
   const objects: KernelObject[] = []
@@ -36,6 +49,29 @@ export function attachmentFragment(attachment: Attachment): Fragment | undefined
   return objects.length ? { source: fragmentSource(attachment), objects } : undefined
 }
 
+function planRouted(
+  { hostDevice, ips, pool, portMappings, allowedSources = [] }: Attachment,
+  spoofing: SourceSpoofing,
+) {
+  const own = ips.map(({ ip }) => ip)
+  const allowed = spoofing === 'Any' ? allowedSources : []
+  const otherSources = allowedSources.length > 0 && spoofing === undefined ? undefined : allowed.length > 0
+  return [
+    ...planRoutedSourceCheck(hostDevice, own, allowed),
+    ...planHostSide(hostDevice, own, otherSources),
+    ...(pool === nodePool ? planOwnSubnetDevice(hostDevice) : []),
+    ...(portMappings?.length
+      ? [...planHostPortRules(), hairpinChain, ...planHostPorts({ ips: own }, portMappings, { bridge: hostDevice })]
+      : []),
+  ]
+}
+
+/** A routed pod that is going: nothing leads there, and nothing is let in from there. Undefined for others. */
+export const partingFragment = (attachment: Attachment): Fragment | undefined =>
+  attachment.role === 'routed'
+    ? { source: fragmentSource(attachment), objects: planClosedDevice(attachment.hostDevice) }
+    : undefined
+
 /** Nothing but a comment tells whose the host ports of another plugin's interface are. */
 function planPorts(
   { role, containerId, ifname, network, ips }: Attachment,
@@ -44,7 +80,7 @@ function planPorts(
 ): KernelObject[] {
   const objects = planHostPorts({ ips: ips.map(({ ip }) => ip) }, portMappings, bridge ? { bridge } : {})
   const comment = podAlias(containerId, ifname, [], network)
-  if (role === 'bridge' || comment.length > maxCommentBytes) return objects
+  if (role !== 'chained' || comment.length > maxCommentBytes) return objects
   return objects.map((object) => (object.kind === 'nft-element' ? { ...object, comment } : object))
 }
 

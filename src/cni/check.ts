@@ -4,8 +4,10 @@
  * Sources: CNI SPEC.md, "CHECK".
  */
 import { type PortVlans, planPortVlans } from '../datapath/bridge/vlan.ts'
+import { nodeMac, planGatewayNeighbour, planPodRoute } from '../datapath/routed/plan.ts'
 import type { Kernel } from '../kernel/kernel.ts'
 import type { ForeignLink, Link } from '../model/link.ts'
+import type { Route } from '../model/route.ts'
 import { Cidr, parsePrefixed } from '../net/cidr.ts'
 import { CniCode, CniError } from './error.ts'
 import type { Attachment, Entry } from './journal.ts'
@@ -28,9 +30,11 @@ export async function checkAttachment(
   if (!previous) throw new CniError(CniCode.invalidConfig, 'prevResult: is missing; CHECK needs the result of ADD')
   const alive = entries.filter(({ state }) => state === 'up').map(({ attachment }) => attachment)
   const bridged = alive.find(({ role }) => role === 'bridge')
+  const routed = alive.find(({ role }) => role === 'routed')
   if (alive.length === 0) throw broken(`${ifname} of container ${containerId} is not attached`)
   const links = await readLinks(kernel)
   if (bridged) await checkBridged(kernel, request, bridged, previous, links)
+  if (routed) await checkRouted(kernel, request, routed, previous, links)
   for (const attachment of alive) {
     await checkLimits(kernel, attachment)
     const missing = await missingRule(kernel, attachment)
@@ -53,6 +57,10 @@ async function checkBridged(
   if (host.master !== bridge) throw broken(`${hostDevice} is not a port of ${bridge}`)
   if (!links.get(bridge ?? '')?.up) throw broken(`${bridge} is down`)
   if (attachment.vlans) await checkVlans(kernel, hostDevice, attachment.vlans)
+  await checkPod(kernel, request, attachment, previous)
+}
+
+async function checkPod(kernel: Kernel, request: AttachmentRequest, attachment: Attachment, previous: CniResult) {
   const pod = openPod(kernel, request)
   try {
     await checkInside(pod, request, attachment, previous)
@@ -60,6 +68,34 @@ async function checkBridged(
     pod.close()
   }
 }
+
+async function checkRouted(
+  kernel: Kernel,
+  request: AttachmentRequest,
+  attachment: Attachment,
+  previous: CniResult,
+  links: ReadonlyMap<string, Link | ForeignLink>,
+): Promise<void> {
+  checkResult(attachment, previous)
+  const { hostDevice, ips } = attachment
+  const host = links.get(hostDevice)
+  if (!host) throw broken(`${hostDevice} is missing on the node`)
+  if (!host.up) throw broken(`${hostDevice} is down`)
+  if (!host.mac?.equals(nodeMac)) throw broken(`${hostDevice} has ${host.mac} as its address, not ${nodeMac}`)
+  const has = await kernel.read('route')
+  for (const { ip } of ips) {
+    const { destination } = planPodRoute(hostDevice, ip)
+    const leadsThere = (route: Route) =>
+      route.destination.equals(destination) &&
+      (route.table ?? mainTable) === mainTable &&
+      route.hops.some(({ device }) => device === hostDevice)
+    if (!has.some(leadsThere)) throw broken(`the node has no route ${ip} dev ${hostDevice}`)
+  }
+  await checkPod(kernel, request, attachment, previous)
+}
+
+/** Where pods' routes are on the node. */
+const mainTable = 254
 
 async function checkVlans(kernel: Kernel, port: string, vlans: PortVlans): Promise<void> {
   const wanted = planPortVlans(port, vlans)
@@ -91,7 +127,7 @@ async function checkInside(
   previous: CniResult,
 ): Promise<void> {
   const { ifname, config } = request
-  const objects = await pod.read('link', 'address', 'route')
+  const objects = await pod.read('link', 'address', 'route', 'neighbour')
   const device = objects.find((object) => object.kind === 'link' && object.name === ifname)
   if (device?.kind !== 'link') throw broken(`${ifname} is missing in the container`)
   if (!device.up && !config.disableContainerInterface) throw broken(`${ifname} is down in the container`)
@@ -104,6 +140,15 @@ async function checkInside(
       object.ip.equals(ip) &&
       object.prefixLength === prefixLength
     if (!objects.some(has)) throw broken(`${ifname} does not have ${ip}/${prefixLength}`)
+    if (attachment.role !== 'routed') continue
+    const gateway = planGatewayNeighbour(ifname, ip.family)
+    const knows = (object: (typeof objects)[number]) =>
+      object.kind === 'neighbour' &&
+      object.device === ifname &&
+      object.ip.equals(gateway.ip) &&
+      object.state === gateway.state &&
+      object.mac?.equals(gateway.mac) === true
+    if (!objects.some(knows)) throw broken(`${ifname} has no permanent entry of ${gateway.ip} at ${gateway.mac}`)
   }
   for (const { destination, via } of previous.routes) {
     const { ip, length } = parsePrefixed(destination)

@@ -11,6 +11,7 @@ import { ConfigError } from '../model/errors.ts'
 import { Cidr, parsePrefixed } from '../net/cidr.ts'
 import { Ip } from '../net/ip.ts'
 import { Mac } from '../net/mac.ts'
+import { type CalicoKeys, parseCalicoKeys, usesPodCidr } from './calico-keys.ts'
 import { CniCode, CniError } from './error.ts'
 import { FieldReader } from './fields.ts'
 import { parsePortVlans } from './port-vlans.ts'
@@ -24,8 +25,8 @@ export interface StaticAddress {
 }
 
 export type IpamConfig =
-  /** The node's pod CIDRs. */
-  | { readonly type: 'node' }
+  /** The node's own: its pools, where it has any, else its pod CIDRs; or, by `usePodCidr`, these in any case. */
+  | { readonly type: 'node'; readonly podCidrsOnly?: boolean }
   | { readonly type: 'host-local'; readonly sets: readonly RangeSet[]; readonly routes: readonly ResultRoute[] }
   | { readonly type: 'static'; readonly addresses: readonly StaticAddress[]; readonly routes: readonly ResultRoute[] }
   /** A port on the bridge without addresses. */
@@ -82,6 +83,8 @@ export interface NetworkConfig {
   readonly ipam: IpamConfig
   readonly dns: ResultDns
   readonly runtime: RuntimeConfig
+  /** Present for a configuration in Calico's words. */
+  readonly calico?: CalicoKeys
   readonly prevResult?: CniResult
 }
 
@@ -92,6 +95,7 @@ export function parseNetworkConfig(fields: FieldReader, cniVersion: CniVersion):
   const bridge = fields.optionalText('bridge', 15)
   if (bridge && (!/^[\x21-\x7e]+$/.test(bridge) || /[/:%]|^\.\.?$/.test(bridge)))
     throw fields.problem('bridge', `${JSON.stringify(bridge)} is not a device name`)
+  const calico = parseCalicoKeys(fields)
   const disableContainerInterface = fields.flag('disableContainerInterface')
   const ipam = parseIpam(
     fields.optionalObject('ipam'),
@@ -131,6 +135,7 @@ export function parseNetworkConfig(fields: FieldReader, cniVersion: CniVersion):
     ipam,
     dns: decodeDns(fields.optionalObject('dns')),
     runtime: parseRuntime(fields.optionalObject('runtimeConfig'), fields.optionalObject('args')?.optionalObject('cni')),
+    ...(calico ? { calico } : {}),
     ...(prevResult ? { prevResult } : {}),
   }
 }
@@ -158,8 +163,9 @@ function parseIpam(ipam: FieldReader | undefined, runtime: FieldReader | undefin
   if (noInterface && !empty)
     throw new CniError(CniCode.invalidConfig, 'ipam: must be empty with disableContainerInterface')
   if (noInterface) return { type: 'none' }
-  if (empty || type === 'weft') return { type: 'node' }
+  if (empty || type === 'weft' || type === 'calico-ipam') return { type: 'node' }
   if (type === 'none') return { type: 'none' }
+  if (type === 'host-local' && usesPodCidr(ipam)) return { type: 'node', podCidrsOnly: true }
   const routes = ipam.objects('routes', 1024).map(decodeRoute)
   if (type === 'host-local') return { type, sets: asCniError(() => parseRangeSets(ipam, runtime)), routes }
   if (type === 'static') return { type, addresses: parseStatic(ipam), routes }

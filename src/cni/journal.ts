@@ -4,10 +4,12 @@
  *            add record            up record               del record                gone record
  *   (free) ───────────► adding ───────────────► up ───────────────────► deleting ───────────────► (free)
  *                          └── rolled back: gone ─► (free)
+ *            ips record: the addresses of an attachment that had none when it was added
  *
  * A record is written before the step that it announces. An attachment keeps its addresses from its `add` record to its
  * `gone` record; an address is free when no attachment here has it. State of an earlier boot is void, because network
- * namespaces end with the kernel: only the rotation is kept, so that addresses are not reused at once.
+ * namespaces end with the kernel: only the rotation is kept, so that addresses are not reused at once, and what was taken from
+ * the cluster's pools, which do not end with it: such an attachment is deleting until they have been given back.
  *
  * Another version of weft may have written the file, an earlier or a later one. Fields that are not known here are carried
  * along with their attachment; whole records are kept as they are, for the version that knows them, until the next boot.
@@ -16,6 +18,7 @@
 import { existsSync, readFileSync } from 'node:fs'
 import type { PortVlans } from '../datapath/bridge/vlan.ts'
 import { decodeLog, RecordLog } from '../ipam/stores/record-log.ts'
+import { Cidr } from '../net/cidr.ts'
 import { Ip } from '../net/ip.ts'
 import type { Bandwidth, PortMapping } from './config.ts'
 
@@ -32,13 +35,18 @@ export interface HeldAddress {
 export interface Attachment {
   /** Unique for the life of the journal. */
   readonly id: number
-  /** `bridge`: made by us; `chained`: another plugin's interface with our host ports and limits on it. */
-  readonly role: 'bridge' | 'chained'
+  /**
+   * `bridge`: made by us, a port of a bridge; `routed`: made by us, with routes of its own; `chained`: another plugin's
+   * interface with our host ports and limits on it.
+   */
+  readonly role: 'bridge' | 'routed' | 'chained'
   readonly network: string
   readonly containerId: string
   readonly ifname: string
   /** `namespace/name`, when the runtime said whose it is. */
   readonly pod?: string
+  /** Tells the pod from one of the same name in another life. */
+  readonly podUid?: string
   readonly netnsPath: string
   /** The path is the caller's and leads nowhere, or elsewhere, for this process. */
   readonly netnsOfCaller?: boolean
@@ -60,10 +68,16 @@ export interface Attachment {
   readonly ipMasq?: boolean
   readonly portMappings?: readonly PortMapping[]
   readonly bandwidth?: Bandwidth
+  /** Its addresses are of the cluster's pools, under this handle. */
+  readonly handle?: string
+  /** Prefixes that the pod asked to send under besides its addresses. */
+  readonly allowedSources?: readonly Cidr[]
+  /** The table that answers of this interface go by, inside the pod. */
+  readonly podTable?: number
 }
 
 export interface Entry {
-  readonly attachment: Attachment
+  attachment: Attachment
   state: AttachmentState
 }
 
@@ -139,9 +153,11 @@ export class Journal {
 
   #void(): number {
     const count = this.entries.size
-    for (const entry of [...this.entries.values()]) this.#drop(entry)
+    for (const entry of [...this.entries.values()])
+      if (entry.attachment.handle === undefined) this.#drop(entry)
+      else entry.state = 'deleting'
     this.#foreign = []
-    return count
+    return count - this.entries.size
   }
 
   /** False for a record that this version cannot read. */
@@ -151,6 +167,11 @@ export class Journal {
         return readable(() => this.rotation.set(record.key, Ip.parse(record.ip)))
       case 'add':
         return readable(() => this.#hold(decodeAttachment(record.attachment), record.state ?? 'adding'))
+      case 'ips':
+        return readable(() => {
+          const entry = this.entries.get(record.id)
+          if (entry) entry.attachment = { ...entry.attachment, ips: decodeIps(record.ips) }
+        })
       case 'up':
       case 'del':
       case 'gone': {
@@ -200,11 +221,20 @@ export class Journal {
     return [...(this.#byOwner.get(ownerOf(containerId, ifname)) ?? [])]
   }
 
-  /** Announces an attachment, before anything of it exists; `up` for one that was found existing. Throws when it cannot be written. */
-  begin(wanted: Omit<Attachment, 'id'>, state: 'adding' | 'up' = 'adding'): Entry {
+  /**
+   * Announces an attachment, before anything of it exists; `up` for one that was found existing, `deleting` for one of which
+   * nothing is left but what has to be given back. Throws when it cannot be written.
+   */
+  begin(wanted: Omit<Attachment, 'id'>, state: AttachmentState = 'adding'): Entry {
     const attachment = { id: this.#nextId, ...wanted }
-    this.#log.append({ op: 'add', attachment: encodeAttachment(attachment), ...(state === 'up' ? { state } : {}) })
+    this.#log.append({ op: 'add', attachment: encodeAttachment(attachment), ...(state === 'adding' ? {} : { state }) })
     return this.#hold(attachment, state)
+  }
+
+  /** Its addresses are known now. Throws when it cannot be written. */
+  give(entry: Entry, ips: readonly HeldAddress[]): void {
+    this.#log.append({ op: 'ips', id: entry.attachment.id, ips: encodeIps(ips) })
+    entry.attachment = { ...entry.attachment, ips }
   }
 
   /** It exists whole: the answer may be given. */
@@ -226,10 +256,15 @@ export class Journal {
     if (this.#log.bytes > 2 * this.#compactBytes + slackBytes) this.compact()
   }
 
-  /** Whether a living attachment has this device, on this bridge. */
-  isUp(hostDevice: string, bridge: string): boolean {
+  /** Who has, or had last, a device of this name. */
+  holderOf(hostDevice: string): Entry | undefined {
+    return this.#byDevice.get(hostDevice)
+  }
+
+  /** The living attachment that has this device. */
+  livingWith(hostDevice: string): Attachment | undefined {
     const entry = this.#byDevice.get(hostDevice)
-    return entry?.state === 'up' && entry.attachment.bridge === bridge
+    return entry?.state === 'up' ? entry.attachment : undefined
   }
 
   compact(): void {
@@ -268,16 +303,25 @@ type JournalRecord =
   | { readonly op: 'boot'; readonly id: string }
   | { readonly op: 'add'; readonly attachment: EncodedAttachment; readonly state?: AttachmentState }
   | { readonly op: 'up' | 'del' | 'gone'; readonly id: number }
+  | { readonly op: 'ips'; readonly id: number; readonly ips: EncodedAttachment['ips'] }
   | { readonly op: 'rotation'; readonly key: string; readonly ip: string }
 
-type EncodedAttachment = Omit<Attachment, 'ips' | 'portMappings'> & {
+type EncodedAttachment = Omit<Attachment, 'ips' | 'portMappings' | 'allowedSources'> & {
   readonly ips: readonly { readonly ip: string; readonly prefixLength: number; readonly set?: number }[]
+  readonly allowedSources?: readonly string[]
   readonly portMappings?: readonly (Omit<PortMapping, 'hostIp'> & { readonly hostIp?: string })[]
 }
 
-const encodeAttachment = ({ ips, portMappings, ...rest }: Attachment): EncodedAttachment => ({
+const encodeIps = (ips: readonly HeldAddress[]): EncodedAttachment['ips'] =>
+  ips.map((held) => ({ ...held, ip: `${held.ip}` }))
+
+const decodeIps = (ips: EncodedAttachment['ips']): HeldAddress[] =>
+  ips.map((held) => ({ ...held, ip: Ip.parse(held.ip) }))
+
+const encodeAttachment = ({ ips, portMappings, allowedSources, ...rest }: Attachment): EncodedAttachment => ({
   ...rest,
-  ips: ips.map((held) => ({ ...held, ip: `${held.ip}` })),
+  ips: encodeIps(ips),
+  ...(allowedSources?.length ? { allowedSources: allowedSources.map(String) } : {}),
   ...(portMappings?.length
     ? {
         portMappings: portMappings.map(({ hostIp, ...port }) => ({
@@ -288,9 +332,10 @@ const encodeAttachment = ({ ips, portMappings, ...rest }: Attachment): EncodedAt
     : {}),
 })
 
-const decodeAttachment = ({ ips, portMappings, ...rest }: EncodedAttachment): Attachment => ({
+const decodeAttachment = ({ ips, portMappings, allowedSources, ...rest }: EncodedAttachment): Attachment => ({
   ...rest,
-  ips: ips.map((held) => ({ ...held, ip: Ip.parse(held.ip) })),
+  ips: decodeIps(ips),
+  ...(allowedSources ? { allowedSources: allowedSources.map(Cidr.parse) } : {}),
   ...(portMappings
     ? {
         portMappings: portMappings.map(({ hostIp, ...port }) => ({

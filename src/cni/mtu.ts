@@ -1,6 +1,6 @@
 /**
  * A new MTU for living pods: a pod made with another one would lose large packets, or be slower than it could be, for life.
- * Both ends of each pair change, then the bridge; the event loop breathes between pods.
+ * Both ends of each pair change, then the bridge where there is one; the event loop breathes between pods.
  */
 import { setImmediate as breathe } from 'node:timers/promises'
 import type { Kernel } from '../kernel/kernel.ts'
@@ -8,9 +8,10 @@ import type { Attachment } from './journal.ts'
 import type { Log } from './network.ts'
 import { openPod, set } from './wiring.ts'
 
+/** Without a bridge: routed pods alone. */
 export async function pushMtu(
   kernel: Kernel,
-  bridge: string,
+  bridge: string | undefined,
   living: readonly Attachment[],
   mtuBytes: number,
   log: Log,
@@ -30,6 +31,7 @@ export async function pushMtu(
     for (const err of results) if (err) log.warn({ err, container: containerId }, 'Cannot change the MTU of a pod')
     await breathe()
   }
+  if (bridge === undefined) return
   const [error] = await kernel.execute([set({ kind: 'link', name: bridge, type: 'bridge', mtuBytes })])
   if (error) log.warn({ err: error, bridge }, 'Cannot change the MTU of the bridge')
 }

@@ -24,6 +24,13 @@ function takenPort(attachment: Attachment, cause: DesiredConflict, living: Itera
   // `nft-element inet weft hostports4 tcp . 8080`, or `… hostport-addresses4 192.0.2.9 . tcp . 8080`
   const port = /hostport(?:s|-addresses)[46] (.+)$/.exec(cause.key)?.[1]?.replaceAll(' . ', ' ')
   const what = port === undefined ? cause.key : `Host port ${port}`
+  if (cause.key.startsWith('route ') && other !== undefined)
+    return new CniError(
+      CniCode.noAddress,
+      `An address of ${attachment.hostDevice} is in use by ${holder ? nameOf(holder) : other}`,
+      cause.key,
+      { cause },
+    )
   if (other === undefined) return new CniError(CniCode.hostPort, `${what} is asked for twice`, cause.key, { cause })
   return new CniError(CniCode.hostPort, `${what} is taken by ${holder ? nameOf(holder) : other}`, cause.key, { cause })
 }

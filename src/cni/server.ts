@@ -14,11 +14,11 @@ import type { RangeUsage } from '../ipam/allocator.ts'
 import type { Ip } from '../net/ip.ts'
 import { Attacher } from './attacher.ts'
 import { attachmentFragment } from './attachment-fragment.ts'
-import { BridgeWatch } from './bridge-watch.ts'
 import { checkAttachment } from './check.ts'
+import { DeviceWatch } from './device-watch.ts'
 import { CniCode, CniError, formatError } from './error.ts'
 import { askFromInside, callerNetns } from './inside.ts'
-import { Journal, readBootId } from './journal.ts'
+import { type Attachment, Journal, readBootId } from './journal.ts'
 import { pushMtu } from './mtu.ts'
 import type { CniServerOptions, NodeNetwork } from './network.ts'
 import { Pools } from './pools.ts'
@@ -41,7 +41,7 @@ export class CniServer {
   readonly #waiting: (() => void)[] = []
   #turnTaken = false
   #recovered = false
-  #bridgeWatch: BridgeWatch | undefined
+  #deviceWatch: DeviceWatch | undefined
   #watched: string | undefined
 
   /** Opens the journal. Throws the file system's errors. */
@@ -56,20 +56,14 @@ export class CniServer {
 
   /** Settles the journal with the kernel, wants the living pods' fragments, then listens. */
   async start(): Promise<RecoveryReport> {
-    const { kernel, log, sink } = this.#options
+    const { kernel, log } = this.#options
     const { recovery } = this.#journal
     if (recovery.voided) log.info(recovery, 'Dropped attachments of an earlier boot')
     if (recovery.damagedLines) log.error(recovery, 'The CNI journal was damaged; a copy is beside it')
     if (recovery.foreign) log.warn(recovery, 'The CNI journal has records of another version of weft; they are kept')
     const report = await recover(kernel, this.#journal, this.#attacher, log)
     this.#recovered = true
-    const living = [...this.#journal.entries.values()].filter(({ state }) => state === 'up')
-    const fragments = living.flatMap(({ attachment }) => attachmentFragment(attachment) ?? [])
-    await Promise.all(
-      fragments.map((fragment) =>
-        sink.set(fragment).catch((err) => log.error({ err, source: fragment.source }, 'Cannot restore host ports')),
-      ),
-    )
+    await this.#want(this.#living())
     await this.#socket.listen()
     return report
   }
@@ -88,11 +82,35 @@ export class CniServer {
   async setNetwork(network: NodeNetwork): Promise<void> {
     if (!this.#recovered) throw new Error('setNetwork before start')
     const before = this.#attacher.isReady ? this.#attacher.network : undefined
+    const spoofing = this.#attacher.sourceSpoofing
     this.#attacher.setNetwork(network)
     this.#attacher.doubtBridges()
-    await this.#attacher.prepareBridge()
-    this.#watchBridge(network.bridge ?? 'cni0')
+    if (this.#usesBridge(network)) await this.#attacher.prepareBridge()
+    else await this.#attacher.removeUnusedBridge()
+    this.#watchDevices(network.bridge ?? 'cni0')
+    if (this.#attacher.sourceSpoofing !== spoofing) await this.#renewAllowedSources()
     if (before && before.mtuBytes !== network.mtuBytes) await this.#pushMtu(network)
+  }
+
+  /** A routed node has the bridge as long as pods from before hang on it. */
+  #usesBridge({ routed }: NodeNetwork): boolean {
+    return !routed || this.#attacher.hasBridgedPods
+  }
+
+  #living(): Attachment[] {
+    return [...this.#journal.entries.values()].flatMap(({ attachment, state }) => (state === 'up' ? attachment : []))
+  }
+
+  /** Whether pods may send under sources that they ask for has changed. */
+  async #renewAllowedSources(): Promise<void> {
+    await this.#want(this.#living().filter(({ allowedSources }) => allowedSources?.length))
+  }
+
+  async #want(attachments: readonly Attachment[]): Promise<void> {
+    const { log, sink } = this.#options
+    const fragments = attachments.flatMap((one) => attachmentFragment(one, this.#attacher.sourceSpoofing) ?? [])
+    const failed = (source: string) => (err: unknown) => log.error({ err, source }, 'Cannot restore what a pod needs')
+    await Promise.all(fragments.map((fragment) => sink.set(fragment).catch(failed(fragment.source))))
   }
 
   /** The data path's MTU has changed, in bytes: bridge, veths and the devices inside living pods follow. */
@@ -103,29 +121,23 @@ export class CniServer {
   async #pushMtu(network: NodeNetwork): Promise<void> {
     const { kernel, log } = this.#options
     const bridge = network.bridge ?? 'cni0'
-    const living = [...this.#journal.entries.values()].filter(
-      ({ attachment, state }) => state === 'up' && attachment.bridge === bridge && !attachment.fixedMtu,
-    )
-    await pushMtu(
-      kernel,
-      bridge,
-      living.map(({ attachment }) => attachment),
-      network.mtuBytes,
-      log,
-    )
+    const follow = this.#living().filter((one) => !one.fixedMtu && (one.role === 'routed' || one.bridge === bridge))
+    await pushMtu(kernel, this.#usesBridge(network) ? bridge : undefined, follow, network.mtuBytes, log)
   }
 
-  #watchBridge(bridge: string): void {
+  #watchDevices(bridge: string): void {
     if (this.#watched === bridge) return
-    this.#bridgeWatch?.close()
+    this.#deviceWatch?.close()
     this.#watched = bridge
     const { kernel, log } = this.#options
-    const failed = (err: unknown) => log.warn({ err, bridge }, 'Cannot mend the bridge')
-    this.#bridgeWatch = new BridgeWatch(kernel, bridge, this.#journal, () => this.#repairBridge(), failed)
+    const failed = (err: unknown) => log.warn({ err, bridge }, "Cannot mend the bridge or a pod's device")
+    this.#deviceWatch = new DeviceWatch(kernel, bridge, this.#journal, () => this.#repairDevices(), failed)
   }
 
-  /** Makes the bridge again if it is gone, and puts ports of ours back on it. */
-  async #repairBridge(): Promise<void> {
+  /** Makes the bridge again if it is gone, puts ports of ours back on it, and sets routed pods' devices up. */
+  async #repairDevices(): Promise<void> {
+    await this.#attacher.raiseRouted()
+    if (!this.#usesBridge(this.#attacher.network)) return
     this.#attacher.doubtBridges()
     await this.#attacher.prepareBridge()
     await this.#attacher.replugPorts()
@@ -133,10 +145,11 @@ export class CniServer {
 
   /** Stops listening, answers what is under way, finishes deletions. Pods and rules stay. */
   async close(): Promise<void> {
-    this.#bridgeWatch?.close()
+    this.#deviceWatch?.close()
     await this.#socket.close()
     await this.#attacher.drain.flush()
     this.#attacher.drain.stop()
+    await this.#attacher.releases.stop()
     this.#journal.close()
   }
 
@@ -201,7 +214,7 @@ export class CniServer {
     const { metrics } = this.#options
     if (!metrics) return
     metrics.observe(command, code, performance.now() - started)
-    metrics.gauge(this.#journal.entries.size, this.#attacher.drain.length)
+    metrics.gauge(this.#journal.entries.size, this.#attacher.drain.length + this.#attacher.releases.length)
   }
 
   async #serve(request: CniRequest): Promise<string> {

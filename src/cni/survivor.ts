@@ -9,6 +9,7 @@
 import { configuredBridgeAlias, nodeBridgeAlias } from '../datapath/bridge/plan.ts'
 import { sourceAddressOf } from '../datapath/bridge/source-check.ts'
 import { type PortVlans, vlanDeviceOf } from '../datapath/bridge/vlan.ts'
+import { allowedPrefixesOf } from '../datapath/routed/source-check.ts'
 import type { Kernel } from '../kernel/kernel.ts'
 import type { Address, BridgeVlan, Link } from '../model/link.ts'
 import type { NftChain, NftElement } from '../model/nft.ts'
@@ -17,7 +18,7 @@ import { Cidr } from '../net/cidr.ts'
 import { bitsOf, type Ip } from '../net/ip.ts'
 import { masqueradedSubnet } from './attachment-fragment.ts'
 import type { Bandwidth } from './config.ts'
-import { type PodIdentity, parsePodAlias } from './identity.ts'
+import { handleOf, type PodIdentity, parsePodAlias, type RoutedFrom } from './identity.ts'
 import type { Attachment } from './journal.ts'
 import { ifbName } from './limits.ts'
 import { nodePool } from './pools.ts'
@@ -44,8 +45,35 @@ export async function readSurvivors(kernel: Kernel, links: Links): Promise<Survi
   }
 }
 
-/** The attachment of a port of ours. */
+/** The attachment of a routed pod's device of ours. */
+function describeRouted(
+  link: Link,
+  routed: RoutedFrom,
+  { containerId, ifname, ips, network }: PodIdentity,
+  seen: Survivors,
+): Omit<Attachment, 'id'> {
+  const portMappings = hostPortsOf(seen.elements, ips)
+  const limits = limitsOf(link.name, { containerId, ifname, ips, network }, seen)
+  const allowedSources = allowedPrefixesOf(link.name, seen.elements)
+  return {
+    role: 'routed',
+    network,
+    containerId,
+    ifname,
+    netnsPath: '',
+    pool: routed === 'node' ? nodePool : routed === 'configuration' ? network : '',
+    ips: ips.map((ip) => ({ ip, prefixLength: bitsOf(ip.family) })),
+    ...(routed === 'pool' ? { handle: handleOf(network, containerId, ifname) } : {}),
+    hostDevice: link.name,
+    ...(allowedSources.length ? { allowedSources } : {}),
+    ...(portMappings.length ? { portMappings } : {}),
+    ...(limits ? { bandwidth: limits } : {}),
+  }
+}
+
+/** The attachment of a device of ours. */
 export function describePort(link: Link, identity: PodIdentity, seen: Survivors): Omit<Attachment, 'id'> {
+  if (identity.routed) return describeRouted(link, identity.routed, identity, seen)
   const { containerId, ifname, ips, network } = identity
   const vlans = vlansOf(link.name, seen.vlans)
   const entrance = entranceOf(link, vlans, seen)

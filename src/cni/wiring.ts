@@ -9,15 +9,16 @@ import {
   hostMac,
   type PodPlan,
   planBridge,
-  planPair,
   planPod,
 } from '../datapath/bridge/plan.ts'
 import { type PortVlans, planPortVlans } from '../datapath/bridge/vlan.ts'
+import { nodeMac } from '../datapath/routed/plan.ts'
 import type { Kernel, OpResult } from '../kernel/kernel.ts'
 import { KernelError } from '../model/errors.ts'
 import type { KernelObject } from '../model/kernel-object.ts'
 import type { KernelOp } from '../model/kernel-state.ts'
 import type { Address, ForeignLink, Link } from '../model/link.ts'
+import type { Route } from '../model/route.ts'
 import { Cidr } from '../net/cidr.ts'
 import { drainGroup } from './drain.ts'
 import { CniCode, CniError } from './error.ts'
@@ -177,12 +178,11 @@ export async function joinVlans(kernel: Kernel, port: string, vlans: PortVlans):
   throwFirst(await kernel.execute([...given.map(add), ...others.map(remove)]))
 }
 
-/** Makes the pair. Throws CniError 101 when a name of it is taken, 102 for other refusals. */
-export async function makePair(kernel: Kernel, plan: PodPlan): Promise<void> {
-  const pair = planPair(plan)
+/** Makes a pair whose other end is `inside` in the pod. Throws CniError 101 when a name of it is taken, 102 for other refusals. */
+export async function makePair(kernel: Kernel, pair: Link, inside: string): Promise<void> {
   let [error] = await kernel.execute([add(pair)])
-  if (error?.code === 'EEXIST' && (await removeLeftover(kernel, plan))) [error] = await kernel.execute([add(pair)])
-  if (error?.code === 'EEXIST') throw await explainClash(kernel, plan, error)
+  if (error?.code === 'EEXIST' && (await removeLeftover(kernel, pair))) [error] = await kernel.execute([add(pair)])
+  if (error?.code === 'EEXIST') throw await explainClash(kernel, pair.name, inside, error)
   if (error) throw kernelProblem(error)
 }
 
@@ -192,34 +192,42 @@ export async function makePair(kernel: Kernel, plan: PodPlan): Promise<void> {
  */
 export async function fillPod(pod: Kernel, plan: PodPlan): Promise<PodPlan> {
   const inside = planPod(plan)
-  if (inside.length === 0) return plan
-  const results = await pod.execute(inside.map((object) => (object.kind === 'link' ? set(object) : add(object))))
-  const taken = (index: number) => inside[index]!.kind === 'route' && results[index]?.code === 'EEXIST'
-  throwFirst(results.filter((_, index) => !taken(index)))
+  const taken = await fillNamespace(pod, inside)
   const firstRoute = inside.length - plan.routes.length
-  return { ...plan, routes: plan.routes.filter((_, index) => !taken(firstRoute + index)) }
+  return { ...plan, routes: plan.routes.filter((_, index) => !taken.includes(inside[firstRoute + index] as Route)) }
 }
 
+/** Makes objects in a pod's namespace, in one batch. Returns routes that were there already, and stay. Throws CniError 102. */
+export async function fillNamespace(pod: Kernel, objects: readonly KernelObject[]): Promise<Route[]> {
+  if (objects.length === 0) return []
+  const isThere = ({ kind }: KernelObject) => kind === 'link' || kind === 'sysctl'
+  const results = await pod.execute(objects.map((object) => (isThere(object) ? set(object) : add(object))))
+  const taken = (index: number) => objects[index]!.kind === 'route' && results[index]?.code === 'EEXIST'
+  throwFirst(results.filter((_, index) => !taken(index)))
+  return objects.filter((object, index): object is Route => object.kind === 'route' && taken(index))
+}
+
+const ownerOf = (alias: string | undefined): string | undefined => alias?.split(' ')[0]
+
 /** A device by this name and with this container's mark that no journal knows: ours, from a life that forgot it. */
-async function removeLeftover(kernel: Kernel, plan: PodPlan): Promise<boolean> {
-  const found = (await readLinks(kernel)).get(plan.hostDevice)
-  if (found?.alias !== plan.alias) return false
+async function removeLeftover(kernel: Kernel, pair: Link): Promise<boolean> {
+  const found = (await readLinks(kernel)).get(pair.name)
+  if (!found?.alias || ownerOf(found.alias) !== ownerOf(pair.alias)) return false
   throwFirst(await kernel.execute([remove(found)]))
   return true
 }
 
-async function explainClash(kernel: Kernel, plan: PodPlan, cause: KernelError): Promise<CniError> {
-  const there = (await readLinks(kernel)).has(plan.hostDevice)
+async function explainClash(kernel: Kernel, name: string, inside: string, cause: KernelError): Promise<CniError> {
+  const there = (await readLinks(kernel)).has(name)
   const what = there
-    ? `${plan.hostDevice}: a device of this name is there and belongs to somebody else`
-    : `${plan.podDevice}: the container has a device of this name already`
+    ? `${name}: a device of this name is there and belongs to somebody else`
+    : `${inside}: the container has a device of this name already`
   return new CniError(CniCode.nameClash, what, '', { cause })
 }
 
 /** Whether a device was made by this server for a container's interface: it has the alias, or, before that was set, the MAC. */
 export function isOurs(link: Link | ForeignLink, containerId: string, ifname: string): boolean {
-  const owner = (alias: string) => alias.split(' ')[0]
-  if (link.alias) return owner(link.alias) === owner(podAlias(containerId, ifname))
+  if (link.alias) return ownerOf(link.alias) === ownerOf(podAlias(containerId, ifname))
   return link.type === 'veth' && link.mac?.equals(hostMac(digestOf(containerId, ifname))) === true
 }
 
@@ -238,10 +246,14 @@ export const devicesOf = ({ hostDevice, bandwidth }: Attachment): OwnDevice[] =>
 export const ownDevices = (attachment: Attachment, links: Links): OwnDevice[] =>
   devicesOf(attachment).filter(({ name, type }) => {
     const link = links.get(name)
-    if (!link || link.type !== type) return false
-    // An ifb device gets its alias just after it is made; between the two the journal's word is enough.
-    return isOurs(link, attachment.containerId, attachment.ifname) || (type === 'ifb' && link.alias === undefined)
+    return (
+      link?.type === type && (isOurs(link, attachment.containerId, attachment.ifname) || isUnfinished(link, attachment))
+    )
   })
+
+/** A device gets its alias just after it is made; between the two its name, kind and MAC are enough, where the journal has it. */
+const isUnfinished = (link: Link | ForeignLink, { role }: Attachment): boolean =>
+  link.alias === undefined && (link.type === 'ifb' || (role === 'routed' && link.mac?.equals(nodeMac) === true))
 
 /** Takes devices off the bridge and into the drain's group; false when there is none any more. Throws CniError 102. */
 export async function cutOff(kernel: Kernel, devices: readonly OwnDevice[]): Promise<boolean> {

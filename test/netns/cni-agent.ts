@@ -8,11 +8,12 @@
 import { Applier } from '../../src/apply/applier.ts'
 import { applierSink } from '../../src/cni/applier-sink.ts'
 import { installShim } from '../../src/cni/install.ts'
-import type { Log } from '../../src/cni/network.ts'
+import type { Log, NodeNetwork } from '../../src/cni/network.ts'
 import { CniServer } from '../../src/cni/server.ts'
 import { planFirewallSkeleton } from '../../src/datapath/firewall/firewall.ts'
 import { openLinuxKernel } from '../../src/kernel/linux/linux-kernel.ts'
 import { Cidr } from '../../src/net/cidr.ts'
+import { PodCluster } from './pod-cluster.ts'
 
 export interface CniAgentConfig {
   readonly runDir: string
@@ -25,6 +26,17 @@ export interface CniAgentConfig {
   readonly unready?: boolean
   readonly bridge?: string
   readonly stateDir?: string
+  /** Pods are routed. */
+  readonly routed?: {
+    readonly interfacePrefix?: string
+    readonly sourceSpoofing?: 'Any' | 'Disabled'
+    /** CIDRs of pools, in memory; without them the addresses are of podCidrs. */
+    readonly pools?: readonly string[]
+    /** What is written on pods, by `namespace/name`; without it there is no directory. */
+    readonly pods?: Readonly<Record<string, Readonly<Record<string, string>>>>
+  }
+  /** The table of packet rules has what a flannel network wants of it. */
+  readonly skeleton?: boolean
 }
 
 const config = JSON.parse(process.argv[2]!) as CniAgentConfig
@@ -37,16 +49,17 @@ const log: Log = { debug: print('debug'), info: print('info'), warn: print('warn
 const kernel = openLinuxKernel()
 const applier = new Applier(kernel)
 await applier.start()
-applier.set({
-  source: 'firewall',
-  objects: planFirewallSkeleton({
-    clusterCidrs: config.clusterNetworks.map(Cidr.parse),
-    localCidrs: config.podCidrs.map(Cidr.parse),
-    masquerade: true,
-    tunnels: [],
-    ...(config.bridge ? { podDevices: [config.bridge] } : {}),
-  }),
-})
+if (config.skeleton !== false)
+  applier.set({
+    source: 'firewall',
+    objects: planFirewallSkeleton({
+      clusterCidrs: config.clusterNetworks.map(Cidr.parse),
+      localCidrs: config.podCidrs.map(Cidr.parse),
+      masquerade: true,
+      tunnels: [],
+      ...(config.bridge ? { podDevices: [config.bridge] } : {}),
+    }),
+  })
 await applier.settle()
 const server = new CniServer({
   kernel,
@@ -56,14 +69,16 @@ const server = new CniServer({
   log,
 })
 const report = await server.start()
+const cluster = new PodCluster(config.routed?.pools ?? [], config.routed?.pods)
+let network: NodeNetwork = {
+  podCidrs: config.podCidrs.map(Cidr.parse),
+  clusterNetworks: config.clusterNetworks.map(Cidr.parse),
+  mtuBytes: config.mtuBytes,
+  ...(config.bridge ? { bridge: config.bridge } : {}),
+  ...(config.routed ? { routed: cluster.network(config.routed) } : {}),
+}
+if (!config.unready) await server.setNetwork(network)
 applier.markComplete()
-if (!config.unready)
-  await server.setNetwork({
-    podCidrs: config.podCidrs.map(Cidr.parse),
-    clusterNetworks: config.clusterNetworks.map(Cidr.parse),
-    mtuBytes: config.mtuBytes,
-    ...(config.bridge ? { bridge: config.bridge } : {}),
-  })
 installShim(config.binDir, config.runDir, config.shimPath)
 say({ event: 'ready', report })
 
@@ -85,8 +100,26 @@ function tick(): void {
   setTimeout(tick, 1)
 }
 
-async function obey(order: { mtuBytes?: number; lag?: 'begin' | 'end' }): Promise<object> {
+interface AgentOrder {
+  readonly mtuBytes?: number
+  readonly lag?: 'begin' | 'end'
+  /** The wiring of pods from now on; null: the bridge. */
+  readonly routed?: CniAgentConfig['routed'] | null
+  /** The cluster's store answers, or does not. */
+  readonly store?: 'away' | 'back'
+  /** Tell what the pools have given and what was written on pods. */
+  readonly tell?: 'cluster'
+}
+
+async function obey(order: AgentOrder): Promise<object> {
   if (order.mtuBytes) await server.setMtu(order.mtuBytes)
+  if (order.store) cluster.isAway = order.store === 'away'
+  if (order.tell) return { event: 'cluster', ...cluster.tell() }
+  if (order.routed !== undefined) {
+    const { routed: _, ...rest } = network
+    network = order.routed === null ? rest : { ...rest, routed: cluster.network(order.routed) }
+    await server.setNetwork(network)
+  }
   ticking = order.lag === 'begin'
   if (!ticking) return { event: 'done', lagMilliseconds }
   lagMilliseconds = 0

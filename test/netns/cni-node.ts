@@ -150,12 +150,12 @@ export class CniNode {
     })
   }
 
-  /** Pod devices on this node: `veth…` and `ifb…`. */
+  /** Pod devices on this node: `veth…`, `cali…` and `ifb…`. */
   devices(): string[] {
     return this.namespace
       .json<{ ifname: string }[]>('ip -j link')
       .map(({ ifname }) => ifname)
-      .filter((name) => /^(veth|ifb)[0-9a-f]{8}$/.test(name))
+      .filter((name) => /^((veth|ifb)[0-9a-f]{8}|cali[0-9a-f]{11})$/.test(name))
   }
 
   /** Waits until there are no pod devices, or only so many; deletion ends after the answer. */

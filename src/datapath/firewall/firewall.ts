@@ -12,5 +12,6 @@ export {
   loopbackCounter,
   ownSourceCounter,
   planFirewallSkeleton,
+  planHostPortRules,
   strangerCounter,
 } from './skeleton.ts'

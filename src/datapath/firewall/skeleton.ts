@@ -43,7 +43,7 @@
  */
 import type { KernelObject } from '../../model/kernel-object.ts'
 import type { NftChain, NftRule, NftSelector, NftStatement } from '../../model/nft.ts'
-import { Cidr } from '../../net/cidr.ts'
+import { Cidr, disjointCidrs } from '../../net/cidr.ts'
 import { bitsOf, type Family } from '../../net/ip.ts'
 import {
   chain,
@@ -114,17 +114,29 @@ export function planFirewallSkeleton(options: FirewallOptions): KernelObject[] {
     ...families.flatMap(planSets),
     podDevices,
     ...podDeviceNames.map(planPodDevice),
-    ...disjoint(options.clusterCidrs).map((cidr) => element('cluster', cidr.family, keyOfCidr(cidr))),
-    ...disjoint(options.localCidrs).map((cidr) => element('local', cidr.family, keyOfCidr(cidr))),
+    ...disjointCidrs(options.clusterCidrs).map((cidr) => element('cluster', cidr.family, keyOfCidr(cidr))),
+    ...disjointCidrs(options.localCidrs).map((cidr) => element('local', cidr.family, keyOfCidr(cidr))),
     planHostportChain(),
-    ...tunnels.map((tunnel) => planTunnel(tunnel, disjoint(options.clusterCidrs))),
-    planGuard(disjoint(options.localCidrs), podDeviceNames, tunnels),
+    ...tunnels.map((tunnel) => planTunnel(tunnel, disjointCidrs(options.clusterCidrs))),
+    planGuard(disjointCidrs(options.localCidrs), podDeviceNames, tunnels),
     planUntracked(tunnels, options.localCidrs),
     planPrerouting(),
     planOutput(),
     planPostrouting(options),
   ]
 }
+
+/**
+ * What port mappings need where the rest of the table is not wanted: the same objects as the skeleton's. They lack masquerading,
+ * for clients of this node.
+ */
+export const planHostPortRules = (): KernelObject[] => [
+  firewallTable,
+  ...families.flatMap(planSets),
+  planHostportChain(),
+  planPrerouting(),
+  planOutput(),
+]
 
 /** Devices that share a port share its chain. */
 function distinctTunnels(tunnels: readonly FirewallTunnel[]): FirewallTunnel[] {
@@ -133,14 +145,6 @@ function distinctTunnels(tunnels: readonly FirewallTunnel[]): FirewallTunnel[] {
 }
 
 const tunnelChain = ({ type, port }: FirewallTunnel): string => `${type}-${port}`
-
-/** Without blocks that another one covers: ranges of a set may not overlap. */
-function disjoint(cidrs: readonly Cidr[]): Cidr[] {
-  const sorted = [...cidrs].sort((a, b) => a.compare(b))
-  return sorted.filter(
-    (cidr, i) => !sorted.some((other, j) => j !== i && other.covers(cidr) && (j < i || !cidr.covers(other))),
-  )
-}
 
 /**
  * `selector & mask == value`, or without the mask where it covers all: an address of which `selector` is `bits` from bit `from`

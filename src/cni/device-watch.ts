@@ -1,6 +1,6 @@
 /**
- * Mends what another hand does to the node's bridge and its ports: the bridge deleted or set down, its gateway address
- * removed, a pod's device taken off it. Watches multicast; a repair reads the kernel, so that an echo of weft's own
+ * Mends what another hand does to the node's bridge and to pods' devices: the bridge deleted or set down, its gateway address
+ * removed, a pod's device taken off it, a routed pod's device set down (its routes are the applier's to mend). Watches multicast; a repair reads the kernel, so that an echo of weft's own
  * changes costs one look.
  */
 import type { Kernel, KernelEvent, Watch } from '../kernel/kernel.ts'
@@ -8,7 +8,7 @@ import type { Journal } from './journal.ts'
 
 const settleMilliseconds = 20
 
-export class BridgeWatch {
+export class DeviceWatch {
   readonly #watch: Watch
   readonly #repair: () => Promise<void>
   readonly #failed: (error: unknown) => void
@@ -54,5 +54,7 @@ function isDamage(event: KernelEvent, bridge: string, journal: Journal): boolean
   if (object.kind === 'address') return type === 'delete' && object.device === bridge
   if (object.kind !== 'link') return false
   if (object.name === bridge) return type === 'delete' || object.up === false
-  return type === 'new' && object.master !== bridge && object.alias !== undefined && journal.isUp(object.name, bridge)
+  if (type !== 'new' || object.alias === undefined) return false
+  const attachment = journal.livingWith(object.name)
+  return attachment?.role === 'routed' ? object.up === false : attachment?.bridge === bridge && object.master !== bridge
 }

@@ -1,0 +1,120 @@
+/**
+ * What a routed node asks of its cluster, for CNI tests: the real block allocator over a store in memory that can be cut off,
+ * and pods with annotations of the test's choice.
+ */
+import type { PodDirectory } from '../../src/cluster/calico/calico-source.ts'
+import type { RoutedNetwork } from '../../src/cni/network.ts'
+import { allocationsOf } from '../../src/ipam/block.ts'
+import { BlockIpam } from '../../src/ipam/stores/block-ipam.ts'
+import { type IpamStore, type Kept, StoreAwayError } from '../../src/ipam/stores/ipam-store.ts'
+import { MemoryStore } from '../../src/ipam/stores/memory-store.ts'
+import type { IpPool } from '../../src/model/calico.ts'
+import { Cidr } from '../../src/net/cidr.ts'
+import type { Family } from '../../src/net/ip.ts'
+
+type Words = Readonly<Record<string, string>>
+
+export interface PodClusterOptions {
+  readonly interfacePrefix?: string
+  readonly sourceSpoofing?: 'Any' | 'Disabled'
+}
+
+const poolOf = (cidr: Cidr): IpPool => ({
+  name: `pool-${cidr.family}`,
+  cidr,
+  blockSize: cidr.family === 4 ? 26 : 122,
+  ipipMode: 'Never',
+  vxlanMode: 'Never',
+  geneveMode: 'Never',
+  natOutgoing: false,
+  disabled: false,
+  disableBgpExport: false,
+  nodeSelector: 'all()',
+  allowedUses: ['Workload', 'Tunnel'],
+  assignmentMode: 'Automatic',
+})
+
+export class PodCluster {
+  isAway = false
+  readonly #store = new MemoryStore()
+  readonly #pools: readonly IpPool[]
+  readonly #pods: Readonly<Record<string, Words>> | undefined
+  readonly #written: Record<string, Record<string, string>> = {}
+  readonly #ipam: BlockIpam
+
+  constructor(pools: readonly string[], pods: Readonly<Record<string, Words>> | undefined) {
+    this.#pools = pools.map((text) => poolOf(Cidr.parse(text)))
+    this.#pods = pods
+    const quiet = () => undefined
+    this.#ipam = new BlockIpam({
+      store: this.#cuttable(),
+      node: { name: 'node-1', labels: () => ({}) },
+      log: { debug: quiet, info: quiet, warn: quiet },
+      pools: () => this.#pools,
+      reservations: () => [],
+      settings: () => ({ strictAffinity: false, maxBlocksPerHost: 0, autoAllocateBlocks: true, ipCooldownSeconds: 0 }),
+      selects: () => true,
+      now: Date.now,
+    })
+  }
+
+  network({ interfacePrefix, sourceSpoofing }: PodClusterOptions): RoutedNetwork {
+    const families = ([4, 6] as const).filter((family: Family) =>
+      this.#pools.some(({ cidr }) => cidr.family === family),
+    )
+    return {
+      nodeName: 'node-1',
+      families,
+      ...(this.#pools.length ? { addresses: this.#ipam } : {}),
+      ...(this.#pods ? { pods: this.#directory(this.#pods) } : {}),
+      ...(interfacePrefix ? { interfacePrefix } : {}),
+      ...(sourceSpoofing ? { sourceSpoofing } : {}),
+    }
+  }
+
+  /** Addresses in use by handle, and what was written on pods. */
+  tell(): { given: Record<string, string[]>; written: Record<string, Record<string, string>> } {
+    const given: Record<string, string[]> = {}
+    this.#store.blocks.watch((_block, held) => {
+      for (const one of held ? allocationsOf(held.value) : [])
+        if (one.attribute?.handleId !== undefined && one.attribute.releasedAt === undefined)
+          given[one.attribute.handleId] = [
+            ...(given[one.attribute.handleId] ?? []),
+            `${held!.value.cidr.base.plus(one.ordinal)}`,
+          ]
+    })()
+    return { given, written: this.#written }
+  }
+
+  #directory(pods: Readonly<Record<string, Words>>): PodDirectory {
+    return {
+      find: async (namespace, name) => {
+        if (this.isAway) throw new StoreAwayError('the API server cannot be reached')
+        const annotations = pods[`${namespace}/${name}`]
+        return (
+          annotations && { labels: {}, annotations, namespaceLabels: {}, namespaceAnnotations: pods[namespace] ?? {} }
+        )
+      },
+      annotate: (namespace, name, annotations) => {
+        const pod = `${namespace}/${name}`
+        this.#written[pod] = { ...this.#written[pod], ...annotations }
+      },
+    }
+  }
+
+  /** The store, but for when it is away. */
+  #cuttable(): IpamStore {
+    const check = async () => {
+      if (this.isAway) throw new StoreAwayError('the API server cannot be reached')
+    }
+    const kept = <K, T>(inner: Kept<K, T>): Kept<K, T> => ({
+      read: (key) => check().then(() => inner.read(key)),
+      list: () => check().then(() => inner.list()),
+      create: (value) => check().then(() => inner.create(value)),
+      replace: (held, value) => check().then(() => inner.replace(held, value)),
+      remove: (held) => check().then(() => inner.remove(held)),
+    })
+    const { blocks, affinities, handles } = this.#store
+    return { blocks: kept(blocks), affinities: kept(affinities), handles: kept(handles), close: async () => undefined }
+  }
+}
