@@ -19,6 +19,10 @@ const ports = (text: string, before: number[] | undefined): number[] => [...(bef
 
 const examples = (...lines: readonly string[]): string => `\nExamples:\n${lines.map((line) => `  ${line}`).join('\n')}`
 
+/** flannel's data paths, then Calico's. */
+const BACKENDS =
+  'vxlan, vxlan-direct, host-gw, udp; calico-ipip, calico-ipip-cross, calico-vxlan, calico-vxlan-cross or calico-plain'
+
 /** Every command takes the lab's name. */
 const named = (command: Command): Command => command.option('--name <lab>', 'name of the lab', DEFAULT_LAB)
 
@@ -31,8 +35,9 @@ const withUpOptions = (command: Command): Command =>
       whole,
       1,
     )
-    .option('--backend <backend>', 'data path: vxlan, vxlan-direct, host-gw or udp', 'vxlan')
+    .option('--backend <backend>', `data path: ${BACKENDS}`, 'vxlan')
     .option('--net-config <file>', "flannel's net-conf.json to use instead of --backend")
+    .option('--pools <file>', "Calico's IPPool manifests to use instead of --backend, or beside one of flannel's")
     .option('--mtu <bytes>', 'MTU of the underlay (default 1500)', whole)
     .option('--no-ipv6', 'IPv4 only (default: both families)')
 
@@ -82,6 +87,8 @@ function registerLife(lab: Command): void {
         'weft lab up',
         'weft lab up --nodes 5 --subnets 2 --backend vxlan-direct --name big',
         'weft lab up --net-config my-net-conf.json --mtu 9000',
+        'weft lab up --subnets 2 --backend calico-vxlan-cross',
+        'weft lab up --pools my-ippools.yaml',
         'weft lab up --kubernetes --agents',
       ),
     )
@@ -221,17 +228,27 @@ function registerPods(lab: Command): void {
 }
 
 function registerSwitch(lab: Command): void {
-  named(lab.command('switch').argument('[backend]', 'vxlan, vxlan-direct, host-gw or udp'))
+  named(lab.command('switch').argument('[backend]', BACKENDS))
     .description(
-      'move the running cluster to another data path: writes net-conf.json into its ConfigMap, waits for all nodes',
+      "move the running cluster to another data path: writes flannel's ConfigMap or Calico's IPPools, waits for all nodes",
     )
     .option('--net-config <file>', 'a whole net-conf.json instead of a name')
-    .addHelpText('after', examples('weft lab switch host-gw', 'weft lab switch --net-config vxlan-vni-7.json'))
+    .option('--pools <file>', 'IPPool manifests instead of a name')
+    .option('--node <node>', "between flannel's data paths and Calico's: new pods of this node only (default: of all)")
+    .addHelpText(
+      'after',
+      examples(
+        'weft lab switch host-gw',
+        'weft lab switch --net-config vxlan-vni-7.json',
+        'weft lab switch calico-ipip --node n1      pods that n1 starts from now on are routed; all others are bridged',
+        'weft lab switch calico-ipip                on every node; pods that run keep their wiring until they are replaced',
+      ),
+    )
     .action(async (backend: string | undefined, options, command: Command) => {
-      if ((backend === undefined) === (options.netConfig === undefined))
-        command.error('name a backend, or give --net-config')
-      const target = backend === undefined ? { file: options.netConfig } : { backend }
-      await (await actions()).switchTo(options.name, target, print)
+      const files = options.netConfig !== undefined || options.pools !== undefined
+      if ((backend === undefined) === !files) command.error('name a backend, or give --net-config or --pools')
+      const { name, ...rest } = options
+      await (await actions()).switchTo(name, backend === undefined ? rest : { ...rest, backend }, print)
     })
 }
 

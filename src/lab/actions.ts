@@ -10,13 +10,15 @@ import { askControl, NotRunning } from './control.ts'
 import type { LabStatus, Place } from './daemon-commands.ts'
 import { isLabName, labPaths, nativeProgram } from './layout.ts'
 import { isRunning, removeLab, startLab } from './lifecycle.ts'
+import { readPools } from './pools.ts'
 import { LAB_VARIABLE, readTail } from './process.ts'
-import { labNames, makeSpec, netConfigFor, readSpec } from './spec.ts'
+import { labNames, makeSpec, type NetworkWords, readSpec, wordsFor } from './spec.ts'
+import type { Switched } from './switch.ts'
 
 type Print = (line: string) => void
 
 export const DEFAULT_LAB = 'lab'
-const MAX_NET_CONFIG_BYTES = 65_536
+const MAX_WORDS_BYTES = 65_536
 
 export interface UpOptions {
   readonly name: string
@@ -24,6 +26,7 @@ export interface UpOptions {
   readonly subnets: number
   readonly backend: string
   readonly netConfig?: string
+  readonly pools?: string
   readonly mtu?: number
   readonly ipv6: boolean
   /** Kubernetes' own programs; `agents` runs weft on them as plain processes. */
@@ -44,11 +47,11 @@ function checkName(name: string): void {
     )
 }
 
-/** A net-conf.json that the user named: text of at most 64 KiB. What it means is checked by who uses it. */
-function readNetConfig(command: string, path: string): string {
+/** A file that the user named: text of at most 64 KiB. What it means is checked by who uses it. */
+function readWords(command: string, option: string, path: string): string {
   const refuse = (problem: string, cause?: unknown) =>
-    new ConfigError(command, '--net-config', `${path}: ${problem}`, { cause })
-  const bytes = Buffer.alloc(MAX_NET_CONFIG_BYTES + 1)
+    new ConfigError(command, option, `${path}: ${problem}`, { cause })
+  const bytes = Buffer.alloc(MAX_WORDS_BYTES + 1)
   let length = 0
   try {
     const fd = openSync(path, 'r')
@@ -61,12 +64,44 @@ function readNetConfig(command: string, path: string): string {
   } catch (error) {
     throw refuse('cannot be read', error)
   }
-  if (length > MAX_NET_CONFIG_BYTES) throw refuse(`is longer than ${MAX_NET_CONFIG_BYTES} bytes`)
+  if (length > MAX_WORDS_BYTES) throw refuse(`is longer than ${MAX_WORDS_BYTES} bytes`)
   try {
     return new TextDecoder('utf-8', { fatal: true }).decode(bytes.subarray(0, length)).trim()
   } catch (error) {
     throw refuse('is not UTF-8 text', error)
   }
+}
+
+/** Of what the user named, a data path or files of their own, what the cluster is to be told. */
+interface Named {
+  readonly backend?: string
+  readonly netConfig?: string
+  readonly pools?: string
+  /** Options that were typed. */
+  readonly given?: readonly string[]
+}
+
+/** A backend that was not typed gives way to files. Throws ConfigError. */
+function wordsOf(
+  command: string,
+  { backend, netConfig, pools, given }: Named,
+  lab: { readonly ipv6: boolean; readonly subnets: number },
+): NetworkWords {
+  const isAsked = backend !== undefined && (given === undefined || given.includes('--backend'))
+  const hasFiles = netConfig !== undefined || pools !== undefined
+  const byName = backend !== undefined && (isAsked || !hasFiles) ? wordsFor(backend, lab) : {}
+  if (pools !== undefined && byName.pools)
+    throw new ConfigError(command, '--pools', `${backend} has pools of its own: give one of the two`)
+  return {
+    ...byName,
+    ...(netConfig === undefined ? {} : { netConfig: readWords(command, '--net-config', netConfig) }),
+    ...(pools === undefined ? {} : { pools: readPools(readWords(command, '--pools', pools), pools) }),
+  }
+}
+
+/** What `weft lab switch` was asked for. */
+export interface SwitchOptions extends Named {
+  readonly node?: string
 }
 
 /** Asks the lab's daemon; says how to start it when there is none. */
@@ -96,10 +131,7 @@ export async function up(options: UpOptions, print: Print): Promise<LabStatus> {
       print(`  it stays as it was made: ${options.given.join(', ')} would count for a new lab, after weft lab down`)
     return ask<LabStatus>(options.name, { command: 'wait-ready' }, (line) => print(`  ${line}`))
   }
-  const netConfig =
-    options.netConfig === undefined
-      ? netConfigFor(options.backend, options.ipv6)
-      : readNetConfig('weft lab up', options.netConfig)
+  const words = wordsOf('weft lab up', options, options)
   const spec =
     existing ??
     makeSpec({
@@ -108,7 +140,7 @@ export async function up(options: UpOptions, print: Print): Promise<LabStatus> {
       subnets: options.subnets,
       ipv6: options.ipv6,
       ...(options.mtu === undefined ? {} : { mtuBytes: options.mtu }),
-      netConfig,
+      ...words,
       ...(options.kubernetes ? { kubernetes: true, agents: options.agents === true } : {}),
     })
   print(
@@ -309,21 +341,11 @@ export async function showLogs(
   watch(path, more)
 }
 
-/** Moves a running lab to another data path. */
-export async function switchTo(
-  lab: string,
-  target: { readonly backend?: string; readonly file?: string },
-  print: Print,
-): Promise<void> {
+/** Moves a running lab to another data path; with `node`, that node's new pods only. */
+export async function switchTo(lab: string, target: SwitchOptions, print: Print): Promise<void> {
   const status = await ask<LabStatus>(lab, { command: 'status' })
-  const netConfig =
-    target.file === undefined
-      ? netConfigFor(target.backend ?? '', status.ipv6)
-      : readNetConfig('weft lab switch', target.file)
-  const done = await ask<{ from: string; to: string; milliseconds: number }>(
-    lab,
-    { command: 'switch', netConfig },
-    (line) => print(`  ${line}`),
-  )
-  print(`${done.from} → ${done.to} on all nodes in ${done.milliseconds} ms`)
+  const words = wordsOf('weft lab switch', target, status)
+  const request = { command: 'switch', ...words, ...(target.node === undefined ? {} : { node: target.node }) }
+  const { from, to, milliseconds } = await ask<Switched>(lab, request, (line) => print(`  ${line}`))
+  print(`${from} → ${to} on ${target.node ?? 'all nodes'} in ${milliseconds} ms`)
 }

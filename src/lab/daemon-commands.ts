@@ -3,14 +3,15 @@
  * fault-commands.ts.
  */
 import type { KubeObject } from './api/interfaces.ts'
-import { arrived, backendOf } from './arrival.ts'
+import { sendsBy } from './arrival.ts'
 import { type ControlRequest, textOf } from './control.ts'
-import { type LabDaemon, NET_CONFIG_MAP } from './daemon.ts'
+import type { LabDaemon } from './daemon.ts'
 import { fault } from './fault-commands.ts'
 import { keyOfObject } from './informer.ts'
 import { labPaths, netnsPath, nodePaths } from './layout.ts'
 import { readTail } from './process.ts'
-import { wantedPaths } from './spec.ts'
+import { nameOfWords } from './spec.ts'
+import { switchNetwork, targetOf } from './switch.ts'
 
 type Progress = (line: string) => void
 
@@ -63,7 +64,8 @@ export async function handleControl(daemon: LabDaemon, request: ControlRequest, 
     case 'status':
       return statusOf(daemon)
     case 'switch':
-      return switchBackend(daemon, text('netConfig'), progress)
+      await daemon.started
+      return switchNetwork(daemon.network, ...targetOf(request), progress)
     case 'locate':
       return locate(daemon, request.kind, text('target'), request.container as string | undefined)
     case 'log-path':
@@ -172,7 +174,7 @@ async function statusOf(daemon: LabDaemon): Promise<LabStatus> {
     pid: process.pid,
     api: `https://127.0.0.1:${spec.apiPort}`,
     kubeconfig: labPaths(spec.name).kubeconfig,
-    backend: await daemon.backend(),
+    backend: nameOfWords(await daemon.words()),
     ipv6: spec.ipv6,
     subnets: spec.subnets,
     memoryBytes: process.memoryUsage.rss(),
@@ -190,7 +192,7 @@ async function statusOf(daemon: LabDaemon): Promise<LabStatus> {
           .filter(({ type }) => type === 'InternalIP')
           .map(({ address }) => address),
         podCidrs: node?.spec?.podCIDRs ?? [],
-        backend: node ? backendOf(node) : '',
+        backend: node ? sendsBy(node) : '',
         ...(agent?.pid === undefined ? {} : { agentPid: agent.pid }),
         agentRestarts: agent?.restarts ?? 0,
         pods: pods.items.filter((pod) => pod.spec?.nodeName === each.name).length,
@@ -201,38 +203,25 @@ async function statusOf(daemon: LabDaemon): Promise<LabStatus> {
 
 // ── switching ────────────────────────────────────────────────────────────────────────────────────────────
 
-async function switchBackend(daemon: LabDaemon, netConfig: string, progress: Progress) {
-  await daemon.started
-  const wanted = wantedPaths(netConfig)
-  const path = wanted.backend
-  const from = await daemon.backend()
-  const startedAt = performance.now()
-  const elapsed = () => Math.round(performance.now() - startedAt)
-  progress(`ConfigMap ${NET_CONFIG_MAP.namespace}/${NET_CONFIG_MAP.name}: ${from} → ${path}`)
-  await daemon.writeNetConfig(netConfig)
-  const told = new Set<string>()
-  await waitFor(
+/** Resolves when the test holds for every node of the lab; rejects with `late` of those for which it did not. */
+export function waitForNodes(
+  daemon: LabDaemon,
+  test: (node: KubeObject) => boolean,
+  late: (names: readonly string[]) => string,
+): Promise<void> {
+  const missing = (nodes: readonly KubeObject[]) => {
+    const done = new Set(nodes.filter(test).map(({ metadata }) => metadata.name))
+    return daemon.spec.nodes.map(({ name }) => name).filter((name) => !done.has(name))
+  }
+  const options = {}
+  return waitFor(
     daemon,
     'nodes',
-    {},
-    (nodes) => {
-      for (const node of nodes) {
-        const name = node.metadata.name!
-        if (!arrived(node, wanted) || told.has(name)) continue
-        told.add(name)
-        progress(`node ${name} sends by ${path} after ${elapsed()} ms`)
-      }
-      return daemon.spec.nodes.every(({ name }) =>
-        nodes.some((node) => node.metadata.name === name && arrived(node, wanted)),
-      )
-    },
+    options,
+    (nodes) => missing(nodes).length === 0,
     SWITCH_TIMEOUT_MS,
-    (nodes) => {
-      const late = nodes.filter((node) => !arrived(node, wanted)).map((node) => node.metadata.name)
-      return `nodes ${late.join(', ')} did not report ${path} in time; look at: weft lab logs ${late[0]} --name ${daemon.spec.name}`
-    },
+    (nodes) => late(missing(nodes)),
   )
-  return { from, to: path, milliseconds: elapsed() }
 }
 
 // ── pods ─────────────────────────────────────────────────────────────────────────────────────────────────

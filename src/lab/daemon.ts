@@ -8,6 +8,7 @@ import type { Server } from 'node:net'
 import type { Logger } from 'pino'
 import { LmdbJournal } from '../cluster/embedded/lmdb-journal.ts'
 import { ObjectStore } from '../cluster/embedded/store.ts'
+import { calicoDefinitions } from '../config/calico/definitions/index.ts'
 import { deleteNetns } from '../kernel/linux/netns.ts'
 import { AgentProcess } from './agent-process.ts'
 import type { ExecStreams, KubeObject, LocalClient, LogOptions, PodRuntime } from './api/interfaces.ts'
@@ -17,7 +18,7 @@ import { listenIn } from './connect.ts'
 import { serveControl } from './control.ts'
 import { startControllers } from './controllers/controllers.ts'
 import { agentRights, Credentials } from './credentials.ts'
-import { handleControl } from './daemon-commands.ts'
+import { handleControl, waitForNodes } from './daemon-commands.ts'
 import { Faults } from './faults.ts'
 import { kubeconfigText } from './kubeconfig.ts'
 import { Kubelet } from './kubelet/kubelet.ts'
@@ -32,11 +33,11 @@ import {
   nodePaths,
   SERVICE_CIDRS,
 } from './layout.ts'
+import { POOLS, poolWords } from './pools.ts'
 import { endProcesses, findProcessesIn, keepDescriptors } from './process.ts'
-import { wantedPaths, withNode, writeSpec } from './spec.ts'
+import { type NetworkWords, withNode, writeSpec } from './spec.ts'
+import { NET_CONFIG_MAP, type SwitchedCluster } from './switch.ts'
 import { buildFabric, buildNode, listNetns, unplugNode } from './underlay.ts'
-
-export const NET_CONFIG_MAP = { namespace: 'kube-flannel', name: 'kube-flannel-cfg' } as const
 
 /** A node while the daemon runs. */
 interface LiveNode {
@@ -55,6 +56,13 @@ const rightsResources: Readonly<Record<string, string>> = {
   Role: 'roles.rbac.authorization.k8s.io',
   RoleBinding: 'rolebindings.rbac.authorization.k8s.io',
 }
+
+const netConfigMap = (text: string): KubeObject => ({
+  apiVersion: 'v1',
+  kind: 'ConfigMap',
+  metadata: { ...NET_CONFIG_MAP, labels: { app: 'flannel', tier: 'node' } },
+  data: { 'net-conf.json': `${text}\n` },
+})
 
 export class LabDaemon implements PodRuntime {
   spec: LabSpec
@@ -182,22 +190,21 @@ export class LabDaemon implements PodRuntime {
   async #seedObjects(): Promise<void> {
     for (const name of ['default', 'kube-system', 'kube-public', 'kube-node-lease', NET_CONFIG_MAP.namespace])
       await this.#ensure('namespaces', { apiVersion: 'v1', kind: 'Namespace', metadata: { name } })
-    await this.#ensure('configmaps', {
-      apiVersion: 'v1',
-      kind: 'ConfigMap',
-      metadata: { ...NET_CONFIG_MAP, labels: { app: 'flannel', tier: 'node' } },
-      data: { 'net-conf.json': `${this.spec.netConfig}\n` },
-    })
+    if (this.spec.netConfig !== undefined) await this.#ensure('configmaps', netConfigMap(this.spec.netConfig))
+    for (const definition of calicoDefinitions)
+      await this.#apply('customresourcedefinitions.apiextensions.k8s.io', definition as unknown as KubeObject)
+    for (const pool of this.spec.pools ?? []) await this.#ensure(POOLS, pool)
     for (const object of agentRights()) {
-      const { name = '', namespace } = object.metadata
       const resource = rightsResources[object.kind ?? '']
       if (!resource) throw new Error(`deploy/agent-rbac.yaml: a ${object.kind} is not expected there`)
-      await this.client.patch(resource, namespace ? { namespace, name } : { name }, object, {
-        type: 'apply',
-        fieldManager: 'weft-lab',
-        force: true,
-      })
+      await this.#apply(resource, object)
     }
+  }
+
+  async #apply(resource: string, object: KubeObject): Promise<void> {
+    const { name = '', namespace } = object.metadata
+    const options = { type: 'apply', fieldManager: 'weft-lab', force: true } as const
+    await this.client.patch(resource, namespace ? { namespace, name } : { name }, object, options)
   }
 
   async #ensure(resource: string, object: KubeObject): Promise<void> {
@@ -295,20 +302,33 @@ export class LabDaemon implements PodRuntime {
     for (const place of places) deleteNetns(place)
   }
 
-  /** Writes net-conf.json of the running cluster. */
-  async writeNetConfig(text: string): Promise<void> {
-    this.spec = { ...this.spec, netConfig: text }
-    writeSpec(this.spec)
-    await this.client.patch('configmaps', NET_CONFIG_MAP, { data: { 'net-conf.json': `${text}\n` } })
+  /** What `switch` reads and writes. */
+  get network(): SwitchedCluster {
+    return {
+      nodeNames: [...this.#nodes.keys()],
+      words: () => this.words(),
+      writeNetConfig: async (text) => {
+        this.spec = { ...this.spec, netConfig: text }
+        writeSpec(this.spec)
+        await this.#apply('configmaps', netConfigMap(text))
+      },
+      writePool: (pool) => this.#apply(POOLS, poolWords(pool)),
+      annotateNode: async (name, key, value) => {
+        await this.client.patch('nodes', { name }, { metadata: { annotations: { [key]: value } } })
+      },
+      nodes: async () => (await this.client.list('nodes')).items,
+      waitForNodes: (test, late) => waitForNodes(this, test, late),
+    }
   }
 
-  /** Short name of the data path that net-conf.json asks for now, however it was edited. */
-  async backend(): Promise<string> {
-    const map = await this.client.get('configmaps', NET_CONFIG_MAP)
-    try {
-      return wantedPaths(String(map.data?.['net-conf.json'] ?? '')).backend
-    } catch {
-      return 'unreadable'
+  /** What the cluster is told of its pod network now, whoever wrote it. */
+  async words(): Promise<NetworkWords> {
+    const { items } = await this.client.list('configmaps', { namespace: NET_CONFIG_MAP.namespace })
+    const map = items.find(({ metadata }) => metadata.name === NET_CONFIG_MAP.name)
+    const pools = (await this.client.list(POOLS)).items
+    return {
+      ...(map ? { netConfig: String(map.data?.['net-conf.json'] ?? '') } : {}),
+      ...(pools.length > 0 ? { pools } : {}),
     }
   }
 

@@ -11,6 +11,7 @@ import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { Cidr } from '../net/cidr.ts'
 import { Ip } from '../net/ip.ts'
+import type { KubeObject } from './api/interfaces.ts'
 
 /** What the user asked for; kept in the store directory, so that a lab can be resumed after a crash or a reboot. */
 export interface LabSpec {
@@ -19,8 +20,10 @@ export interface LabSpec {
   readonly ipv6: boolean
   /** MTU of every underlay device; 1500 when left out. */
   readonly mtuBytes?: number
-  /** The text of net-conf.json as `up` put it into the ConfigMap. */
-  readonly netConfig: string
+  /** The text of net-conf.json as it was last put into the ConfigMap; without it there is no ConfigMap. */
+  readonly netConfig?: string
+  /** Calico's IPPools as `up` made them. */
+  readonly pools?: readonly KubeObject[]
   readonly nodes: readonly NodeSpec[]
   /** The highest index that a node has had; that of `nodes` when left out. */
   readonly lastIndex?: number

@@ -3,7 +3,17 @@ import { test } from 'node:test'
 import { ConfigError } from '../model/errors.ts'
 import { faultRules } from './faults.ts'
 import { isLabName, isNodeName, type LabSpec, nodeAddress } from './layout.ts'
-import { makeSpec, netConfigFor, wantedPaths, withNewAddress, withNode } from './spec.ts'
+import { nameOfPools, poolsFor, readPools } from './pools.ts'
+import {
+  makeSpec,
+  nameOfWords,
+  netConfigFor,
+  wantedOf,
+  wantedPaths,
+  withNewAddress,
+  withNode,
+  wordsFor,
+} from './spec.ts'
 
 const wish = { name: 'lab', nodes: 3, subnets: 2, ipv6: true, netConfig: netConfigFor('vxlan', true) }
 
@@ -46,7 +56,7 @@ test('wrong wishes are refused before anything is made, by the name of the optio
   refused({ subnets: 99 }, /--subnets/)
   refused({ mtuBytes: 100 }, /--mtu/)
   refused({ netConfig: '{"Network":"10.244.0.0/16","Backend":{"Type":"wings"}}' }, /Backend\.Type.*wings/)
-  assert.throws(() => netConfigFor('wings', true), /is not one of vxlan, vxlan-direct, host-gw, udp/)
+  assert.throws(() => netConfigFor('wings', true), /is not one of vxlan, vxlan-direct, host-gw, udp, calico-ipip,/)
 })
 
 test('a net-conf.json says by which paths nodes send once they have arrived', () => {
@@ -59,6 +69,59 @@ test('a net-conf.json says by which paths nodes send once they have arrived', ()
   })
   assert.deepEqual(paths('host-gw').paths, ['host-gw'])
   assert.deepEqual(paths('udp').paths, ['udp/8285'])
+})
+
+test('the short names of pools say what the pools have, and the pools say their short name', () => {
+  const of = (backend: string, ipv6 = true, subnets = 1) => {
+    const words = wordsFor(backend, { ipv6, subnets })
+    assert.equal(words.netConfig, undefined)
+    assert.equal(nameOfWords(words), backend)
+    return wantedOf(words).calico?.toSorted().join(' ')
+  }
+  assert.equal(of('calico-ipip', false), 'calico/ipip')
+  assert.equal(of('calico-ipip'), 'calico/ipip calico/plain')
+  assert.equal(of('calico-ipip', true, 2), 'calico/ipip calico/plain calico/vxlan-v6/4096/4789')
+  assert.equal(of('calico-ipip-cross', false), 'calico/ipip calico/plain')
+  assert.equal(of('calico-vxlan'), 'calico/vxlan-v6/4096/4789 calico/vxlan/4096/4789')
+  assert.equal(of('calico-vxlan-cross', false), 'calico/plain calico/vxlan/4096/4789')
+  assert.equal(of('calico-plain', true, 2), 'calico/plain')
+  const both = {
+    ...wordsFor('host-gw', { ipv6: false, subnets: 1 }),
+    pools: poolsFor('calico-ipip', { ipv6: false, subnets: 1 }),
+  }
+  assert.equal(nameOfWords(both), 'calico-ipip+host-gw')
+  const disabled = both.pools.map((pool) => ({ ...pool, spec: { ...pool.spec, disabled: true } }))
+  assert.equal(nameOfPools(disabled), undefined)
+  assert.equal(nameOfWords({ ...both, pools: disabled }), 'host-gw')
+})
+
+test('pools are read from manifests of both versions; what is none is refused by file or object and key', () => {
+  const spec = 'spec: { cidr: 192.168.0.0/16, ipipMode: CrossSubnet, natOutgoing: true }'
+  const manifest = (version: string, name: string) =>
+    `apiVersion: ${version}\nkind: IPPool\nmetadata: { name: ${name} }\n${spec}\n`
+  const read = readPools(
+    `${manifest('projectcalico.org/v3', 'a')}---\n${manifest('crd.projectcalico.org/v1', 'b')}---\n`,
+    'my.yaml',
+  )
+  assert.deepEqual(
+    read.map(({ apiVersion, metadata }) => [apiVersion, metadata.name]),
+    [
+      ['crd.projectcalico.org/v1', 'a'],
+      ['crd.projectcalico.org/v1', 'b'],
+    ],
+  )
+  const list = JSON.stringify({ apiVersion: 'v1', kind: 'List', items: read })
+  assert.deepEqual(readPools(list, 'list.json'), read)
+  const refused = (text: string, pattern: RegExp) =>
+    assert.throws(
+      () => readPools(text, 'my.yaml'),
+      (error) => error instanceof ConfigError && pattern.test(error.message),
+    )
+  refused('', /my\.yaml: \(whole\): has no IPPool/)
+  refused('a: [', /my\.yaml: \(whole\): is no YAML/)
+  refused('3', /my\.yaml: kind: undefined/)
+  refused('{ apiVersion: v1, kind: Pod }', /my\.yaml: kind: "Pod" of "v1" is no IPPool/)
+  refused(manifest('projectcalico.org/v3', 'a').replace('CrossSubnet', 'Sometimes'), /IPPool a: spec\.ipipMode/)
 })
 
 test('faults are one replaced table; a split pair is kept apart on a bridge and across the router', () => {

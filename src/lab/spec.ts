@@ -6,6 +6,7 @@ import { parseNetConf } from '../config/flannel/net-conf.ts'
 import { pathOf } from '../datapath/path.ts'
 import { pathsOf } from '../datapath/transition.ts'
 import { ConfigError } from '../model/errors.ts'
+import type { KubeObject } from './api/interfaces.ts'
 import {
   isLabName,
   isNodeName,
@@ -17,8 +18,17 @@ import {
   type NodeSpec,
   POD_CIDRS,
 } from './layout.ts'
+import { nameOfPools, POOL_BACKENDS, pathsOfPools, poolsFor } from './pools.ts'
 
-/** The short names of data paths that `up` and `switch` take, and flannel's Backend object for each. */
+/** What a cluster is told of its pod network, in the words of one dialect or of both. */
+export interface NetworkWords {
+  /** The text of flannel's net-conf.json. */
+  readonly netConfig?: string
+  /** Calico's IPPools. */
+  readonly pools?: readonly KubeObject[]
+}
+
+/** The short names of flannel's data paths that `up` and `switch` take, and its Backend object for each. */
 export const BACKENDS: Readonly<Record<string, Readonly<Record<string, unknown>>>> = {
   vxlan: { Type: 'vxlan' },
   'vxlan-direct': { Type: 'vxlan', DirectRouting: true },
@@ -26,10 +36,16 @@ export const BACKENDS: Readonly<Record<string, Readonly<Record<string, unknown>>
   udp: { Type: 'udp' },
 }
 
-/** net-conf.json for a backend by its short name. Throws ConfigError for a name that is none. */
+/** All short names, of both dialects. */
+export const backendNames: readonly string[] = [...Object.keys(BACKENDS), ...Object.keys(POOL_BACKENDS)]
+
+const unknownBackend = (backend: string): ConfigError =>
+  new ConfigError('--backend', backend, `is not one of ${backendNames.join(', ')}`)
+
+/** net-conf.json for a backend of flannel's by its short name. Throws ConfigError for a name that is none. */
 export function netConfigFor(backend: string, ipv6: boolean): string {
   const Backend = BACKENDS[backend]
-  if (!Backend) throw new ConfigError('--backend', backend, `is not one of ${Object.keys(BACKENDS).join(', ')}`)
+  if (!Backend) throw unknownBackend(backend)
   return JSON.stringify(
     {
       Network: String(POD_CIDRS.v4),
@@ -39,6 +55,12 @@ export function netConfigFor(backend: string, ipv6: boolean): string {
     undefined,
     2,
   )
+}
+
+/** What a cluster is told for a short name of either dialect. Throws ConfigError for a name that is none. */
+export function wordsFor(backend: string, lab: { readonly ipv6: boolean; readonly subnets: number }): NetworkWords {
+  if (POOL_BACKENDS[backend]) return { pools: poolsFor(backend, lab) }
+  return { netConfig: netConfigFor(backend, lab.ipv6) }
 }
 
 /** What a net-conf.json asks of the nodes. Throws ConfigError as an agent would. */
@@ -61,13 +83,38 @@ export function wantedPaths(netConfig: string, object = 'net-conf.json'): Wanted
   }
 }
 
-export interface LabWish {
+/** What each dialect asks of the nodes; one of which nothing is said is left out. Throws ConfigError as an agent would. */
+export interface Wanted {
+  readonly flannel?: WantedPaths
+  /** Ids of paths. */
+  readonly calico?: readonly string[]
+}
+
+export const wantedOf = ({ netConfig, pools }: NetworkWords): Wanted => ({
+  ...(netConfig === undefined ? {} : { flannel: wantedPaths(netConfig) }),
+  ...(pools === undefined ? {} : { calico: pathsOfPools(pools) }),
+})
+
+/** Short name of what new pods are given: `calico-ipip`, `vxlan`; that of both dialects, joined by `+`, where both have a say. */
+export function nameOfWords({ netConfig, pools = [] }: NetworkWords): string {
+  const names = [nameOfPools(pools), ...(netConfig === undefined ? [] : [nameOfNetConfig(netConfig)])]
+  return names.filter((name) => name !== undefined).join('+') || 'none'
+}
+
+function nameOfNetConfig(text: string): string {
+  try {
+    return wantedPaths(text).backend
+  } catch {
+    return 'unreadable'
+  }
+}
+
+export interface LabWish extends NetworkWords {
   readonly name: string
   readonly nodes: number
   readonly subnets: number
   readonly ipv6: boolean
   readonly mtuBytes?: number
-  readonly netConfig: string
   readonly kubernetes?: boolean
   readonly agents?: boolean
 }
@@ -88,13 +135,14 @@ export function makeSpec(wish: LabWish): LabSpec {
   within('--nodes', wish.nodes, 1, MAX_NODES)
   within('--subnets', wish.subnets, 1, MAX_SUBNETS)
   if (wish.mtuBytes !== undefined) within('--mtu', wish.mtuBytes, 1280, 65535)
-  wantedPaths(wish.netConfig)
+  wantedOf(wish)
   return {
     name: wish.name,
     subnets: wish.subnets,
     ipv6: wish.ipv6,
     ...(wish.mtuBytes === undefined ? {} : { mtuBytes: wish.mtuBytes }),
-    netConfig: wish.netConfig,
+    ...(wish.netConfig === undefined ? {} : { netConfig: wish.netConfig }),
+    ...(wish.pools === undefined ? {} : { pools: wish.pools }),
     ...(wish.kubernetes === undefined ? {} : { kubernetes: wish.kubernetes }),
     ...(wish.agents === undefined ? {} : { agents: wish.agents }),
     nodes: Array.from({ length: wish.nodes }, (_, i) => ({

@@ -5,8 +5,8 @@
 import { spawn } from 'node:child_process'
 import { existsSync, mkdirSync } from 'node:fs'
 import { join } from 'node:path'
+import { calicoDefinitions } from '../../config/calico/definitions/index.ts'
 import type { KubeObject } from '../api/interfaces.ts'
-import { arrived } from '../arrival.ts'
 import { Authority } from '../certificates.ts'
 import { Credentials } from '../credentials.ts'
 import { Faults } from '../faults.ts'
@@ -19,8 +19,10 @@ import {
   projectRoot,
   underlaySubnet,
 } from '../layout.ts'
+import { POOLS, poolWords } from '../pools.ts'
 import { LAB_VARIABLE } from '../process.ts'
-import { wantedPaths, withNewAddress, withNode, writeSpec } from '../spec.ts'
+import { type NetworkWords, withNewAddress, withNode, writeSpec } from '../spec.ts'
+import { NET_CONFIG_MAP, type SwitchedCluster, switchNetwork } from '../switch.ts'
 import { buildFabric, buildNode } from '../underlay.ts'
 import { ControlPlane } from './control-plane.ts'
 import { writeImageArchive } from './image-archive.ts'
@@ -30,8 +32,6 @@ import { findSnapshotter } from './snapshotter.ts'
 
 type Progress = (line: string) => void
 
-/** flannel's own place for net-conf.json. */
-const NET_CONFIG_MAP = { namespace: 'kube-flannel', name: 'kube-flannel-cfg' } as const
 const AGENT_ACCOUNT = '/api/v1/namespaces/kube-flannel/serviceaccounts/weft-agent'
 
 const API_TIMEOUT_MS = 90_000
@@ -270,35 +270,65 @@ export class KubernetesCluster {
 
   // ── weft as plain processes ──────────────────────────────────────────────────────────────────────────────
 
-  /** The objects of deploy/agent-rbac.yaml, and net-conf.json in flannel's ConfigMap. */
+  /** The objects of deploy/agent-rbac.yaml, definitions of Calico's objects, and what the agents are told of the pod network. */
   async prepareAgents(): Promise<void> {
     await this.kubectl('apply', '-f', join(projectRoot(), 'deploy', 'agent-rbac.yaml'))
+    await this.apply(calicoDefinitions)
+    const names = calicoDefinitions.map(({ metadata }) => `customresourcedefinition/${metadata.name}`)
+    await this.kubectl('wait', '--for=condition=Established', ...names, '--timeout=30s')
+    // What is there may have been edited since.
+    const there = await this.words()
+    const { netConfig, pools } = this.spec
+    if (netConfig !== undefined && there.netConfig === undefined) await this.writeNetConfig(netConfig)
+    if (pools && !there.pools) await this.apply(pools)
+  }
+
+  /** What the cluster is told of its pod network now, whoever wrote it. */
+  async words(): Promise<NetworkWords> {
     const { namespace, name } = NET_CONFIG_MAP
-    const { code } = await this.inFabric(['kubectl', 'get', 'configmap', '--namespace', namespace, name])
-    // One that is there may have been edited since.
-    if (code !== 0) await this.writeNetConfig(this.spec.netConfig)
+    const map = await this.#find(['configmap', '--namespace', namespace, name])
+    const pools = (await this.#find([POOLS]))?.items as KubeObject[] | undefined
+    return {
+      ...(map ? { netConfig: String(map.data?.['net-conf.json'] ?? '') } : {}),
+      ...(pools?.length ? { pools } : {}),
+    }
+  }
+
+  /** `kubectl get … -o json` of what may not be there, its kind neither. */
+  async #find(what: readonly string[]): Promise<KubeObject | undefined> {
+    const { code, stdout, stderr } = await this.inFabric(['kubectl', 'get', ...what, '-o', 'json'])
+    if (code === 0) return JSON.parse(stdout) as KubeObject
+    if (/NotFound|the server doesn't have a resource type/.test(stderr)) return undefined
+    throw new Error(`kubectl get ${what.join(' ')}: ${stderr.trim()}`)
+  }
+
+  /** What `switch` reads and writes. */
+  get network(): SwitchedCluster {
+    const nodes = async () => (await this.get<{ items: KubeObject[] }>('nodes')).items
+    return {
+      nodeNames: [...this.#nodes.keys()],
+      words: () => this.words(),
+      writeNetConfig: (text) => this.writeNetConfig(text),
+      writePool: (pool) => this.apply(poolWords(pool)),
+      annotateNode: async (name, key, value) => {
+        await this.kubectl('annotate', '--overwrite', 'node', name, value === null ? `${key}-` : `${key}=${value}`)
+      },
+      nodes,
+      waitForNodes: async (test, late) => {
+        const deadline = performance.now() + SWITCH_TIMEOUT_MS
+        for (;;) {
+          const done = (await nodes()).filter(test).map(({ metadata }) => metadata.name)
+          const missing = [...this.#nodes.keys()].filter((name) => !done.includes(name))
+          if (missing.length === 0) return
+          if (performance.now() > deadline) throw new Error(late(missing))
+        }
+      },
+    }
   }
 
   /** Writes net-conf.json; resolves with the milliseconds until every node sends by it and accepts nothing else. */
   async switchTo(netConfig: string, progress: Progress = () => {}): Promise<number> {
-    const wanted = wantedPaths(netConfig)
-    const startedAt = performance.now()
-    const elapsed = () => Math.round(performance.now() - startedAt)
-    await this.writeNetConfig(netConfig)
-    const told = new Set<string>()
-    while (told.size < this.#nodes.size) {
-      for (const node of (await this.get<{ items: KubeObject[] }>('nodes')).items) {
-        const name = node.metadata.name!
-        if (!arrived(node, wanted) || told.has(name)) continue
-        told.add(name)
-        progress(`node ${name} sends by ${wanted.backend} after ${elapsed()} ms`)
-      }
-      if (elapsed() > SWITCH_TIMEOUT_MS)
-        throw new Error(
-          `after ${SWITCH_TIMEOUT_MS / 1000} s ${[...this.#nodes.keys()].filter((name) => !told.has(name)).join(', ')} do not send by ${wanted.backend}; the logs of their agents say why`,
-        )
-    }
-    return elapsed()
+    return (await switchNetwork(this.network, { netConfig }, undefined, progress)).milliseconds
   }
 
   async writeNetConfig(netConfig: string): Promise<void> {

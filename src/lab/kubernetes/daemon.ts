@@ -6,13 +6,14 @@ import { existsSync, writeFileSync } from 'node:fs'
 import { createServer, type Server } from 'node:net'
 import type { Logger } from 'pino'
 import type { KubeObject } from '../api/interfaces.ts'
-import { backendOf } from '../arrival.ts'
+import { sendsBy } from '../arrival.ts'
 import { connectIn } from '../connect.ts'
 import { type ControlRequest, serveControl, textOf } from '../control.ts'
 import type { LabStatus, NodeStatus, Place } from '../daemon-commands.ts'
 import { type FaultTarget, fault } from '../fault-commands.ts'
 import { apiAddress, FABRIC_API_PORT, type LabSpec, labPaths, netnsPath } from '../layout.ts'
-import { wantedPaths, writeSpec } from '../spec.ts'
+import { nameOfWords, writeSpec } from '../spec.ts'
+import { switchNetwork, targetOf } from '../switch.ts'
 import { KubernetesCluster } from './cluster.ts'
 
 type Progress = (line: string) => void
@@ -113,7 +114,7 @@ export class KubernetesDaemon {
         }
         return null
       case 'switch':
-        return this.#switch(cluster, text('netConfig'), progress)
+        return switchNetwork(cluster.network, ...targetOf(request), progress)
       case 'locate':
         return locate(cluster, request.kind, text('target'))
       case 'log-path':
@@ -144,7 +145,7 @@ export class KubernetesDaemon {
           .filter(({ type }) => type === 'InternalIP')
           .map(({ address }) => address),
         podCidrs: object?.spec?.podCIDRs ?? [],
-        backend: object ? backendOf(object) : '',
+        backend: object ? sendsBy(object) : '',
         ...(node.agent.pid === undefined ? {} : { agentPid: node.agent.pid }),
         agentElsewhere: !cluster.spec.agents,
         agentRestarts: node.agent.restarts,
@@ -156,19 +157,13 @@ export class KubernetesDaemon {
       pid: process.pid,
       api: `https://127.0.0.1:${this.#port}`,
       kubeconfig: labPaths(cluster.name).kubeconfig,
-      backend: nodes.find(({ backend }) => backend)?.backend ?? 'none yet',
+      backend: nameOfWords(await cluster.words()),
       ipv6: cluster.spec.ipv6,
       subnets: cluster.spec.subnets,
       nodes,
       faults: cluster.faults.describe(),
       memoryBytes: process.memoryUsage.rss(),
     }
-  }
-
-  async #switch(cluster: KubernetesCluster, netConfig: string, progress: Progress) {
-    const from = (await this.#status(cluster)).backend
-    const milliseconds = await cluster.switchTo(netConfig, progress)
-    return { from, to: wantedPaths(netConfig).backend, milliseconds }
   }
 
   /** Stops serving; the programs run on. */
