@@ -168,7 +168,7 @@ function readSequenceNumbers(
 function wholeNumber(fields: Fields, key: string, value: unknown): bigint {
   const number = typeof value === 'number' && Number.isInteger(value) ? BigInt(value) : value
   if (typeof number !== 'bigint' || number < 0n || number >= 2n ** 64n)
-    throw fields.error(key, `must be a whole number from 0 to 2^64-1, not ${shown(String(value))}`)
+    throw fields.error(key, `must be a whole number from 0 to 2^64-1, not ${shown(value)}`)
   return number
 }
 

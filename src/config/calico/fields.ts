@@ -3,6 +3,7 @@
  * counts as missing, as in Calico's own types; a key that nobody knows is a warning, because a newer Calico may know it.
  * Everything is bounded: what comes in was written by anybody who may write the object.
  */
+import { formatJson } from '../../bytes/json.ts'
 import { ConfigError } from '../../model/errors.ts'
 import { Cidr } from '../../net/cidr.ts'
 
@@ -17,7 +18,7 @@ export const isObject = (value: unknown): value is PlainObject =>
 
 /** A value for a message, cut short. */
 export function shown(value: unknown): string {
-  const text = value === undefined ? 'nothing' : (JSON.stringify(value) ?? typeof value)
+  const text = value === undefined ? 'nothing' : (formatJson(value) ?? typeof value)
   return text.length > MAX_SHOWN ? `${text.slice(0, MAX_SHOWN)}…` : text
 }
 

@@ -87,7 +87,7 @@ function readBlockSize(spec: Fields, cidr: Cidr, disabled: boolean): number {
   if (blockSize < least || blockSize > most)
     throw spec.error('blockSize', `must be from ${least} to ${most} in an IPv${cidr.family} pool, not ${blockSize}`)
   if (cidr.length > blockSize && !disabled)
-    throw spec.error(asked ? 'blockSize' : 'cidr', `${cidr} is smaller than one block of it, a /${blockSize}`)
+    throw spec.error('cidr', `${cidr} is smaller than one block of it, a /${blockSize}`)
   return blockSize
 }
 

@@ -49,7 +49,7 @@ export const poolCases: readonly PoolCase[] = [
     spec: { cidr: v4, namespaceSelector: "team == 'x'" },
   },
 
-  { what: 'no CIDR', spec: {}, refused: { field: 'spec.cidr', says: /Required value/ } },
+  { what: 'no CIDR', spec: {}, refused: { field: 'spec.cidr', says: /Required value|is missing/ } },
   { what: 'text for a CIDR', spec: { cidr: 'ten' }, refused: { field: 'spec.cidr', says: /cidr/ } },
   { what: 'an address for a CIDR', spec: { cidr: '10.77.0.0' }, refused: { field: 'spec.cidr', says: /cidr/ } },
   { what: 'host bits', spec: { cidr: '10.77.0.1/16' }, refused: { field: 'spec.cidr', says: /has host bits set/ } },
