@@ -129,6 +129,30 @@ export interface Cooldown {
 /** A second is as fine as stores keep it. */
 const formatSecond = (milliseconds: number): string => `${new Date(milliseconds).toISOString().slice(0, 19)}Z`
 
+/** True when more than `taken` ordinals are free, or have cooled down, and are not refused. */
+export function hasSpace(
+  block: IpamBlock,
+  cooldown: Cooldown,
+  taken: number,
+  refuse: (ordinal: number) => boolean,
+): boolean {
+  const size = addressesIn(block.cidr)
+  const { allocations } = block
+  let free = 0
+  for (const ordinal of block.unallocated)
+    if (ordinal < size && allocations[ordinal] === null && !refuse(ordinal) && ++free > taken) return true
+  const cooled = block.attributes.map(
+    ({ releasedAt }) =>
+      releasedAt !== undefined && hasCooled(cooldown.nowMilliseconds - Date.parse(releasedAt), cooldown),
+  )
+  if (!cooled.includes(true)) return false
+  return allocations.some((index, ordinal) => index !== null && cooled[index] && !refuse(ordinal) && ++free > taken)
+}
+
+/** The mark of a release has lost its fraction of a second. */
+const hasCooled = (ageMilliseconds: number, { seconds }: Cooldown): boolean =>
+  seconds === 0 || ageMilliseconds >= (seconds + 1) * 1000
+
 /** A block being changed. Not to be used after `finish`. */
 export class BlockDraft {
   readonly #from: IpamBlock
@@ -175,14 +199,6 @@ export class BlockDraft {
     return this.#unallocated.find(
       (ordinal) => ordinal < size && this.#allocations[ordinal] === null && !refuse(ordinal),
     )
-  }
-
-  /** How many ordinals are free and not refused. */
-  countFree(refuse: (ordinal: number) => boolean): number {
-    const size = addressesIn(this.cidr)
-    return this.#unallocated.filter(
-      (ordinal) => ordinal < size && this.#allocations[ordinal] === null && !refuse(ordinal),
-    ).length
   }
 
   /** Who has the ordinal now, if anybody has. */
@@ -235,7 +251,8 @@ export class BlockDraft {
   /**
    * Frees what has cooled down. A release that lies in the future, because a clock was wrong, counts from now.
    */
-  settle({ nowMilliseconds, seconds }: Cooldown): void {
+  settle(cooldown: Cooldown): void {
+    const { nowMilliseconds } = cooldown
     const over: number[] = []
     this.#allocations.forEach((index, ordinal) => {
       if (index === null) return
@@ -246,8 +263,7 @@ export class BlockDraft {
         this.#attributes[index] = { secondary: {}, releasedAt: formatSecond(nowMilliseconds) }
         this.#changes++
       }
-      // The mark has lost its fraction of a second.
-      if (age >= (seconds + 1) * 1000 || seconds === 0) over.push(ordinal)
+      if (hasCooled(age, cooldown)) over.push(ordinal)
     })
     if (over.length > 0) this.#free(over)
   }

@@ -310,8 +310,7 @@ export class BlockIpam implements PoolAddresses {
 
   #ownLaneWithSpace(pools: readonly IpPool[]): BlockLane | undefined {
     for (const pool of pools)
-      for (const lane of this.#known.ownIn(pool))
-        if (this.#known.spaceIn(lane, this.#refusals(lane.cidr)) > 0) return lane
+      for (const lane of this.#known.ownIn(pool)) if (this.#known.hasSpace(lane, this.#refusals(lane.cidr))) return lane
     return undefined
   }
 
@@ -321,7 +320,7 @@ export class BlockIpam implements PoolAddresses {
     request: AddressRequest,
   ): Promise<AssignedAddress | undefined> {
     for (const lane of this.#claims.lendersIn(pools)) {
-      if (this.#known.spaceIn(lane, this.#refusals(lane.cidr)) <= 0) continue
+      if (!this.#known.hasSpace(lane, this.#refusals(lane.cidr))) continue
       const got = await this.#take(lane, handleId, request)
       if (got) return got
     }

@@ -43,6 +43,8 @@ interface Pod {
   addresses: readonly Ip[]
   attempts: number
   removed: boolean
+  /** An agent died over it: what that one wrote last may come to light later, beside what the next one gave. */
+  orphaned: boolean
 }
 
 interface Client {
@@ -116,7 +118,7 @@ class History {
 
   async run(): Promise<HistoryReport> {
     this.#clients = this.#names.map((node) => this.#start(node))
-    for (let step = 40 + this.#random.below(60); step > 0; step--) {
+    for (let step = 20 + this.#random.below(40); step > 0; step--) {
       this.#step()
       await this.#turns.run(this.#random.below(12))
     }
@@ -147,7 +149,16 @@ class History {
       ? this.#random.pick<readonly Family[]>([[4], [6], [4, 6]])
       : ([4] as const)
     const handleId = `k8s-pod-network.c${this.#nextHandle++}`
-    return { handleId, node: this.#clients[at]!.node, at, families, addresses: [], attempts: 0, removed: false }
+    return {
+      handleId,
+      node: this.#clients[at]!.node,
+      at,
+      families,
+      addresses: [],
+      attempts: 0,
+      removed: false,
+      orphaned: false,
+    }
   }
 
   async #add({ ipam, death }: Client, pod: Pod): Promise<void> {
@@ -168,6 +179,7 @@ class History {
         era,
       )
     } catch (error) {
+      pod.orphaned ||= error instanceof DeadError
       if (error instanceof NoAddressError) this.#counts.refused++
       else if (isBreak(error)) this.#counts.away++
       else this.#problems.push(`assign: ${(error as Error).stack}`)
@@ -179,7 +191,7 @@ class History {
 
   #hold(pod: Pod, addresses: readonly Ip[], era: number | undefined): void {
     if (pod.removed) return
-    if (pod.addresses.length > 0 && String(pod.addresses) !== String(addresses))
+    if (pod.addresses.length > 0 && !pod.orphaned && String(pod.addresses) !== String(addresses))
       this.#problems.push(`${pod.handleId} had ${pod.addresses} and is given ${addresses}`)
     const reserved = era === this.#era ? this.#reserved : undefined
     for (const ip of addresses) {
@@ -193,6 +205,8 @@ class History {
         this.#problems.push(`${ip} is given ${cooledAt - this.#now} ms before its cooldown is over`)
       this.#live.set(`${ip}`, pod)
     }
+    for (const ip of pod.addresses.filter((old) => !addresses.some((each) => each.equals(old))))
+      this.#live.delete(`${ip}`)
     pod.addresses = addresses
     this.#pods.add(pod)
   }

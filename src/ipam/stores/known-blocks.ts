@@ -5,7 +5,7 @@
 import type { BlockOwner, Held, IpamBlock, IpPool } from '../../model/calico.ts'
 import { Cidr } from '../../net/cidr.ts'
 import type { Ip } from '../../net/ip.ts'
-import { allocationsOf, BlockDraft, isInUse, plainHandle, sameOwner } from '../block.ts'
+import { allocationsOf, hasSpace, isInUse, plainHandle, sameOwner } from '../block.ts'
 import { BlockIndex } from '../block-index.ts'
 import { BlockLane, type LaneOptions } from './block-lane.ts'
 
@@ -89,12 +89,9 @@ export class KnownBlocks {
     })
   }
 
-  /** How many addresses of a block could be given now, beyond those that already wait for its next write. */
-  spaceIn(lane: BlockLane, refuse: (ordinal: number) => boolean): number {
-    if (!lane.block) return 0
-    const draft = new BlockDraft(lane.block)
-    draft.settle(this.#options.cooldown())
-    return draft.countFree(refuse) - lane.waiting
+  /** True when the block has an address left beyond those that already wait for its next write. */
+  hasSpace({ block, waiting }: BlockLane, refuse: (ordinal: number) => boolean): boolean {
+    return block !== undefined && hasSpace(block, this.#options.cooldown(), waiting, refuse)
   }
 
   #change(cidr: Cidr, block: IpamBlock | undefined): void {
