@@ -30,6 +30,13 @@ export class PathLedger {
     return this.#announced
   }
 
+  /** True when this node's words name paths of this dialect, or may come to. */
+  get hasSaid(): boolean {
+    const { isKnown } = this.#words
+    const statuses = this.#announced ? [this.#announced, ...this.#pending] : this.#pending
+    return statuses.some(({ accepts, sends }) => accepts.some(isKnown) || sends.some(isKnown))
+  }
+
   /** Words that were written and have not come back. */
   get pending(): readonly WeftNodeStatus[] {
     return this.#pending

@@ -8,7 +8,7 @@ import type { Flow, SendMode } from '../datapath/transition.ts'
 
 export interface PoolFlow {
   readonly node: string
-  /** Name of the pool; empty for blocks of none. */
+  /** Name of the pool, or what stands in its place. */
   readonly pool: string
   readonly current: PathId | undefined
 }

@@ -46,7 +46,7 @@ import type { BlockRoutes, CalicoNode, FelixSettings, IpPool } from '../model/ca
 import type { NodeContext, NodeInfo, PeerProblem, WeftNodeStatus } from '../model/cluster.ts'
 import type { Fragment } from '../model/kernel-state.ts'
 import type { Cidr } from '../net/cidr.ts'
-import type { Family, Ip } from '../net/ip.ts'
+import { bitsOf, type Family, type Ip } from '../net/ip.ts'
 import { PathLedger } from './path-ledger.ts'
 import type { PlanChange } from './planner.ts'
 import { PoolFlows } from './pool-flows.ts'
@@ -72,9 +72,12 @@ export interface PoolAnnouncement {
 interface Block {
   readonly routes: BlockRoutes
   readonly text: string
-  /** Name of its pool; empty for a block of none. */
+  /** Name of its pool, or `noPool`. */
   pool: string
 }
+
+/** In place of the name of a pool, for blocks whose pool is gone. No object has such a name. */
+const noPool = { 4: '/4', 6: '/6' } as const
 
 export class PoolPlanner {
   readonly #settings: PoolPlannerSettings
@@ -86,6 +89,8 @@ export class PoolPlanner {
   readonly #blocks = new Map<string, Block>()
   /** Blocks that a node has, or has borrowed addresses of. */
   readonly #blocksOf = new Map<string, Set<Block>>()
+  /** Blocks that have lent an address. */
+  readonly #lentBy = new Map<string, Set<Block>>()
   #context: NodeContext | undefined
   #felix: FelixSettings | undefined
   #otherNetworks: readonly Cidr[] = []
@@ -195,6 +200,7 @@ export class PoolPlanner {
     const block: Block = { routes, text: `${routes.cidr}`, pool: this.#poolOf(routes.cidr) }
     this.#blocks.set(block.text, block)
     this.#dirtyBlocks.add(block)
+    for (const { ip } of routes.borrowed) this.#lentBy.set(`${ip}`, (this.#lentBy.get(`${ip}`) ?? new Set()).add(block))
     this.#join(block)
     this.#touchLender(routes.cidr)
   }
@@ -276,10 +282,10 @@ export class PoolPlanner {
       : []
   }
 
-  /** What this node tells the others now; undefined while it accepts nothing. */
+  /** What this node tells the others now; undefined while it accepts nothing and has not said otherwise. */
   announcement(): PoolAnnouncement | undefined {
     const [node, plan] = [this.#node, this.#plan]
-    if (!node || !plan || plan.status.accepts.length === 0) return undefined
+    if (!node || !plan || (plan.status.accepts.length === 0 && !this.#ledger.hasSaid)) return undefined
     const { ipv4, ipv6, asNumber, routeReflectorClusterId } = node.words
     const ends = plan.paths.map((id): Partial<CalicoNode> => {
       const path = parsePoolPath(id)!
@@ -362,7 +368,7 @@ export class PoolPlanner {
 
   #poolOf(cidr: Cidr): string {
     for (const pool of this.#pools.values()) if (pool.cidr.covers(cidr)) return pool.name
-    return ''
+    return noPool[cidr.family]
   }
 
   /** The other nodes that a block's routes lead to. */
@@ -395,13 +401,16 @@ export class PoolPlanner {
     if (!block) return
     this.#leave(block)
     this.#dirtyBlocks.delete(block)
+    for (const { ip } of block.routes.borrowed) {
+      const lenders = this.#lentBy.get(`${ip}`)
+      if (lenders?.delete(block) && lenders.size === 0) this.#lentBy.delete(`${ip}`)
+    }
   }
 
   /** A block of one address takes the place of a route to it as a borrowed one. */
   #touchLender(cidr: Cidr): void {
-    if (cidr.length < (cidr.family === 4 ? 32 : 128)) return
-    for (const block of this.#blocks.values())
-      if (block.routes.borrowed.length > 0 && block.routes.cidr.covers(cidr)) this.#dirtyBlocks.add(block)
+    if (cidr.length < bitsOf(cidr.family)) return
+    for (const block of this.#lentBy.get(cidr.base.toString()) ?? []) this.#dirtyBlocks.add(block)
   }
 
   #touchFlow(node: string, pool: string): void {
@@ -416,18 +425,14 @@ export class PoolPlanner {
     if (peer) this.#reaches.set(name, peer.reach)
     else this.#reaches.delete(name)
     for (const { pool } of this.#flows.of(name)) {
-      const family = this.#pools.get(pool)?.cidr.family ?? this.#familyOfPoolless(name)
+      const family = this.#pools.get(pool)?.cidr.family ?? (pool === noPool[6] ? 6 : 4)
       const { wanted, accepts, problem } = this.#judgeFlow(peer, pool, family)
       if (this.#flows.judge(name, pool, wanted, accepts) || isMoved) this.#touchFlow(name, pool)
       if (problem && peer && !problems.some(({ key }) => key === problem.key)) problems.push(problem)
     }
+    problems.sort((a, b) => (a.key < b.key ? -1 : 1))
     if (problems.length > 0) this.#problems.set(name, problems)
     else this.#problems.delete(name)
-  }
-
-  #familyOfPoolless(name: string): Family {
-    for (const { pool, routes } of this.#blocksOf.get(name) ?? []) if (pool === '') return routes.cidr.family
-    return 4
   }
 
   #judgeFlow(
@@ -490,12 +495,16 @@ export class PoolPlanner {
     })
   }
 
-  /** What the pools ask for, whoever is there, and devices that FelixConfiguration asks for without a pool. */
+  /** What the pools ask for towards the kinds of nodes that there are, and devices that FelixConfiguration asks for without a pool. */
   #wantedPaths(): readonly PathId[] {
     const { ipipEnabled, vxlanEnabled } = this.#felix!
+    const isCalicoNear = [...this.#peers.views()].some(({ isForeign }) => isForeign)
     return [
       ...new Set([
-        ...[...this.#modes.values()].flatMap(({ weft }) => pathsOfMode(weft)),
+        ...[...this.#modes.values()].flatMap(({ weft, calico }) => [
+          ...pathsOfMode(weft),
+          ...(isCalicoNear ? pathsOfMode(calico) : []),
+        ]),
         ...(ipipEnabled ? [ipipPath] : []),
         ...(vxlanEnabled ? [vxlanPath(this.#felix!, 4)] : []),
       ]),
@@ -562,6 +571,7 @@ export class PoolPlanner {
   #planRoutes({ routes, pool }: Block): Fragment {
     const node = this.#node!
     const { family } = routes.cidr
+    if (family === 6 && !node.settings.ipv6Support) return { source: blockSource(routes.cidr), objects: [] }
     return planBlock(
       routes,
       node.context.name,
