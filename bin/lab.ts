@@ -19,9 +19,9 @@ const ports = (text: string, before: number[] | undefined): number[] => [...(bef
 
 const examples = (...lines: readonly string[]): string => `\nExamples:\n${lines.map((line) => `  ${line}`).join('\n')}`
 
-/** flannel's data paths, then Calico's. */
+/** Data paths of flannel and kube-router, then Calico's. */
 const BACKENDS =
-  'vxlan, vxlan-direct, host-gw, udp; calico-ipip, calico-ipip-cross, calico-vxlan, calico-vxlan-cross or calico-plain'
+  'vxlan, vxlan-direct, host-gw, udp, ipip, ipip-direct, kube-router, kube-router-subnet, kube-router-fou; calico-ipip, calico-ipip-cross, calico-vxlan, calico-vxlan-cross or calico-plain'
 
 /** Every command takes the lab's name. */
 const named = (command: Command): Command => command.option('--name <lab>', 'name of the lab', DEFAULT_LAB)

@@ -5,6 +5,7 @@ import { faultRules } from './faults.ts'
 import { isLabName, isNodeName, type LabSpec, nodeAddress } from './layout.ts'
 import { nameOfPools, poolsFor, readPools } from './pools.ts'
 import {
+  BACKENDS,
   makeSpec,
   nameOfWords,
   netConfigFor,
@@ -56,7 +57,7 @@ test('wrong wishes are refused before anything is made, by the name of the optio
   refused({ subnets: 99 }, /--subnets/)
   refused({ mtuBytes: 100 }, /--mtu/)
   refused({ netConfig: '{"Network":"10.244.0.0/16","Backend":{"Type":"wings"}}' }, /Backend\.Type.*wings/)
-  assert.throws(() => netConfigFor('wings', true), /is not one of vxlan, vxlan-direct, host-gw, udp, calico-ipip,/)
+  assert.throws(() => netConfigFor('wings', true), /is not one of vxlan, vxlan-direct, host-gw, udp, ipip,/)
 })
 
 test('a net-conf.json says by which paths nodes send once they have arrived', () => {
@@ -69,6 +70,13 @@ test('a net-conf.json says by which paths nodes send once they have arrived', ()
   })
   assert.deepEqual(paths('host-gw').paths, ['host-gw'])
   assert.deepEqual(paths('udp').paths, ['udp/8285'])
+  assert.deepEqual(paths('ipip-direct').paths, ['ipip', 'host-gw'])
+  assert.deepEqual(paths('kube-router-subnet').paths, ['tun/ipip', 'host-gw'])
+  assert.deepEqual(paths('kube-router-fou').paths, ['tun/fou/5555'])
+  for (const backend of Object.keys(BACKENDS)) {
+    assert.equal(paths(backend).backend, backend)
+    assert.equal(wantedPaths(netConfigFor(backend, true)).backend, backend)
+  }
 })
 
 test('the short names of pools say what the pools have, and the pools say their short name', () => {

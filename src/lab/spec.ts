@@ -5,6 +5,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFile
 import { parseNetConf } from '../config/flannel/net-conf.ts'
 import { pathOf } from '../datapath/path.ts'
 import { pathsOf } from '../datapath/transition.ts'
+import { type BackendConfig, routesDirectly } from '../model/backend.ts'
 import { ConfigError } from '../model/errors.ts'
 import type { KubeObject } from './api/interfaces.ts'
 import {
@@ -28,12 +29,17 @@ export interface NetworkWords {
   readonly pools?: readonly KubeObject[]
 }
 
-/** The short names of flannel's data paths that `up` and `switch` take, and its Backend object for each. */
+/** The short names of data paths of net-conf.json that `up` and `switch` take, and the Backend object for each. */
 export const BACKENDS: Readonly<Record<string, Readonly<Record<string, unknown>>>> = {
   vxlan: { Type: 'vxlan' },
   'vxlan-direct': { Type: 'vxlan', DirectRouting: true },
   'host-gw': { Type: 'host-gw' },
   udp: { Type: 'udp' },
+  ipip: { Type: 'ipip' },
+  'ipip-direct': { Type: 'ipip', DirectRouting: true },
+  'kube-router': { Type: 'kube-router', 'overlay-type': 'full' },
+  'kube-router-subnet': { Type: 'kube-router', 'overlay-type': 'subnet' },
+  'kube-router-fou': { Type: 'kube-router', 'overlay-type': 'full', 'overlay-encap': 'fou' },
 }
 
 /** All short names, of both dialects. */
@@ -49,7 +55,8 @@ export function netConfigFor(backend: string, ipv6: boolean): string {
   return JSON.stringify(
     {
       Network: String(POD_CIDRS.v4),
-      ...(ipv6 ? { EnableIPv6: true, IPv6Network: String(POD_CIDRS.v6) } : {}),
+      // flannel's ipip carries IPv4 alone.
+      ...(ipv6 && Backend.Type !== 'ipip' ? { EnableIPv6: true, IPv6Network: String(POD_CIDRS.v6) } : {}),
       Backend,
     },
     undefined,
@@ -75,12 +82,14 @@ export interface WantedPaths {
 
 export function wantedPaths(netConfig: string, object = 'net-conf.json'): WantedPaths {
   const { backend } = parseNetConf(netConfig, object).config
-  const direct = backend.type === 'vxlan' && backend.directRouting
-  return {
-    backend: direct ? 'vxlan-direct' : backend.type,
-    type: backend.type,
-    paths: pathsOf({ path: pathOf(backend), direct }),
-  }
+  const direct = routesDirectly(backend)
+  return { backend: shortName(backend), type: backend.type, paths: pathsOf({ path: pathOf(backend), direct }) }
+}
+
+function shortName(backend: BackendConfig): string {
+  const direct = routesDirectly(backend)
+  if (backend.type !== 'kube-router') return `${backend.type}${direct ? '-direct' : ''}`
+  return `kube-router${backend.encap === 'fou' ? '-fou' : ''}${direct ? '-subnet' : ''}`
 }
 
 /** What each dialect asks of the nodes; one of which nothing is said is left out. Throws ConfigError as an agent would. */
