@@ -37,6 +37,7 @@ const layerOf: Readonly<Record<string, number>> = {
 /** Edges beyond "a lower layer, or the same room": each with its reason. */
 const allowedEdges: readonly (readonly [from: string, to: string, why: string])[] = [
   ['net', 'bytes', 'values are written and read with the byte cursor'],
+  ['cluster', 'ipam/stores', 'implements the store that blocks are kept in'],
   ['agent', 'cni', 'the agent is the composition; the CNI server is one of its features'],
   ['lab', 'inspect', 'the lab shows captures'],
 ]

@@ -38,6 +38,9 @@ export class CompactedError extends Error {
 
 type Json = Record<string, unknown>
 
+/** Fewer pairs a page keep the largest answer, and with it the process, small. */
+const PAGE_SIZE = 500
+
 const encode = (text: string): string => Buffer.from(text, 'utf8').toString('base64')
 const decode = (text: unknown): string => Buffer.from(String(text ?? ''), 'base64').toString('utf8')
 
@@ -83,17 +86,53 @@ export class EtcdClient {
     return { pairs, revision: BigInt(String((answer.header as Json).revision)) }
   }
 
+  /** The same in pages, all of one revision, which is the result. */
+  async pages(
+    prefix: string,
+    onPage: (pairs: readonly KeyValue[]) => void,
+    signal?: AbortSignal,
+    pageSize = PAGE_SIZE,
+  ): Promise<bigint> {
+    let revision: string | undefined
+    for (let from = encode(prefix); ; ) {
+      const body = {
+        key: from,
+        range_end: rangeEnd(prefix),
+        limit: String(pageSize),
+        ...(revision === undefined ? {} : { revision }),
+      }
+      const answer = await this.#call('/v3/kv/range', body, signal)
+      revision ??= String((answer.header as Json).revision)
+      const kvs = (answer.kvs as Json[] | undefined) ?? []
+      onPage(kvs.map(pairOf))
+      const last = kvs.at(-1)?.key
+      if (answer.more !== true || last === undefined) return BigInt(revision)
+      // The first key that can follow: the last one and a zero byte.
+      from = Buffer.concat([Buffer.from(String(last), 'base64'), Buffer.of(0)]).toString('base64')
+    }
+  }
+
   /** Writes when the key's last change is `modRevision` (`0`: it does not exist). False when it is another. */
   async putIf(key: string, modRevision: string, value: string, lease: string, signal?: AbortSignal): Promise<boolean> {
-    const answer = await this.#call(
-      '/v3/kv/txn',
-      {
-        compare: [{ key: encode(key), target: 'MOD', result: 'EQUAL', mod_revision: modRevision }],
-        success: [{ request_put: { key: encode(key), value: encode(value), ...(lease === '0' ? {} : { lease }) } }],
-      },
-      signal,
-    )
-    return answer.succeeded === true
+    const request_put = { key: encode(key), value: encode(value), ...(lease === '0' ? {} : { lease }) }
+    return (await this.#changeIf(key, modRevision, { request_put }, signal)) !== undefined
+  }
+
+  /** The same without a lease; the revision of the write. */
+  replaceIf(key: string, modRevision: string, value: string, signal?: AbortSignal): Promise<string | undefined> {
+    return this.#changeIf(key, modRevision, { request_put: { key: encode(key), value: encode(value) } }, signal)
+  }
+
+  /** Removes the key when its last change is `modRevision`. False when it is another. */
+  async deleteIf(key: string, modRevision: string, signal?: AbortSignal): Promise<boolean> {
+    const request_delete_range = { key: encode(key) }
+    return (await this.#changeIf(key, modRevision, { request_delete_range }, signal)) !== undefined
+  }
+
+  async #changeIf(key: string, modRevision: string, change: Json, signal?: AbortSignal): Promise<string | undefined> {
+    const compare = [{ key: encode(key), target: 'MOD', result: 'EQUAL', mod_revision: modRevision }]
+    const answer = await this.#call('/v3/kv/txn', { compare, success: [change] }, signal)
+    return answer.succeeded === true ? String((answer.header as Json).revision) : undefined
   }
 
   async delete(key: string, signal?: AbortSignal): Promise<void> {
