@@ -120,8 +120,12 @@ export async function showProof(status: LabStatus, print: (line: string) => void
   const from = ends.find((a) => ends.some((b) => a !== b && a.node === b.node)) ?? ends[0]!
   const same = ends.find((end) => end !== from && end.node === from.node)
   if (same) {
-    title(`same node: ${from.pod} → ${same.pod}, both on ${from.node} (ping; TTL 64: bridged, never routed)`)
-    for (const line of pingLines(await ping(from.netnsPath, same.ip))) print(line)
+    const lines = pingLines(await ping(from.netnsPath, same.ip))
+    const how = lines.some((line) => line.includes('ttl=64'))
+      ? '; TTL 64: bridged, never routed'
+      : '; routed by the node'
+    title(`same node: ${from.pod} → ${same.pod}, both on ${from.node} (ping${how})`)
+    for (const line of lines) print(line)
   }
   for (const far of farEnds(status, from, ends)) {
     const across = subnetOf(status, far.node) !== subnetOf(status, from.node)
@@ -135,7 +139,7 @@ export async function showProof(status: LabStatus, print: (line: string) => void
     await showWalk(lab, from, far, print)
   }
   title('next')
-  const other = status.backend === 'host-gw' ? 'vxlan' : 'host-gw'
+  const other = otherThan(status.backend)
   const flag = lab === 'lab' ? '' : ` --name ${lab}`
   print(
     `./weft lab switch ${other}${flag}          the same packet, another way: run ./weft lab demo${flag} again after it`,
@@ -143,6 +147,12 @@ export async function showProof(status: LabStatus, print: (line: string) => void
   print(`./weft lab exec${flag} ${from.pod} -- ip route`)
   print(`export KUBECONFIG=${status.kubeconfig}; kubectl get pods -A -o wide`)
   print(`\nThe lab goes on running. End it with: ./weft lab down${flag}`)
+}
+
+/** A data path of the same dialect. */
+function otherThan(backend: string): string {
+  if (backend.startsWith('calico')) return backend === 'calico-plain' ? 'calico-vxlan' : 'calico-plain'
+  return backend === 'host-gw' ? 'vxlan' : 'host-gw'
 }
 
 const subnetOf = (status: LabStatus, node: string): number =>
@@ -161,6 +171,6 @@ async function showWalk(lab: string, from: WalkEnd, to: WalkEnd, print: (line: s
   for (const line of formatHops(hops)) print(line)
   if (!answered)
     print(
-      'The packet ends where the list ends. host-gw needs all nodes on one subnet: the router has no route to pods.',
+      'The packet ends where the list ends. host-gw and calico-plain need all nodes on one subnet: the router has no route to pods.',
     )
 }
