@@ -125,6 +125,16 @@ export class FlannelPart implements NetworkPart {
     this.#planner.forgetRestored()
   }
 
+  /** Networks of net-conf.json. */
+  get networks(): readonly Cidr[] {
+    return [this.#config?.v4?.network, this.#config?.v6?.network].filter((network) => network !== undefined)
+  }
+
+  /** Networks of pods that are not flannel's. */
+  setOtherNetworks(networks: readonly Cidr[]): void {
+    this.#planner.setOtherNetworks(networks)
+  }
+
   /** The store's net-conf.json, undefined when there is none. */
   onNetwork(text: string | undefined, object: string): void {
     const { source, nodeName, onConfigError } = this.#options
@@ -163,10 +173,9 @@ export class FlannelPart implements NetworkPart {
   }
 
   pods(): PodShare | undefined {
-    const [node, plan, config] = [this.#context(), this.#planner.transition, this.#config]
-    if (!node || !config || plan?.mtuBytes === undefined || plan.status.accepts.length === 0) return undefined
-    const networks = [config.v4?.network, config.v6?.network].filter((network) => network !== undefined)
-    return { podCidrs: node.podCidrs, networks, mtuBytes: plan.mtuBytes }
+    const [node, plan] = [this.#context(), this.#planner.transition]
+    if (!node || plan?.mtuBytes === undefined || plan.status.accepts.length === 0) return undefined
+    return { podCidrs: node.podCidrs, networks: this.networks, mtuBytes: plan.mtuBytes }
   }
 
   setPodMtu(bytes: number): void {

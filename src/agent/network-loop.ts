@@ -12,19 +12,21 @@
  */
 import type { ApplyReport } from '../apply/applier.ts'
 import { DesiredConflict } from '../apply/desired.ts'
-import type { ClusterEvent, ClusterSource } from '../cluster/cluster.ts'
+import type { CalicoEvent } from '../cluster/calico/calico-source.ts'
+import type { ClusterEvent, ClusterSource, WiringChoice } from '../cluster/cluster.ts'
 import type { NodeInfo } from '../model/cluster.ts'
 import type { Fragment } from '../model/kernel-state.ts'
 import type { Cidr } from '../net/cidr.ts'
 import type { Check } from '../status/checks.ts'
 import { Announcer } from './announcer.ts'
+import { CalicoPart, type CalicoStores } from './calico-part.ts'
 import { Complaints } from './complaints.ts'
 import type { Detected } from './external-interface.ts'
 import { FlannelPart } from './flannel-part.ts'
 import type { NetworkPart, Surroundings } from './network-part.ts'
 import { mergeWords, type Speaker } from './own-words.ts'
 import type { PlanChange, PlannerSettings } from './planner.ts'
-import { type PodNetwork, podNetworkOf } from './pod-network.ts'
+import { decideWiring, type PodNetwork, podNetworkOf, type Wiring } from './pod-network.ts'
 import type { ReadTraffic } from './traffic.ts'
 
 export interface LoopLog {
@@ -50,6 +52,10 @@ export interface NetworkLoopOptions {
   /** Subnets of an earlier run, for stores where nodes take them. */
   readonly previousSubnets: readonly Cidr[]
   readonly settings: PlannerSettings
+  /** Where address pools are; left out: there are none. */
+  readonly calico?: CalicoStores
+  /** How new pods are wired, unless the node's annotation says otherwise; `auto` when left out. */
+  readonly wiring?: WiringChoice
   /** What devices carried, for seeing that a path is not used any more; without it only time counts. */
   readonly readTraffic?: ReadTraffic
   /** The cluster spoke of this node. */
@@ -65,10 +71,12 @@ export interface NetworkLoopOptions {
 export class NetworkLoop {
   readonly #options: NetworkLoopOptions
   readonly #flannel: FlannelPart
+  readonly #calico: CalicoPart | undefined
   readonly #parts: readonly NetworkPart[]
   readonly #announcer: Announcer
   readonly #complaints: Complaints
   #own: NodeInfo | undefined
+  #wish: WiringChoice | undefined
   #detected: Detected | undefined
   #synced = false
   /** When the view was saved that this node works from, before the store's first list. */
@@ -90,7 +98,8 @@ export class NetworkLoop {
     const onChange = () => this.#schedule()
     const shared = { nodeName, source, writer, log, complaints: this.#complaints, readTraffic, onChange }
     this.#flannel = new FlannelPart({ ...shared, previousSubnets, settings, onConfigError })
-    this.#parts = [this.#flannel]
+    this.#calico = options.calico && new CalicoPart({ ...shared, ...options.calico })
+    this.#parts = this.#calico ? [this.#flannel, this.#calico] : [this.#flannel]
     this.#announcer = new Announcer({
       source,
       log,
@@ -120,6 +129,11 @@ export class NetworkLoop {
     return this.#remembered
   }
 
+  /** What does not keep pods from being served, and should be known. */
+  get remarks(): readonly string[] {
+    return this.#calico?.remarks ?? []
+  }
+
   /** For people and the lab. */
   state(): object {
     const around = this.#around()
@@ -129,6 +143,7 @@ export class NetworkLoop {
       workingFromCacheOf: this.#remembered,
       interface: this.#detected?.reason,
       settled: this.#isSettled,
+      wiring: this.#wiring,
       ...Object.assign({}, ...this.#parts.map((part) => part.state(around))),
     }
   }
@@ -177,6 +192,12 @@ export class NetworkLoop {
     this.#schedule()
   }
 
+  /** The store of the address pools spoke. */
+  onCalico(event: CalicoEvent): void {
+    this.#calico?.onEvent(event)
+    this.#schedule()
+  }
+
   onDetected(detected: Detected): void {
     const { device, mtuBytes } = detected.external
     const fields = {
@@ -219,6 +240,7 @@ export class NetworkLoop {
     const { node, problems } = event
     if (node.name === this.#options.nodeName) {
       this.#own = node
+      this.#wish = event.wishes.wiring
       this.#announcer.hear(node)
       for (const part of this.#parts) part.setOwn(node)
       this.#options.onOwnNode(event)
@@ -264,6 +286,8 @@ export class NetworkLoop {
   #turn(): void {
     if (!this.#knowsPeers || !this.#detected) return
     const around = this.#around()
+    this.#calico?.setOtherNetworks(this.#flannel.networks)
+    this.#flannel.setOtherNetworks(this.#calico?.networks ?? [])
     const ready = this.#parts.filter((part) => part.prepare(around))
     if (ready.length === 0) return
     for (const part of ready) this.#write(part.plan())
@@ -311,7 +335,10 @@ export class NetworkLoop {
     } catch (error) {
       if (!(error instanceof DesiredConflict)) throw error
       const name = /^node\/([^/]+)/.exec(fragment.source)?.[1]
-      if (name === undefined) throw error
+      if (name === undefined) {
+        this.#complaints.ofOwn('ConflictingWishes', `${fragment.source}: ${error.message}`)
+        return
+      }
       const known = this.#parts.map((part) => part.peer(name)).find((peer) => peer)
       this.#complaints.ofPeer(known ?? { name }, `Node ${name}: ${error.message}`)
     }
@@ -344,13 +371,19 @@ export class NetworkLoop {
     return JSON.stringify(this.#parts.map(({ transition }) => transition?.status))
   }
 
+  get #wiring(): Wiring | undefined {
+    return decideWiring(this.#wish ?? this.#options.wiring ?? 'auto', this.#flannel.presence, this.#calico)
+  }
+
   #speakers(): Speaker[] {
     return this.#parts.map((part) => ({ words: part.words(), ownsPath: (path: string) => part.ownsPath(path) }))
   }
 
   /** Tells the CNI server what pods get, when it changed and some path stands. */
   async #serve(): Promise<void> {
-    const network = podNetworkOf('bridge', { flannel: this.#flannel.pods() })
+    const wiring = this.#wiring
+    if (!wiring || this.#active.some((part) => !part.pods())) return
+    const network = podNetworkOf(wiring, { flannel: this.#flannel.pods(), calico: this.#calico?.pods() }, this.#own)
     if (!network) return
     const text = JSON.stringify(network)
     if (text === this.#podNetwork) return

@@ -32,10 +32,11 @@ export function planFirewall(
   node: NodeContext,
   tunnels: readonly FirewallTunnel[],
   settings: FirewallSettings,
+  otherCidrs: readonly Cidr[] = [],
 ): Fragment {
   return {
     source: FIREWALL_SOURCE,
-    objects: planFirewallSkeleton({ clusterCidrs, localCidrs: node.podCidrs, tunnels, ...settings }),
+    objects: planFirewallSkeleton({ clusterCidrs, otherCidrs, localCidrs: node.podCidrs, tunnels, ...settings }),
   }
 }
 

@@ -20,6 +20,7 @@ import { type BackendConfig, routesDirectly } from '../model/backend.ts'
 import type { FlannelLease, NodeContext, NodeInfo, PeerProblem, WeftNodeStatus } from '../model/cluster.ts'
 import type { Fragment } from '../model/kernel-state.ts'
 import { type Route, WEFT_ROUTE_PROTOCOL } from '../model/route.ts'
+import type { Cidr } from '../net/cidr.ts'
 import { isSameMode, PathLedger } from './path-ledger.ts'
 import {
   type FirewallSettings,
@@ -65,6 +66,7 @@ export class Planner {
   readonly #modes = new Map<string, SendMode>()
   #plan: TransitionPlan | undefined
   #tunnels = ''
+  #otherNetworks: readonly Cidr[] = []
   /** Devices that are for one peer each, by name. */
   readonly #deviceNames = new Map<string, string>()
   readonly #problems = new Map<string, readonly PeerProblem[]>()
@@ -111,6 +113,11 @@ export class Planner {
     this.#table = new PeerTable(config, node)
     for (const peer of this.#known.values()) this.#table.set(peer)
     for (const verdict of this.#table.verdicts()) this.#judge(verdict)
+  }
+
+  /** Networks of pods that are not in the configuration: masquerading leaves them alone. */
+  setOtherNetworks(networks: readonly Cidr[]): void {
+    this.#otherNetworks = networks
   }
 
   setPeer(peer: NodeInfo): void {
@@ -304,12 +311,12 @@ export class Planner {
     const { v4, v6 } = this.#config!
     const configs = paths.map((path) => this.#configOf(path))
     const tunnels = tunnelsOf(configs, this.#node!)
-    const text = JSON.stringify(tunnels)
+    const text = JSON.stringify([tunnels, this.#otherNetworks])
     const fresh = all || text !== this.#tunnels
     this.#tunnels = text
     if (fresh) {
       const networks = [v4?.network, v6?.network].filter((network) => network !== undefined)
-      set.push(planFirewall(networks, this.#node!, tunnels, this.#settings))
+      set.push(planFirewall(networks, this.#node!, tunnels, this.#settings, this.#otherNetworks))
     }
     for (const name of fresh ? new Set([...this.#peers.keys(), ...this.#dirty]) : this.#dirty) {
       const peer = this.#peers.get(name)

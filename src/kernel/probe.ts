@@ -173,15 +173,30 @@ async function tracksFlows(kernel: LinuxKernel): Promise<boolean> {
   }
 }
 
-/** Tries everything, in a fraction of a second. Throws KernelError when not even a namespace can be made (EPERM). */
-export async function probeKernel(): Promise<KernelFeatures> {
+function openNameless(): LinuxKernel {
   const netns = openNewNetns()
-  let kernel: LinuxKernel
   try {
-    kernel = LinuxKernel.openAt(`/proc/self/fd/${netns}`)
+    return LinuxKernel.openAt(`/proc/self/fd/${netns}`)
   } finally {
     closeNetns(netns)
   }
+}
+
+/** Which of these kinds of devices can be made. Throws KernelError when not even a namespace can be made (EPERM). */
+export async function probeLinkKinds<K extends LinkKind>(kinds: readonly K[]): Promise<ReadonlySet<K>> {
+  const kernel = openNameless()
+  try {
+    const found = new Set<K>()
+    for (const kind of kinds) if (await works(kernel, samples[kind])) found.add(kind)
+    return found
+  } finally {
+    kernel.close()
+  }
+}
+
+/** Tries everything, in a fraction of a second. Throws KernelError when not even a namespace can be made (EPERM). */
+export async function probeKernel(): Promise<KernelFeatures> {
+  const kernel = openNameless()
   try {
     return {
       release: release(),

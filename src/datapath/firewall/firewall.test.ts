@@ -98,3 +98,19 @@ test('loopback is opened on the pod’s own bridge, and only for mappings that a
   assert.equal(sysctls('172.30.0.1').length, 0)
   assert.equal(planHostPorts({ ips: [] }, [{ protocol: 'tcp', hostPort: 1, containerPort: 1 }]).length, 0)
 })
+
+test('pods of other networks are left alone by masquerading, and nothing else changes for them', () => {
+  const text = (further: Partial<FirewallOptions>) =>
+    formatNftRuleset(planFirewallSkeleton({ ...options, ...further }).filter(isNftObject)).split('\n')
+  const otherCidrs = ['172.26.0.0/16', '172.26.4.0/24'].map(Cidr.parse)
+  const before = new Set(text({}))
+  const added = text({ otherCidrs })
+    .filter((line) => !before.has(line))
+    .map((line) => line.trim().replace(/ comment .*/, ''))
+  assert.deepEqual(
+    added.filter((line) => line.includes('saddr') || line.includes('daddr')),
+    ['ip saddr @others4 return', 'ip daddr @others4 return'],
+  )
+  assert.ok(added.some((line) => line.includes('172.26.0.0/16') && !line.includes('172.26.4.0/24')))
+  assert.deepEqual(text({ masquerade: false, otherCidrs }), text({ masquerade: false }))
+})

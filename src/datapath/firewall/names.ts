@@ -6,6 +6,7 @@
  *
  *   cluster   the pod network(s)                       one element per cluster CIDR
  *   local     this node's own pod subnets              one element per pod CIDR
+ *   others    pod networks with rules of their own     one element per network; the set is there when there is one
  *   origins   node address . what it may send          its own prefix, and each of the node's pod subnets
  *   origin-ranges   the same                           pod subnets of unusual lengths
  *   hostports, hostport-addresses                      one element per port mapping
@@ -34,7 +35,7 @@ export const firewallTable: NftTable = { kind: 'nft-table', family: 'inet', name
 
 const inTable = { family: 'inet', table: 'weft' } as const
 
-export type SetName = 'cluster' | 'local' | 'origins' | 'origin-ranges' | 'hostports' | 'hostport-addresses'
+export type SetName = 'cluster' | 'local' | 'others' | 'origins' | 'origin-ranges' | 'hostports' | 'hostport-addresses'
 
 export const setName = (name: SetName, family: Family): string => `${name}${family}`
 
@@ -52,13 +53,8 @@ export const prefixSelectors = {
 /** The sets of one family, empty. */
 export function planSets(family: Family): NftSet[] {
   const address = addressType(family)
-  const set = (name: SetName, type: readonly NftType[], rest: Partial<NftSet> = {}): NftSet => ({
-    kind: 'nft-set',
-    ...inTable,
-    name: setName(name, family),
-    type,
-    ...rest,
-  })
+  const set = (name: SetName, type: readonly NftType[], rest: Partial<NftSet> = {}): NftSet =>
+    planSet(name, family, type, rest)
   const ranges = { flags: ['interval'] } as const
   const { inner, wholeInner } = prefixSelectors[family]
   const byOrigin = (selector: NftSelector) => ({ typeof: [saddr(family), selector] })
@@ -72,6 +68,18 @@ export function planSets(family: Family): NftSet[] {
     set('hostport-addresses', [address, 'inet_proto', 'inet_service'], target),
   ]
 }
+
+const planSet = (name: SetName, family: Family, type: readonly NftType[], rest: Partial<NftSet>): NftSet => ({
+  kind: 'nft-set',
+  ...inTable,
+  name: setName(name, family),
+  type,
+  ...rest,
+})
+
+/** The set `others` of one family, empty. */
+export const planOthersSet = (family: Family): NftSet =>
+  planSet('others', family, [addressType(family)], { flags: ['interval'] })
 
 export const podDevices: NftSet = { kind: 'nft-set', ...inTable, name: 'pod-devices', type: ['ifname'] }
 

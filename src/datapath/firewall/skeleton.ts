@@ -16,6 +16,8 @@
  *   elsewhere       this node's pods          kept
  *   elsewhere       other nodes' pods         the node's
  *
+ * Pods of other networks (address pools) are translated by rules of their own, and nothing that goes to them is here.
+ *
  * What kube-proxy has marked for masquerading (0x4000) is left to kube-proxy.
  *
  * There is no forward chain: flannel's rules there accept, and nftables has no way for an accept in one table to overrule
@@ -57,6 +59,7 @@ import {
   multicast,
   notInSet,
   originBits,
+  planOthersSet,
   planPodDevice,
   planSets,
   podDevices,
@@ -79,6 +82,8 @@ export interface FirewallOptions {
   readonly clusterCidrs: readonly Cidr[]
   /** This node's own pod subnets. */
   readonly localCidrs: readonly Cidr[]
+  /** Pod networks that masquerading here leaves alone, in both directions. */
+  readonly otherCidrs?: readonly Cidr[]
   /** flannel's --ip-masq. */
   readonly masquerade: boolean
   /** Random source ports (default), unless flannel's --ip-masq-fully-random-disable. */
@@ -108,6 +113,7 @@ export const innerCounter = 'forged-inner-source'
 export function planFirewallSkeleton(options: FirewallOptions): KernelObject[] {
   const podDeviceNames = options.podDevices ?? ['cni0']
   const tunnels = distinctTunnels(options.tunnels)
+  const others = options.masquerade ? disjointCidrs(options.otherCidrs ?? []) : []
   return [
     firewallTable,
     ...[strangerCounter, ownSourceCounter, innerCounter, loopbackCounter].map(counter),
@@ -116,6 +122,8 @@ export function planFirewallSkeleton(options: FirewallOptions): KernelObject[] {
     ...podDeviceNames.map(planPodDevice),
     ...disjointCidrs(options.clusterCidrs).map((cidr) => element('cluster', cidr.family, keyOfCidr(cidr))),
     ...disjointCidrs(options.localCidrs).map((cidr) => element('local', cidr.family, keyOfCidr(cidr))),
+    ...familiesIn(others).map(planOthersSet),
+    ...others.map((cidr) => element('others', cidr.family, keyOfCidr(cidr))),
     planHostportChain(),
     ...tunnels.map((tunnel) => planTunnel(tunnel, disjointCidrs(options.clusterCidrs))),
     planGuard(disjointCidrs(options.localCidrs), podDeviceNames, tunnels),
@@ -318,9 +326,16 @@ function planHostportChain(): NftChain {
   ])
 }
 
-function planPostrouting({ masquerade, fullyRandom = true }: FirewallOptions): NftChain {
+const familiesIn = (cidrs: readonly Cidr[]): Family[] =>
+  families.filter((family) => cidrs.some((cidr) => cidr.family === family))
+
+function planPostrouting({ masquerade, fullyRandom = true, otherCidrs = [] }: FirewallOptions): NftChain {
   const change: NftStatement = { masquerade: fullyRandom ? { fullyRandom: true } : {} }
   const isMarked = (bit: number): NftStatement => ({ masked: 'meta mark', mask: bit, value: bit })
+  const others = (family: Family): NftRule[] => [
+    rule('pods of another network', inSet(saddr(family), 'others', family), keep),
+    rule('to pods of another network', inSet(daddr(family), 'others', family), keep),
+  ]
   const flannel = (family: Family): NftRule[] => [
     rule('pod to pod', inSet(saddr(family), 'cluster', family), inSet(daddr(family), 'cluster', family), keep),
     rule(
@@ -345,6 +360,6 @@ function planPostrouting({ masquerade, fullyRandom = true }: FirewallOptions): N
   return chain('postrouting', { type: 'nat', hook: 'postrouting', priority: 100 }, [
     rule('left to kube-proxy', isMarked(SERVICE_MARK), keep),
     rule('port mapping of a local client', isMarked(HAIRPIN_MARK), change),
-    ...(masquerade ? families.flatMap(flannel) : []),
+    ...(masquerade ? [...familiesIn(otherCidrs).flatMap(others), ...families.flatMap(flannel)] : []),
   ])
 }

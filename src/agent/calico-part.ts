@@ -1,0 +1,409 @@
+/**
+ * Calico's share of the loop: address pools, blocks, what nodes say in Calico's words, and what the planner of pools makes of
+ * them.
+ *
+ *   IPPools ───────► judged (calico-pools.ts) ─┐                        ┌─► fragments
+ *   IPAM blocks ───► routes; the allocator ────┼─► planner of pools ────┤
+ *   Nodes, Felix ──────────────────────────────┘        ▲               └─► tunnel addresses needed
+ *   interface ─────► own addresses, tunnel addresses ───┘                          │
+ *                                        ▲──────────── the allocator ◄─────────────┘
+ *
+ * Active as soon as there is a pool or a block. A store that has none, or has no such objects at all, costs nothing.
+ */
+import type { CalicoEvent, CalicoSource } from '../cluster/calico/calico-source.ts'
+import { defaultFelixSettings, parseFelix } from '../config/calico/felix.ts'
+import { defaultIpamSettings } from '../config/calico/ipam-settings.ts'
+import { poolPaths } from '../datapath/pools/pool-path.ts'
+import type { TransitionPlan } from '../datapath/transition.ts'
+import { BlockIpam } from '../ipam/stores/block-ipam.ts'
+import type { IpamStore } from '../ipam/stores/ipam-store.ts'
+import {
+  type CalicoNode,
+  type FelixSettings,
+  familiesOf,
+  type IpamBlock,
+  type IpamSettings,
+  type IpPool,
+  type IpReservation,
+} from '../model/calico.ts'
+import type { NodeContext, NodeInfo, PeerProblem, WeftNodeStatus } from '../model/cluster.ts'
+import type { Cidr } from '../net/cidr.ts'
+import { blockRoutesOf } from './block-routes.ts'
+import { CalicoPools, selects } from './calico-pools.ts'
+import type { Complaints } from './complaints.ts'
+import type { Detected } from './external-interface.ts'
+import type { LoopLog, Writer } from './network-loop.ts'
+import type { NetworkPart, PartChecks, PartWords, PodShare, Surroundings } from './network-part.ts'
+import { PathDrains } from './path-drains.ts'
+import type { PlanChange } from './planner.ts'
+import { PoolPlanner, type PoolPlannerSettings } from './pool-planner.ts'
+import type { ReadTraffic } from './traffic.ts'
+import { TunnelAddresses } from './tunnel-addresses.ts'
+
+/** What the part is made of that the loop does not have. */
+export interface CalicoStores {
+  readonly source: Pick<CalicoSource, 'pods'>
+  readonly store: IpamStore
+  readonly settings: PoolPlannerSettings
+  /** Unix time in milliseconds. */
+  now(): number
+}
+
+export interface CalicoPartOptions extends CalicoStores {
+  readonly nodeName: string
+  readonly writer: Pick<Writer, 'inPlace'>
+  readonly log: LoopLog
+  readonly complaints: Complaints
+  readonly readTraffic: ReadTraffic
+  /** There is reason for another turn. */
+  onChange(): void
+}
+
+export class CalicoPart implements NetworkPart {
+  readonly ipam: BlockIpam
+  readonly #options: CalicoPartOptions
+  readonly #planner: PoolPlanner
+  readonly #drains: PathDrains
+  readonly #tunnels: TunnelAddresses
+  readonly #pools = new CalicoPools()
+  /** What the planner was told of pools. */
+  readonly #told = new Map<string, IpPool>()
+  readonly #reservations = new Map<string, IpReservation>()
+  /** By CIDR: what was last told of the routes of a block. */
+  readonly #blocks = new Map<string, string>()
+  readonly #felixSpecs = new Map<string, unknown>()
+  #felix: FelixSettings = defaultFelixSettings
+  #ipamSettings: IpamSettings = defaultIpamSettings
+  #state: 'unknown' | 'remembered' | 'synced' = 'unknown'
+  #wasActive = false
+  #own: NodeInfo | undefined
+  #detected: Detected | undefined
+  #contextText = ''
+
+  constructor(options: CalicoPartOptions) {
+    this.#options = options
+    const { nodeName, writer, log, complaints, readTraffic, store, settings, now, onChange } = options
+    this.#planner = new PoolPlanner(settings, (source) => writer.inPlace(source))
+    this.#planner.setFelix(this.#felix)
+    this.#drains = new PathDrains(this.#planner, readTraffic)
+    let reservations: readonly IpReservation[] = []
+    this.ipam = new BlockIpam({
+      store,
+      node: { name: nodeName, labels: () => this.#own?.labels ?? {} },
+      log,
+      pools: () => this.#pools.standing,
+      // The allocator compares lists by identity.
+      reservations: () => {
+        const current = [...this.#reservations.values()]
+        if (current.length !== reservations.length || current.some((each, i) => each !== reservations[i]))
+          reservations = current
+        return reservations
+      },
+      settings: () => this.#ipamSettings,
+      selects,
+      now,
+    })
+    this.#tunnels = new TunnelAddresses({ nodeName, addresses: this.ipam, log, complaints, onChange })
+  }
+
+  ownsPath(path: string): boolean {
+    return poolPaths.isKnown(path)
+  }
+
+  get presence(): 'unknown' | 'absent' | 'active' {
+    if (this.#state === 'unknown') return 'unknown'
+    return this.#pools.areAny || this.#blocks.size > 0 ? 'active' : 'absent'
+  }
+
+  get isComplete(): boolean {
+    return this.#state === 'synced' && this.#planner.isComplete
+  }
+
+  get transition(): TransitionPlan | undefined {
+    return this.#planner.transition
+  }
+
+  get problems(): ReadonlyMap<string, readonly PeerProblem[]> {
+    return this.#planner.problems
+  }
+
+  /** Networks of the pools. */
+  get networks(): readonly Cidr[] {
+    return this.#pools.standing.map(({ cidr }) => cidr)
+  }
+
+  /** Whether new pods of this node get addresses out of pools. */
+  get selectsNode(): boolean {
+    return this.#pools.selectNode(this.#own?.labels ?? {})
+  }
+
+  /** What does not keep pods from being served, and should be known. */
+  get remarks(): readonly string[] {
+    if (this.presence !== 'active') return []
+    const modes = [...this.#planner.poolProblems].map(([pool, problem]) => `IPPool ${pool}: ${problem}`)
+    return [...this.#pools.remarks.map(({ message }) => message), ...modes, ...this.#tunnels.problems]
+  }
+
+  peer(name: string): NodeInfo | undefined {
+    return this.#planner.peer(name)
+  }
+
+  setPeer(peer: NodeInfo): void {
+    this.#planner.setPeer(peer)
+  }
+
+  removePeer(name: string): void {
+    this.#planner.removePeer(name)
+  }
+
+  setOwn(own: NodeInfo): void {
+    if (!this.#own) this.#tunnels.restore(own.calico)
+    this.#own = own
+    this.#planner.setAnnounced(own.weft)
+  }
+
+  setDetected(detected: Detected): void {
+    this.#detected = detected
+    for (const problem of detected.node?.problems ?? []) this.#options.complaints.ofOwn('NodeAddress', problem)
+  }
+
+  addPending(status: WeftNodeStatus): void {
+    this.#planner.addPending(status)
+  }
+
+  restorePending(statuses: readonly WeftNodeStatus[]): void {
+    this.#planner.restorePending(statuses)
+  }
+
+  forgetRestored(): void {
+    this.#planner.forgetRestored()
+  }
+
+  /** Networks of pods that are no pools. */
+  setOtherNetworks(networks: readonly Cidr[]): void {
+    this.#planner.setOtherNetworks(networks)
+    if (this.#pools.setOthers(networks)) this.#setPools()
+  }
+
+  onEvent(event: CalicoEvent): void {
+    const { complaints, log } = this.#options
+    switch (event.type) {
+      case 'pool':
+        if (this.#pools.set(event.name, event.pool, event.problem)) this.#setPools()
+        break
+      case 'pool-gone':
+        complaints.forget(`IPPool ${event.name}`)
+        if (this.#pools.delete(event.name)) this.#setPools()
+        break
+      case 'reservation':
+        if (event.reservation) this.#reservations.set(event.name, event.reservation)
+        if (event.problem) complaints.ofOwn('InvalidReservation', event.problem.message, event.name)
+        break
+      case 'reservation-gone':
+        this.#reservations.delete(event.name)
+        break
+      case 'block':
+        this.ipam.noteBlock(event.held)
+        this.#onBlock(event.held.value)
+        break
+      case 'block-gone':
+        this.ipam.noteBlockGone(event.cidr)
+        if (this.#blocks.delete(`${event.cidr}`)) this.#planner.removeRoutes(event.cidr)
+        break
+      case 'affinity':
+        this.ipam.noteAffinity(event.held)
+        break
+      case 'affinity-gone':
+        this.ipam.noteAffinityGone(event.affinity.owner, event.affinity.cidr)
+        break
+      case 'corrupt':
+        complaints.ofOwn('CorruptObject', `${event.object}: ${event.problem}`, event.object)
+        break
+      case 'felix':
+        this.#onFelix(event.name, event.spec)
+        break
+      case 'ipam-settings':
+        if (event.problem) complaints.ofOwn('InvalidIpamSettings', event.problem.message)
+        else this.#ipamSettings = event.settings ?? defaultIpamSettings
+        break
+      case 'remembered':
+        log.warn({}, `address pools and blocks are those of ${event.savedAt}: their store is away`)
+        if (this.#state === 'unknown') this.#state = 'remembered'
+        break
+      case 'synced':
+        this.#state = 'synced'
+        this.ipam.noteListed()
+        break
+      case 'connection':
+        if (event.up) log.info({}, 'the store of the address pools can be reached again')
+        else log.warn({ err: event.problem }, 'the store of the address pools cannot be reached')
+    }
+  }
+
+  prepare({ synced }: Surroundings): boolean {
+    const isActive = this.presence === 'active'
+    if (!isActive && !this.#wasActive) return false
+    const context = this.#context()
+    if (!context) return false
+    this.#wasActive = true
+    const text = JSON.stringify(context)
+    if (text !== this.#contextText) {
+      this.#contextText = text
+      this.#planner.setNode(context)
+    }
+    if (synced && this.#state === 'synced') this.#tunnels.want(this.#planner.tunnelAddressesNeeded())
+    this.#complain()
+    return true
+  }
+
+  plan(): PlanChange {
+    return this.#planner.plan()
+  }
+
+  settleDrained(again: () => void): void {
+    this.#drains.settle(again)
+  }
+
+  words(): PartWords | undefined {
+    const announcement = this.#planner.announcement()
+    if (announcement) return { status: announcement.weft, calico: announcement.calico }
+    return this.presence === 'absent' ? { status: { accepts: [], sends: [] } } : undefined
+  }
+
+  pods(): PodShare | undefined {
+    const { mtuBytes, transition } = this.#planner
+    if (this.presence !== 'active' || mtuBytes === undefined || !transition?.status.accepts.length) return undefined
+    const { nodeName, source } = this.#options
+    const usable = this.#pools.standing.filter(
+      ({ disabled, allowedUses }) => !disabled && allowedUses.includes('Workload'),
+    )
+    return {
+      podCidrs: [],
+      networks: this.networks,
+      mtuBytes,
+      routed: {
+        nodeName,
+        families: familiesOf(usable.length > 0 ? usable : this.#pools.standing),
+        addresses: this.ipam,
+        pods: source.pods,
+        interfacePrefix: this.#felix.interfacePrefix,
+        sourceSpoofing: this.#felix.workloadSourceSpoofing,
+      },
+    }
+  }
+
+  setPodMtu(bytes: number): void {
+    this.#planner.setPodMtu(bytes)
+  }
+
+  peersByPath(): ReadonlyMap<string, number> {
+    return this.#planner.peersByPath()
+  }
+
+  checks(): PartChecks {
+    const unknown = this.#state === 'unknown' ? 'the address pools have not been listed yet' : undefined
+    const noAddress = this.#context()
+      ? undefined
+      : 'this node has no address that the others could reach it by (--ip, --ip6)'
+    return {
+      configuration: { name: 'pools', problem: unknown },
+      addresses: { name: 'node-address', problem: unknown ?? noAddress },
+    }
+  }
+
+  state(): object {
+    if (this.presence !== 'active') return {}
+    const planner = this.#planner
+    return {
+      calico: {
+        pools: this.#pools.standing,
+        remarks: this.remarks,
+        node: this.#context(),
+        blocks: this.#blocks.size,
+        peersByPath: Object.fromEntries(planner.peersByPath()),
+        problems: [...planner.problems.values()].flat(),
+        status: planner.transition?.status,
+        settled: planner.transition?.settled ?? false,
+        mtuBytes: planner.mtuBytes,
+        ipam: this.ipam.counts,
+      },
+    }
+  }
+
+  close(): void {
+    this.#drains.close()
+    this.#tunnels.close()
+    this.ipam.close()
+  }
+
+  #complain(): void {
+    const { complaints } = this.#options
+    for (const { pool, reason, message } of this.#pools.remarks) complaints.ofOwn(reason, message, `IPPool ${pool}`)
+    for (const [pool, problem] of this.#planner.poolProblems)
+      complaints.ofOwn('UnsupportedMode', `IPPool ${pool}: ${problem}`, `IPPool ${pool}`)
+  }
+
+  #setPools(): void {
+    const { standing } = this.#pools
+    for (const name of this.#told.keys())
+      if (!standing.some((pool) => pool.name === name)) {
+        this.#told.delete(name)
+        this.#planner.removePool(name)
+      }
+    for (const pool of standing)
+      if (this.#told.get(pool.name) !== pool) {
+        this.#told.set(pool.name, pool)
+        this.#planner.setPool(pool)
+      }
+  }
+
+  /** Most changes of a block are addresses that come and go inside it, which no route depends on. */
+  #onBlock(block: IpamBlock): void {
+    const routes = blockRoutesOf(block)
+    const text = JSON.stringify(routes)
+    if (this.#blocks.get(`${block.cidr}`) === text) return
+    this.#blocks.set(`${block.cidr}`, text)
+    this.#planner.setRoutes(routes)
+  }
+
+  #onFelix(name: string, spec: unknown): void {
+    const { complaints, log, nodeName } = this.#options
+    this.#felixSpecs.set(name, spec)
+    const reading = parseFelix({
+      default: this.#felixSpecs.get('default'),
+      node: this.#felixSpecs.get(`node.${nodeName}`),
+    })
+    for (const warning of reading.warnings) log.info({}, warning)
+    for (const problem of reading.problems) complaints.ofOwn('InvalidFelixConfiguration', problem.message)
+    this.#felix = reading.settings
+    this.#planner.setFelix(reading.settings)
+  }
+
+  /** Undefined until the node has an address of its own. */
+  #context(): NodeContext | undefined {
+    const [own, found] = [this.#own, this.#detected?.node]
+    const { v4, v6, external } = found ?? {}
+    if (!own || !external || !(v4 ?? v6)) return undefined
+    const { nodeName } = this.#options
+    const said = own.calico
+    const calico: CalicoNode = {
+      ...(v4 ? { ipv4: { ip: v4.ip, prefixLength: v4.prefixLength } } : {}),
+      ...(v6 ? { ipv6: { ip: v6.ip, prefixLength: v6.prefixLength } } : {}),
+      ...(said?.asNumber === undefined ? {} : { asNumber: said.asNumber }),
+      ...(said?.routeReflectorClusterId === undefined ? {} : { routeReflectorClusterId: said.routeReflectorClusterId }),
+      ...(said?.vxlanTunnelMac ? { vxlanTunnelMac: said.vxlanTunnelMac } : {}),
+      ...(said?.vxlanTunnelMacV6 ? { vxlanTunnelMacV6: said.vxlanTunnelMacV6 } : {}),
+      ...this.#tunnels.words,
+    }
+    return {
+      name: nodeName,
+      podCidrs: own.podCidrs,
+      external,
+      ...(own.uid === undefined ? {} : { uid: own.uid }),
+      ...(v4 ? { publicIp: v4.ip } : {}),
+      ...(v6 ? { publicIpv6: v6.ip } : {}),
+      calico,
+      ...(own.labels ? { labels: own.labels } : {}),
+    }
+  }
+}
