@@ -5,8 +5,8 @@
  *   tsx scripts/capture-docs.ts docs/modes/vxlan.md  these pages
  *   tsx scripts/capture-docs.ts --twins              nothing is run: the blocks of all pages go to their twins as they are
  *
- * A page names a lab, `<!-- lab: --backend vxlan -->` (arguments of `weft lab up`; each mark begins a new lab), and stands for
- * each block:
+ * A page names a lab, `<!-- lab: --backend vxlan -->` (arguments of `weft lab up`; each mark begins a new lab), or one in a guest
+ * with the distribution's kernel, `<!-- guest-lab: --backend calico-ipip -->`, and stands for each block:
  *
  *   <!-- run: weft lab node exec n1 -- ip route -->
  *   ```text
@@ -22,6 +22,7 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { docPages, twinOf } from './docs.ts'
+import { bundleForGuest, Guests } from './kernels/guest.ts'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 const usual = 'lab'
@@ -55,14 +56,14 @@ const shown = (output: string) =>
     .replace(/[ \t]+$/gm, '')
     .trimEnd()
 
-const mark = /<!-- (lab|run|run-failing): (.+?) -->(\n```text\n[\s\S]*?```)?/g
+const mark = /<!-- (lab|guest-lab|run|run-failing): (.+?) -->(\n```text\n[\s\S]*?```)?/g
 
 /** The page with every block captured anew. */
 function capture(page: string, text: string): string {
   let env: NodeJS.ProcessEnv = {}
   const filled = text.replace(mark, (whole, kind: string, argument: string) => {
     console.log(`${page}: ${kind} ${argument}`)
-    if (kind === 'lab') {
+    if (kind === 'lab' || kind === 'guest-lab') {
       shell(named('weft lab down'))
       const up = shell(named(`weft lab up ${argument}`))
       if (!up.ok) throw new Error(up.output)
@@ -92,11 +93,38 @@ function copyBlocks(page: string, from: string, to: string): string {
   return filled
 }
 
-const { values, positionals } = parseArgs({ options: { twins: { type: 'boolean' } }, allowPositionals: true })
+const GUEST_CAP_SECONDS = 1200
+
+/** The page as this program captures it in a guest; what it prints there is printed here. */
+async function captureInGuest(page: string): Promise<string> {
+  const guests = await Guests.open()
+  if (typeof guests === 'string') throw new Error(`${page} needs a guest: ${guests}`)
+  try {
+    const program = await bundleForGuest('scripts/capture-docs.ts')
+    const argv = ['node', '--enable-source-maps', program, '--into', '/report/page', page]
+    const { exitCode, files } = await guests.command({ argv, cpus: 2, capSeconds: GUEST_CAP_SECONDS })
+    const filled = files.get('page')
+    if (exitCode !== 0 || filled === undefined) throw new Error(`${page}: the guest ended with ${exitCode}`)
+    return filled
+  } finally {
+    guests.close()
+  }
+}
+
+const { values, positionals } = parseArgs({
+  // `into` is for the program in a guest: the captured page goes there and nowhere else.
+  options: { twins: { type: 'boolean' }, into: { type: 'string' } },
+  allowPositionals: true,
+})
 for (const page of positionals.length > 0 ? positionals : docPages(root)) {
   const text = readFileSync(page, 'utf8')
-  if (!text.includes('<!-- lab: ')) continue
-  const filled = values.twins ? text : capture(page, text)
+  const inGuest = text.includes('<!-- guest-lab: ')
+  if (!inGuest && !text.includes('<!-- lab: ')) continue
+  if (values.into !== undefined) {
+    writeFileSync(values.into, capture(page, text))
+    continue
+  }
+  const filled = values.twins ? text : inGuest ? await captureInGuest(page) : capture(page, text)
   writeFileSync(page, filled)
   const twin = twinOf(page)
   if (existsSync(twin)) writeFileSync(twin, copyBlocks(page, filled, readFileSync(twin, 'utf8')))

@@ -15,7 +15,8 @@ import { switchNetwork, targetOf } from './switch.ts'
 
 type Progress = (line: string) => void
 
-const READY_TIMEOUT_MS = 60_000
+/** An emulated processor takes most of it. */
+const READY_TIMEOUT_MS = 150_000
 const SWITCH_TIMEOUT_MS = 60_000
 
 export interface NodeStatus {
