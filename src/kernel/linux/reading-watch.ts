@@ -5,6 +5,9 @@
  *   group speaks ─┐
  *   every 5 s ────┴─► read all ─► differs from last time ─► event
  *   own write ──────► noted and told as it is
+ *
+ * A look costs in proportion to what is followed, and a group may speak for every pod that comes: looks that it asks for are put
+ * off so that they take a twentieth of the time at most.
  */
 import { type KernelKey, type KernelObject, keyOf, type ObjectKind } from '../../model/kernel-object.ts'
 import type { KernelEvent, Watch } from '../kernel.ts'
@@ -13,6 +16,9 @@ import { type MulticastListener, MulticastSocket } from './multicast-socket.ts'
 
 /** Between two looks, give or take a fifth, so that the agents of a machine do not look together. */
 const LOOK_MILLISECONDS = 5000
+
+/** How many times as long as a look took, until a group is answered by another one. */
+const REST_FACTOR = 20
 
 /** Groups of one netlink protocol that tell of changes. */
 export interface Hints {
@@ -29,6 +35,8 @@ export class ReadingWatches {
   readonly #last = new Map<KernelKey, { readonly text: string; readonly object: KernelObject }>()
   #socket: MulticastSocket | undefined
   #timer: NodeJS.Timeout | undefined
+  #hinted: NodeJS.Timeout | undefined
+  #restsUntil = 0
 
   /**
    * `read` gives everything that is followed, and must be cheap; `hints` is asked when the first watch opens. With `tellsGone`
@@ -78,7 +86,9 @@ export class ReadingWatches {
     this.#socket?.close()
     this.#socket = undefined
     clearTimeout(this.#timer)
+    clearTimeout(this.#hinted)
     this.#timer = undefined
+    this.#hinted = undefined
   }
 
   #start(): void {
@@ -86,12 +96,22 @@ export class ReadingWatches {
     if (hints) {
       const listener: MulticastListener = {
         datagram() {},
-        drained: () => this.#look(),
-        lost: () => this.#look(),
+        drained: () => this.#lookSoon(),
+        lost: () => this.#lookSoon(),
       }
       this.#socket = this.#context.inside(() => new MulticastSocket(hints.protocol, hints.groups, listener))
     }
     this.#lookLater()
+  }
+
+  #lookSoon(): void {
+    const rest = this.#restsUntil - performance.now()
+    if (rest <= 0) this.#look()
+    else
+      this.#hinted ??= setTimeout(() => {
+        this.#hinted = undefined
+        this.#look()
+      }, rest).unref()
   }
 
   #lookLater(): void {
@@ -105,8 +125,12 @@ export class ReadingWatches {
   }
 
   #look(): void {
+    const startedAt = performance.now()
+    const found = this.#read()
+    const endedAt = performance.now()
+    this.#restsUntil = endedAt + REST_FACTOR * (endedAt - startedAt)
     const gone = new Set(this.#last.keys())
-    for (const object of this.#read()) {
+    for (const object of found) {
       const key = keyOf(object)
       gone.delete(key)
       const text = JSON.stringify(object)
@@ -115,6 +139,7 @@ export class ReadingWatches {
       this.#emit('new', object)
     }
     if (this.#tellsGone) for (const key of gone) this.tellGone(this.#last.get(key)!.object)
+    else for (const key of gone) this.#last.delete(key)
   }
 
   #emit(type: 'new' | 'delete', object: KernelObject): void {

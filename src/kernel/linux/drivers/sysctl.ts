@@ -64,7 +64,8 @@ class SysctlSession implements DriverSession {
         try {
           found.push({ kind: 'sysctl', path, value: readValue(fileOf(path)!) })
         } catch {
-          // The device that the variable belongs to is gone: the variable does not exist now.
+          // The device that the variable belongs to is gone; whoever wants it of one that comes sets it again.
+          this.#asked.delete(path)
         }
       }
       return found
