@@ -14,6 +14,8 @@ export function ruleProblem(attachment: Attachment, cause: unknown, living: Iter
   if (cause instanceof DesiredConflict) return takenPort(attachment, cause, living)
   if (cause instanceof KernelError && / bridge weft\b/.test(cause.op))
     return new CniError(CniCode.kernel, `macspoofchk: ${cause.message}`, 'needs nf_tables for bridges', { cause })
+  if (cause instanceof KernelError && attachment.role === 'routed' && !cause.op.includes('hostport'))
+    return new CniError(CniCode.kernel, cause.message, cause.extack ?? '', { cause })
   return new CniError(CniCode.hostPort, `The packet rules could not be set: ${(cause as Error).message}`, '', { cause })
 }
 

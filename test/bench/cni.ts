@@ -3,6 +3,9 @@
  * bridge plugin with host-local. Each has a node namespace of its own with the same bridge and the same options; pods
  * are interleaved one by one, then eight by eight. The journal is on; the server is a process of its own.
  *
+ *   npm run bench -- cni-add --wiring routed              pods routed as Calico's, addresses of the node's podCIDR
+ *   npm run bench -- cni-add --wiring routed --pools      addresses of a pool, of which every one is a write to a store in memory
+ *
  * Beside both stands the kernel's floor: the same netlink messages from one C program, without plugin, socket or journal.
  */
 
@@ -11,7 +14,9 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { parseArgs } from 'node:util'
 import { createNetns, deleteNetns } from '../../src/kernel/linux/netns.ts'
+import type { CniAgentConfig } from '../netns/cni-agent.ts'
 import { bundleCniAgent } from '../netns/cni-bundle.ts'
 import type { Bench, BenchResult } from './bench.ts'
 import { LineProgram } from './line-program.ts'
@@ -70,7 +75,7 @@ class Stage {
   readonly floorPods: readonly string[]
   readonly #spaces: string[] = []
 
-  constructor(podCount: number, folder: string, agent: string) {
+  constructor(podCount: number, folder: string, agent: string, routed: CniAgentConfig['routed']) {
     this.folder = folder
     const compile = (name: string): string => {
       const program = join(this.folder, name)
@@ -80,6 +85,7 @@ class Stage {
     const exec = compile('cni-exec')
     this.floorProgram = compile('cni-floor')
     const nodes = (['weft', 'reference', 'floor'] as const).map((name) => this.#space(`node-${name}`))
+    for (const node of nodes) execFileSync('ip', ['-n', node.split('/').pop()!, 'link', 'set', 'lo', 'up'])
     const podsOf = (name: string): Pod[] =>
       Array.from({ length: podCount }, (_, n) => ({ container: `${name}-${n}`, netns: this.#space(`${name}-${n}`) }))
     const [runDir, binDir] = [join(this.folder, 'run'), join(this.folder, 'bin')]
@@ -91,6 +97,7 @@ class Stage {
       podCidrs: ['10.66.0.0/16'],
       clusterNetworks: ['10.64.0.0/12'],
       mtuBytes: 1450,
+      ...(routed ? { routed } : {}),
     }
     const inside = (node: number, ...command: string[]) => ['netns', 'exec', nodes[node]!.split('/').pop()!, ...command]
     this.server = new LineProgram('ip', inside(0, process.execPath, agent, JSON.stringify(config)))
@@ -230,9 +237,16 @@ function resultOf(bench: string, figures: Map<string, Figures>, more: object): B
 }
 
 async function onStage<T>(args: readonly string[], run: (stage: Stage, rounds: number) => Promise<T>): Promise<T> {
-  const [pods, rounds] = [Number(args[0] ?? 40), Number(args[1] ?? 3)]
+  const { values, positionals } = parseArgs({
+    args: [...args],
+    options: { wiring: { type: 'string', default: 'bridge' }, pools: { type: 'boolean', default: false } },
+    allowPositionals: true,
+  })
+  if (!['bridge', 'routed'].includes(values.wiring)) throw new Error('--wiring: bridge or routed')
+  const routed = values.wiring === 'routed' ? { ...(values.pools ? { pools: ['10.66.0.0/16'] } : {}) } : undefined
+  const [pods, rounds] = [Number(positionals[0] ?? 40), Number(positionals[1] ?? 3)]
   const folder = mkdtempSync(join(tmpdir(), 'weft-bench-'))
-  const stage = new Stage(pods, folder, await bundleCniAgent(folder))
+  const stage = new Stage(pods, folder, await bundleCniAgent(folder), routed)
   try {
     await stage.ready()
     return await run(stage, rounds)
@@ -259,7 +273,8 @@ async function burst(stage: Stage, rounds: number): Promise<{ perPod: number; la
 export const benches: readonly Bench[] = [
   {
     name: 'cni-add',
-    describe: 'CNI ADD from exec to answer, against the reference bridge + host-local [pods 40] [rounds 3]',
+    describe:
+      'CNI ADD from exec to answer, against the reference bridge + host-local [pods 40] [rounds 3] [--wiring routed [--pools]]',
     run: (args) =>
       onStage(args, async (stage, rounds) => {
         const { ADD } = await measure(stage, rounds)
@@ -270,7 +285,8 @@ export const benches: readonly Bench[] = [
   },
   {
     name: 'cni-del',
-    describe: 'CNI DEL from exec to answer, against the reference; forty at once; event-loop lag [pods 40] [rounds 3]',
+    describe:
+      'CNI DEL from exec to answer, against the reference; forty at once; event-loop lag [pods 40] [rounds 3] [--wiring routed [--pools]]',
     run: (args) =>
       onStage(args, async (stage, rounds) => {
         const { DEL } = await measure(stage, rounds)
