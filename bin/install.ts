@@ -80,23 +80,30 @@ function registerInstall(program: Command, version: () => string): void {
     .option('--controller-arg <argument>', 'a further argument of weft controller; repeatable', several)
     .option('--controller-health-port <port>', 'of /healthz, /readyz and /metrics where it runs (default: 9181)')
     .option('--no-controller', 'without a controller (default: with it)')
+    .option(
+      '--no-crds',
+      "without the definitions of Calico's objects: pools, blocks, … (default: with, unless Calico's are there)",
+    )
     .option('--dry-run', 'the API server checks every object and keeps none', false)
     .option('--wait <seconds>', 'wait for agents on every node, and a controller; 0 for not', '0')
     .addOption(
       new Option('-o, --output <format>', 'print the manifest and do nothing (default: apply)').choices(['yaml']),
     )
     .addHelpText('after', installHelp)
-    .action(async (given: Given & { output?: string }) => {
+    .action(async (given: Given & { output?: string; crds: boolean }) => {
       const values = await valuesOf(given, version())
-      const { formatManifest, manifestObjects } = await import('../src/install/manifest.ts')
       if (given.output === 'yaml') {
-        process.stdout.write(formatManifest(manifestObjects(values), `weft ${version()}`))
+        const { formatManifest, manifestObjects } = await import('../src/install/manifest.ts')
+        const { definitionObjects } = await import('../src/install/definitions.ts')
+        const objects = [...(given.crds ? definitionObjects() : []), ...manifestObjects(values)]
+        process.stdout.write(formatManifest(objects, `weft ${version()}`))
         return
       }
       const { install } = await import('../src/install/install.ts')
       const netConfGiven = Boolean(given.netConfig ?? given.podNetwork ?? given.backend)
       await install(await connect(given, version()), values, {
         netConfGiven,
+        definitions: given.crds,
         waitSeconds: given.dryRun ? 0 : seconds(given.wait),
         print,
       })
@@ -111,16 +118,22 @@ function registerUninstall(program: Command, version: () => string): void {
   )
     .option('--kube-annotation-prefix <prefix>', 'as the agents have it', 'flannel.alpha.coreos.com')
     .option('--keep-nodes', 'leave devices, routes and files on the nodes as they are', false)
+    .option(
+      '--crds',
+      "also the definitions of Calico's objects, and with them every pool and block (default: they stay)",
+      false,
+    )
     .option('--dry-run', 'the API server checks every change and keeps none; the nodes are left alone', false)
     .option('--wait <seconds>', 'how long a step over all nodes may take', '300')
     .addHelpText('after', uninstallHelp)
-    .action(async (given: Given & { keepNodes: boolean; kubeAnnotationPrefix: string }) => {
+    .action(async (given: Given & { keepNodes: boolean; crds: boolean; kubeAnnotationPrefix: string }) => {
       const values = await valuesOf({ ...given, nodeGuard: true, controller: true }, version())
       const { uninstall } = await import('../src/install/uninstall.ts')
       await uninstall(await connect(given, version()), values, {
         annotationPrefix: given.kubeAnnotationPrefix,
         waitSeconds: seconds(given.wait),
         keepNodes: given.keepNodes,
+        definitions: given.crds,
         dryRun: given.dryRun ?? false,
         print,
       })

@@ -5,6 +5,7 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { definitionObjects } from '../src/install/definitions.ts'
 import { formatManifest, manifestObjects } from '../src/install/manifest.ts'
 import {
   type Account,
@@ -18,9 +19,12 @@ import { defaultValues } from '../src/install/values.ts'
 const root = fileURLToPath(new URL('..', import.meta.url))
 const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { version: string }
 
-const HEAD = `weft, as \`weft install -o yaml\` prints it with the defaults: kubectl apply -f weft.yaml
+const HEAD = `weft, as \`weft install --no-crds -o yaml\` prints it with the defaults: kubectl apply -f weft.yaml
 The network configuration is in the ConfigMap, in flannel's words. Values, permissions and the way back: docs/install.md.
 Made by scripts/manifests.ts.`
+
+const CRDS_HEAD = `Definitions of Calico's objects, as weft needs them for pools of addresses: kubectl apply --server-side -f calico.yaml
+Not where Calico's own are. docs/calico-objects.md says what every key does. Made by scripts/manifests.ts.`
 
 const AGENT_HEAD = `What \`weft agent\` may do in a cluster, and nothing more. The lab applies this file as it is; weft.yaml has it too.
 Made by scripts/manifests.ts.`
@@ -34,7 +38,10 @@ export function manifestFiles(): ReadonlyMap<string, string> {
   const { namespace } = values
   const rights = (account: Account, head: string) =>
     formatManifest([namespaceObject(namespace), ...accountObjects(namespace, account)], head)
+  const definitions = formatManifest(definitionObjects(), CRDS_HEAD)
   return new Map([
+    ['deploy/crds/calico.yaml', definitions],
+    ['deploy/helm/weft/crds/calico.yaml', definitions],
     ['deploy/weft.yaml', formatManifest(manifestObjects(values), HEAD)],
     ['deploy/agent-rbac.yaml', rights(agentAccount, AGENT_HEAD)],
     ['deploy/controller-rbac.yaml', rights(controllerAccount({ allocates: true, findsLeaks: true }), CONTROLLER_HEAD)],

@@ -6,6 +6,7 @@
 import type { Applied, ClusterClient } from './cluster-client.ts'
 import { isOurs } from './cluster-client.ts'
 import { controllerDeployment } from './controller-workload.ts'
+import { installDefinitions } from './definitions.ts'
 import { type KubeObject, nameOf, pathOf } from './kube-object.ts'
 import { everyObject, manifestObjects } from './manifest.ts'
 import type { InstallValues } from './values.ts'
@@ -14,6 +15,8 @@ import { agentDaemonSet } from './workloads.ts'
 export interface InstallOptions {
   /** The network configuration was asked for: it is written also when there is one. */
   readonly netConfGiven: boolean
+  /** Also the definitions of Calico's objects. */
+  readonly definitions: boolean
   /** How long to wait for agents on every node; 0 for not at all. */
   readonly waitSeconds: number
   readonly print: (line: string) => void
@@ -33,6 +36,7 @@ export async function install(client: ClusterClient, values: InstallValues, opti
   await warnOfFlannel(client, values.namespace, print)
   const wanted = manifestObjects(values)
   await removeUnwanted(client, values, new Set(wanted.map(pathOf)), print)
+  if (options.definitions) await installDefinitions(client, print)
   for (const object of wanted) {
     const kept = await keepsExisting(client, object, options)
     if (kept !== undefined) print(`${nameOf(object)}: ${kept}`)

@@ -31,6 +31,28 @@ export interface Account {
 }
 
 const core = ['']
+/** Calico's objects by definitions of their own, and under the name that its API server uses. */
+const calico = ['crd.projectcalico.org', 'projectcalico.org']
+
+const calicoSettingsRule: Rule = {
+  why: "Calico's pools, reservations and settings, where there are any: one list, then one watch each.",
+  apiGroups: calico,
+  resources: ['ippools', 'ipreservations', 'ipamconfigs', 'ipamconfigurations', 'felixconfigurations'],
+  verbs: ['list', 'watch'],
+}
+const calicoDefinitionsRule: Rule = {
+  why: "Whether the cluster has Calico's objects at all, and when they come.",
+  apiGroups: ['apiextensions.k8s.io'],
+  resources: ['customresourcedefinitions'],
+  resourceNames: calico.map((group) => `ippools.${group}`),
+  verbs: ['get', 'list', 'watch'],
+}
+const calicoBlocksRule = (why: string): Rule => ({
+  why,
+  apiGroups: calico,
+  resources: ['ipamblocks', 'blockaffinities', 'ipamhandles'],
+  verbs: ['get', 'list', 'watch', 'create', 'update', 'delete'],
+})
 
 export const agentAccount: Account = {
   name: 'weft-agent',
@@ -46,6 +68,29 @@ export const agentAccount: Account = {
       apiGroups: core,
       resources: ['nodes/status'],
       verbs: ['patch'],
+    },
+    calicoDefinitionsRule,
+    calicoSettingsRule,
+    calicoBlocksRule(
+      'Blocks of addresses and who has which: every node takes, gives and routes them. There is no smaller right.',
+    ),
+    {
+      why: 'What pods of this node ask for by annotations: one list and one watch of its pods alone.',
+      apiGroups: core,
+      resources: ['pods'],
+      verbs: ['get', 'list', 'watch'],
+    },
+    {
+      why: 'Annotations that say which addresses a pod has. Not pods: their spec stays out of reach.',
+      apiGroups: core,
+      resources: ['pods/status'],
+      verbs: ['patch'],
+    },
+    {
+      why: "Labels and annotations of pods' namespaces, which choose pools.",
+      apiGroups: core,
+      resources: ['namespaces'],
+      verbs: ['get', 'list', 'watch'],
     },
   ],
   here: [
@@ -102,11 +147,16 @@ export const controllerAccount = ({ allocates, findsLeaks }: ControllerDuties): 
     ...(findsLeaks
       ? [
           {
-            why: 'Addresses of the pods of a node, against those that the node holds. Not watched: one node every now and then.',
+            why: 'Addresses of pods, against those that nodes and blocks hold. Not watched: a list every now and then.',
             apiGroups: core,
             resources: ['pods'],
             verbs: ['list'],
           },
+          calicoDefinitionsRule,
+          calicoSettingsRule,
+          calicoBlocksRule(
+            'Blocks of nodes that are gone, and addresses that nobody has any more: they are given back.',
+          ),
         ]
       : []),
   ],
@@ -217,34 +267,62 @@ const unchanged = (path: string, none: string): string => {
 }
 
 /**
- * What RBAC cannot say of an agent: "its own node", by the token of its pod, which names the node that the pod runs on; and
- * "no labels", which the right to write a node's status brings along.
+ * What RBAC cannot say of an agent: "its own node" and "pods of its node", by the token of its pod, which names the node that
+ * the pod runs on; and "no labels", which the right to write a node's status brings along.
  */
 export function agentGuardObjects(namespace: string): KubeObject[] {
-  const node = "'authentication.kubernetes.io/node-name'"
-  return guard('weft-agent-own-node', namespace, agentAccount.name, [
-    [
-      `${node} in request.userInfo.extra && request.userInfo.extra[${node}].exists(name, name == request.name)`,
-      "a weft agent may write its own node's status only",
-    ],
-    [unchanged('metadata.labels', '{}'), 'a weft agent may not change labels of nodes'],
-  ])
+  const claim = "'authentication.kubernetes.io/node-name'"
+  const node = (of: string) =>
+    `${claim} in request.userInfo.extra && request.userInfo.extra[${claim}].exists(name, name == ${of})`
+  return [
+    ...guard(
+      'weft-agent-own-node',
+      namespace,
+      agentAccount.name,
+      ['nodes', 'nodes/status'],
+      [
+        [node('request.name'), "a weft agent may write its own node's status only"],
+        [unchanged('metadata.labels', '{}'), 'a weft agent may not change labels of nodes'],
+      ],
+    ),
+    ...guard(
+      'weft-agent-own-pods',
+      namespace,
+      agentAccount.name,
+      ['pods/status'],
+      [
+        [
+          node("(has(object.spec.nodeName) ? object.spec.nodeName : '')"),
+          'a weft agent may write on pods of its own node only',
+        ],
+        [unchanged('metadata.labels', '{}'), 'a weft agent may not change labels of pods'],
+        ['object.status == oldObject.status', 'a weft agent may write annotations of pods, and nothing else'],
+      ],
+    ),
+  ]
 }
 
 /** The right to give pod CIDRs is one to write all of a node: what else there is stays as it is. */
 export function controllerGuardObjects(namespace: string): KubeObject[] {
   const spec = [unchanged('spec.taints', '[]'), unchanged('spec.unschedulable', 'false')]
-  return guard('weft-controller-pod-cidrs', namespace, controllerName, [
-    [unchanged('metadata.labels', '{}'), 'the weft controller may not change labels of nodes'],
-    [spec.join(' && '), 'the weft controller may not change taints of nodes, nor whether pods are scheduled there'],
-  ])
+  return guard(
+    'weft-controller-pod-cidrs',
+    namespace,
+    controllerName,
+    ['nodes', 'nodes/status'],
+    [
+      [unchanged('metadata.labels', '{}'), 'the weft controller may not change labels of nodes'],
+      [spec.join(' && '), 'the weft controller may not change taints of nodes, nor whether pods are scheduled there'],
+    ],
+  )
 }
 
-/** An admission policy over what an account writes of nodes: CEL expressions, each with what is said when it is false. */
+/** An admission policy over what an account writes of `resources`: CEL expressions, each with what is said when it is false. */
 function guard(
   name: string,
   namespace: string,
   account: string,
+  resources: readonly string[],
   validations: readonly (readonly [expression: string, message: string])[],
 ): KubeObject[] {
   const apiVersion = 'admissionregistration.k8s.io/v1'
@@ -257,9 +335,7 @@ function guard(
       spec: {
         failurePolicy: 'Fail',
         matchConstraints: {
-          resourceRules: [
-            { apiGroups: [''], apiVersions: ['v1'], operations: ['UPDATE'], resources: ['nodes', 'nodes/status'] },
-          ],
+          resourceRules: [{ apiGroups: [''], apiVersions: ['v1'], operations: ['UPDATE'], resources }],
         },
         matchConditions: [
           {

@@ -13,6 +13,7 @@ import { conditionReasons } from '../cluster/kubernetes/network-condition.ts'
 import type { ClusterClient } from './cluster-client.ts'
 import { isOurs } from './cluster-client.ts'
 import { controllerDeployment } from './controller-workload.ts'
+import { removeDefinitions } from './definitions.ts'
 import { type KubeObject, nameOf, pathOf } from './kube-object.ts'
 import { everyObject } from './manifest.ts'
 import type { InstallValues } from './values.ts'
@@ -24,6 +25,8 @@ export interface UninstallOptions {
   readonly waitSeconds: number
   /** The nodes are left as they are: only objects of the cluster go. */
   readonly keepNodes: boolean
+  /** The definitions of Calico's objects go too, and with them every pool and block. */
+  readonly definitions: boolean
   /** The server keeps no change, and there is nothing to wait for. */
   readonly dryRun: boolean
   readonly print: (line: string) => void
@@ -53,6 +56,7 @@ export async function uninstall(
   await removeWritten(client, values.namespace, print)
   for (const object of everyObject(values).reverse())
     if (object.kind !== 'Namespace') await removeOurs(client, object, print)
+  await removeDefinitions(client, options.definitions, print)
   const namespace = namespaceOf(values)
   const removed = await removeNamespace(client, namespace, print)
   // Until then nothing can be installed there again.
