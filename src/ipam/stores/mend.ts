@@ -107,7 +107,7 @@ export async function mend(context: ClaimContext, finding: Finding, cooldown: Co
         await releaseBlock(context, {
           owner: { type: 'host', name: finding.node },
           cidr,
-          mustBeEmpty: false,
+          mustBeEmpty: true,
           cooldown,
         })
       return true
