@@ -129,6 +129,7 @@ class Agent {
         masquerade: options.masquerade.enabled,
         fullyRandom: options.masquerade.fullyRandom,
         blackhole: options.blackholeRoute,
+        ...(options.overlay && { overlay: options.overlay }),
       },
       readTraffic: trafficReader((call) => call()),
       onOwnNode: ({ node, wishes }) => this.#node.setNode(node.addresses, wishes, node.calico),

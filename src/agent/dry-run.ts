@@ -59,6 +59,7 @@ export async function runDry(options: AgentOptions, print: (line: string) => voi
       masquerade: options.masquerade.enabled,
       fullyRandom: options.masquerade.fullyRandom,
       blackhole: options.blackholeRoute,
+      ...(options.overlay && { overlay: options.overlay }),
     },
     onOwnNode: ({ node, wishes }) => nodeWatch.setNode(node.addresses, wishes),
     onPodNetwork: async ({ podCidrs, mtuBytes, allNetworks }) => {

@@ -3,14 +3,16 @@
  * read `WEFT_<FLAG>`; those that flannel has read `FLANNELD_<FLAG>` as well, those that stand for a variable of calico/node read
  * that one too. How they are checked: options.ts.
  *
- * Sources: flannel Documentation/configuration.md and main.go (names, meanings and defaults of its flags); Calico
- * node/pkg/lifecycle/startup (IP, IP6 and the methods), libcalico-go lib/apiconfig (DATASTORE_TYPE, ETCD_…).
+ * Sources: flannel Documentation/configuration.md and main.go (names, meanings and defaults of its flags); kube-router
+ * pkg/options/options.go; Calico node/pkg/lifecycle/startup (IP, IP6 and the methods), libcalico-go lib/apiconfig
+ * (DATASTORE_TYPE, ETCD_…).
  */
 import { FlagTable } from '../config/flag-table.ts'
 
 const WEFT = 'Agent'
 const FLANNEL = "Network (flannel's flags)"
 const CALICO = "Address pools (calico/node's variables)"
+const KUBE_ROUTER = "Overlay (kube-router's flags)"
 const ETCD = "etcd (flannel's flags)"
 const KUBERNETES = 'Kubernetes'
 
@@ -226,6 +228,36 @@ export const agentFlags = new FlagTable('WEFT', [
     flannel: true,
     default: '5',
     description: 'accepted and not needed: rules are watched, not rewritten',
+  },
+  {
+    group: KUBE_ROUTER,
+    flags: '--enable-overlay [boolean]',
+    description: 'a tunnel for each node, in place of the Backend of net-conf.json; false: plain routes',
+    defaultText: 'true with another of these flags, else as net-conf.json says',
+  },
+  {
+    group: KUBE_ROUTER,
+    flags: '--overlay-type <which>',
+    description: 'subnet: tunnels to nodes of other subnets; full: to all nodes',
+    defaultText: 'subnet',
+  },
+  {
+    group: KUBE_ROUTER,
+    flags: '--overlay-encap <encapsulation>',
+    description: 'ipip, or fou: the same inside UDP',
+    defaultText: 'ipip',
+  },
+  {
+    group: KUBE_ROUTER,
+    flags: '--overlay-encap-port <port>',
+    description: 'UDP port of fou',
+    defaultText: '5555',
+  },
+  {
+    group: KUBE_ROUTER,
+    flags: '--auto-mtu [boolean]',
+    description: 'pods are told what fits into the tunnel; else what the external interface takes',
+    defaultText: 'true',
   },
   {
     group: CALICO,

@@ -57,7 +57,7 @@ export class FlannelPart implements NetworkPart {
     const { source, log, previousSubnets: previous, settings, writer, readTraffic, onChange } = options
     this.#planner = new Planner(settings, (name) => writer.inPlace(name))
     this.#drains = new PathDrains(this.#planner, readTraffic)
-    this.#lastGood = new LastGoodConfig(log)
+    this.#lastGood = new LastGoodConfig(log, settings.overlay)
     this.#acquisition = new SubnetAcquisition({ source, previous, log, onChange })
   }
 

@@ -4,17 +4,21 @@
  */
 import type { NetworkConfig } from '../config/config.ts'
 import { parseNetConf } from '../config/flannel/net-conf.ts'
+import type { BackendConfig } from '../model/backend.ts'
 import { ConfigError } from '../model/errors.ts'
 import type { LoopLog } from './network-loop.ts'
 
 export class LastGoodConfig {
   readonly #log: LoopLog
+  readonly #given: BackendConfig | undefined
   #config: NetworkConfig | undefined
   #problem: string | undefined
   #missing = false
 
-  constructor(log: LoopLog) {
+  /** @param given a backend that flags name, in place of the text's own. */
+  constructor(log: LoopLog, given?: BackendConfig) {
     this.#log = log
+    this.#given = given
   }
 
   get config(): NetworkConfig | undefined {
@@ -46,7 +50,7 @@ export class LastGoodConfig {
       return { changed: false }
     }
     try {
-      const { config, warnings } = parseNetConf(text, object)
+      const { config, warnings } = parseNetConf(text, object, this.#given)
       for (const warning of warnings) log.warn({ object }, warning)
       const changed = JSON.stringify(config) !== JSON.stringify(this.#config)
       const { backend, v4, v6 } = config

@@ -111,3 +111,12 @@ test('pools are looked for where the nodes are, unless told otherwise', () => {
   assert.throws(() => parseOptions({}, { IP: 'fd00::1' }), /--ip/)
   assert.throws(() => parseOptions({ 'ip-autodetection-method': 'cidr=x' }, {}), /--ip-autodetection-method/)
 })
+
+test("kube-router's overlay flags are together or not at all", () => {
+  assert.equal(parseOptions({}, {}).overlay, undefined)
+  const usual = { type: 'kube-router', overlay: 'subnet', encap: 'ipip', port: 5555, autoMtu: true }
+  assert.deepEqual(parseOptions({ 'enable-overlay': true }, {}).overlay, usual)
+  const { overlay } = parseOptions({ 'overlay-encap': 'fou' }, { WEFT_OVERLAY_TYPE: 'full' })
+  assert.deepEqual(overlay, { ...usual, overlay: 'full', encap: 'fou' })
+  assert.throws(() => parseOptions({ 'overlay-encap-port': '80' }, {}), /--overlay-encap-port/)
+})

@@ -6,6 +6,8 @@ import { hostname } from 'node:os'
 import { type WiringChoice, wiringChoices } from '../cluster/cluster.ts'
 import type { RequestLimit } from '../cluster/http-client.ts'
 import type { FlagValues } from '../config/flag-table.ts'
+import { parseOverlayFlags } from '../config/kube-router/overlay.ts'
+import type { BackendConfig } from '../model/backend.ts'
 import { ConfigError } from '../model/errors.ts'
 import { type Family, Ip } from '../net/ip.ts'
 import { type LogFormat, type LogLevel, logFormats, logLevels } from '../status/log-level.ts'
@@ -39,6 +41,8 @@ export interface AgentOptions {
   /** Accepting rules in iptables' FORWARD, where that drops. */
   readonly forwardRules: boolean
   readonly blackholeRoute: boolean
+  /** What kube-router's flags name in place of the configuration's backend. */
+  readonly overlay?: BackendConfig
   readonly subnetFile: string
   readonly etcd: EtcdOptions
   /** How new pods are wired; `auto` goes by the address pools. */
@@ -143,6 +147,7 @@ export function parseOptions(given: FlagValues, env: Readonly<Record<string, str
     masquerade: { enabled: flag('ip-masq'), fullyRandom: !flag('ip-masq-fully-random-disable') },
     forwardRules: flag('iptables-forward-rules'),
     blackholeRoute: flag('ip-blackhole-route'),
+    ...present('overlay', parseOverlayFlags(value)),
     subnetFile: text('subnet-file') || (standard ? '/run/flannel/subnet.env' : `${runDir}/subnet.env`),
     etcd: {
       endpoints: urlsOf('etcd-endpoints', text('etcd-endpoints') ?? 'http://127.0.0.1:4001,http://127.0.0.1:2379'),

@@ -34,6 +34,8 @@ import {
 export interface PlannerSettings extends FirewallSettings {
   /** A blackhole route for this node's own subnets, so that what finds no pod goes nowhere else. */
   readonly blackhole: boolean
+  /** Stands in place of the configuration's backend. */
+  readonly overlay?: BackendConfig
 }
 
 export interface PlanChange {

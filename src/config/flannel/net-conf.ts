@@ -6,6 +6,7 @@
  *
  * Sources: flannel pkg/subnet/config.go, Documentation/configuration.md.
  */
+import type { BackendConfig } from '../../model/backend.ts'
 import { ConfigError } from '../../model/errors.ts'
 import { Cidr, parsePrefixed } from '../../net/cidr.ts'
 import { type Family, Ip } from '../../net/ip.ts'
@@ -30,8 +31,11 @@ const KEYS = [
   'Backend',
 ] as const
 
-/** Reads net-conf.json. `object` names its place for messages. Throws ConfigError naming the key. */
-export function parseNetConf(text: string, object = 'net-conf.json'): Checked<NetworkConfig> {
+/**
+ * Reads net-conf.json. `object` names its place for messages; `given` is a backend that stands in place of the text's own.
+ * Throws ConfigError naming the key.
+ */
+export function parseNetConf(text: string, object = 'net-conf.json', given?: BackendConfig): Checked<NetworkConfig> {
   if (text.length > MAX_CHARACTERS)
     throw new ConfigError(object, '(whole)', `is longer than ${MAX_CHARACTERS} characters`)
   let value: unknown
@@ -49,7 +53,7 @@ export function parseNetConf(text: string, object = 'net-conf.json'): Checked<Ne
   if (!v4 && !v6) throw root.error('EnableIPv4', 'IPv4 and IPv6 are both off: there is no network left')
   if (!v6 && root.get('IPv6Network') !== undefined)
     root.warn('IPv6Network', 'is not used, because EnableIPv6 is not true')
-  const backend = readBackendOf(root, object, warnings)
+  const backend = given ?? readBackendOf(root, object, warnings)
   if (v6 && backend.type === 'ipip') throw root.error('EnableIPv6', 'the backend ipip carries IPv4 alone')
   return {
     config: {
