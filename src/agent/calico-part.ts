@@ -44,7 +44,7 @@ import { TunnelAddresses } from './tunnel-addresses.ts'
 export interface CalicoStores {
   readonly source: Pick<CalicoSource, 'pods'>
   readonly store: IpamStore
-  readonly settings: PoolPlannerSettings
+  readonly settings: Omit<PoolPlannerSettings, 'nodeName'>
   /** Unix time in milliseconds. */
   now(): number
 }
@@ -83,7 +83,7 @@ export class CalicoPart implements NetworkPart {
   constructor(options: CalicoPartOptions) {
     this.#options = options
     const { nodeName, writer, log, complaints, readTraffic, store, settings, now, onChange } = options
-    this.#planner = new PoolPlanner(settings, (source) => writer.inPlace(source))
+    this.#planner = new PoolPlanner({ ...settings, nodeName }, (source) => writer.inPlace(source))
     this.#planner.setFelix(this.#felix)
     this.#drains = new PathDrains(this.#planner, readTraffic)
     let reservations: readonly IpReservation[] = []

@@ -1,93 +1,11 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { Applier } from '../apply/applier.ts'
 import { FakeCluster } from '../cluster/fake/fake-source.ts'
-import { FakeKernel } from '../kernel/fake/fake-kernel.ts'
 import type { NodeInfo } from '../model/cluster.ts'
-import type { KernelOp } from '../model/kernel-state.ts'
 import { Cidr } from '../net/cidr.ts'
 import { Ip } from '../net/ip.ts'
 import { Mac } from '../net/mac.ts'
-import { NetworkLoop } from './network-loop.ts'
-import { NodeWatch } from './node-watch.ts'
-
-const quiet = { debug() {}, info() {}, warn() {}, error() {} }
-const add = (object: KernelOp['object']): KernelOp => ({ verb: 'add', object })
-
-/** An agent without its outside: loop, applier and interface watch over a kernel and a cluster in memory. */
-class TestAgent {
-  readonly kernel = FakeKernel.create()
-  readonly applier = new Applier(this.kernel, {
-    onReport: (report) => this.loop.onReport(report),
-    onFound: () => this.loop.onFound(),
-  })
-  readonly loop: NetworkLoop
-  readonly #watch: NodeWatch
-  readonly #source: ReturnType<FakeCluster['source']>
-  #idle: () => void = () => {}
-
-  constructor(cluster: FakeCluster, name: string) {
-    this.#source = cluster.source(name)
-    this.loop = new NetworkLoop({
-      nodeName: name,
-      source: this.#source,
-      writer: this.applier,
-      log: quiet,
-      previousSubnets: [],
-      settings: { masquerade: true, fullyRandom: true, blackhole: false },
-      onOwnNode: ({ node, wishes }) => this.#watch.setNode(node.addresses, wishes),
-      onPodNetwork: async () => {},
-      onConfigError: () => {},
-      onPeerProblem: () => {},
-      onIdle: () => this.#idle(),
-    })
-    this.#watch = new NodeWatch({
-      kernel: this.kernel,
-      options: { names: ['eth0'], patterns: [] },
-      onDetected: (detected) => this.loop.onDetected(detected),
-      onProblem: (error) => assert.fail(error),
-    })
-  }
-
-  async start(address: string): Promise<void> {
-    await this.kernel.execute([
-      add({ kind: 'link', name: 'eth0', type: 'dummy', mtuBytes: 1500 }),
-      { verb: 'set', object: { kind: 'link', name: 'eth0', type: 'dummy', up: true } },
-      add({ kind: 'address', device: 'eth0', ip: Ip.parse(address), prefixLength: 24 }),
-    ])
-    await this.applier.start()
-    await this.#watch.start()
-    this.#source.start((event) => this.loop.onCluster(event))
-  }
-
-  /** Resolves when the kernel says what `done` wants; rejects after a while. */
-  async until(what: string, done: () => boolean | Promise<boolean>): Promise<void> {
-    const deadline = performance.now() + 20_000
-    while (!(await done())) {
-      if (performance.now() > deadline)
-        assert.fail(`${what}: ${await this.routes()} ${JSON.stringify(this.loop.state())}`)
-      await new Promise((resolve) => {
-        this.#idle = () => setImmediate(resolve)
-        setTimeout(resolve, 5)
-      })
-    }
-  }
-
-  async routes(): Promise<string> {
-    const routes = (await this.kernel.read('route')).filter(({ protocol }) => protocol === 119)
-    return routes
-      .map(({ destination, hops: [hop] }) => `${destination} ${hop!.via} ${hop!.device}`)
-      .sort()
-      .join('; ')
-  }
-
-  async close(): Promise<void> {
-    this.loop.close()
-    this.#watch.close()
-    await this.#source.close()
-    await this.applier.close()
-  }
-}
+import { add, TestAgent } from './test-agent.ts'
 
 const netConf = (type: string): string => JSON.stringify({ Network: '10.244.0.0/16', Backend: { Type: type } })
 
