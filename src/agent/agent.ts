@@ -21,11 +21,13 @@ import { openLinuxKernel } from '../kernel/linux/linux-kernel.ts'
 import { makeSysctlsWritable } from '../kernel/linux/proc-sys.ts'
 import { rememberSysctls } from '../kernel/linux/sysctl-memory.ts'
 import { useTunnelDirectory } from '../kernel/linux/tunnel-client.ts'
+import { probeLinkKinds } from '../kernel/probe.ts'
 import type { Check } from '../status/checks.ts'
 import { EventLoopWatch } from '../status/event-loop.ts'
 import { openLog, setLogLevel } from '../status/log.ts'
 import { listenToLogSignals } from '../status/log-signals.ts'
 import { StatusServer } from '../status/status-server.ts'
+import { type CalicoAccess, openCalico } from './calico-store.ts'
 import { ForwardRules } from './forward-rules.ts'
 import { readMetrics } from './metric-readings.ts'
 import { AgentMetrics } from './metrics.ts'
@@ -36,7 +38,7 @@ import type { AgentOptions } from './options.ts'
 import { sysctlFile } from './own-files.ts'
 import type { PodNetwork } from './pod-network.ts'
 import { RunLock } from './run-lock.ts'
-import { openCachedSource } from './source.ts'
+import { openCachedSource, type SourceObserver } from './source.ts'
 import { readPreviousSubnets, writeSubnetEnv } from './subnet-env.ts'
 import { trafficReader } from './traffic.ts'
 
@@ -57,12 +59,14 @@ export async function runAgent(options: AgentOptions, version: string): Promise<
     onMessage: (level) => metrics.process.countMessage(level),
   })
   const lock = await atAsync(`--run-dir ${options.runDir}`, () => RunLock.take(options.runDir))
-  const source = await openCachedSource(options, log, {
+  const observer: SourceObserver = {
     request: (...seen) => metrics.process.observeRequest(...seen),
     list: (...seen) => metrics.countList(...seen),
     watchEnd: (...seen) => metrics.countWatchEnd(...seen),
-  })
-  const agent = new Agent(options, log, metrics, source)
+  }
+  const source = await openCachedSource(options, log, observer)
+  const calico = await openCalico(options, log, observer)
+  const agent = new Agent(options, log, metrics, source, calico)
   const stopListening = listenToLogSignals(log)
   process.on('uncaughtException', (error) => {
     log.fatal({ err: error }, 'the agent fails; what is programmed stays')
@@ -89,6 +93,9 @@ class Agent {
   readonly #kernel: Kernel
   readonly #applier: Applier
   readonly #source: ClusterSource
+  readonly #calico: CalicoAccess | undefined
+  /** Encapsulations that this kernel has not, by a sentence; known before anything is planned. */
+  readonly #missing = new Map<'ipip' | 'vxlan' | 'geneve', string>()
   readonly #node: NodeWatch
   readonly #forward: ForwardRules
   readonly #loop: NetworkLoop
@@ -101,7 +108,13 @@ class Agent {
   #available = false
   #isSynced = false
 
-  constructor(options: AgentOptions, log: Logger, metrics: AgentMetrics, source: ClusterSource) {
+  constructor(
+    options: AgentOptions,
+    log: Logger,
+    metrics: AgentMetrics,
+    source: ClusterSource,
+    calico: CalicoAccess | undefined,
+  ) {
     this.#options = options
     this.#log = log
     this.#metrics = metrics
@@ -119,6 +132,7 @@ class Agent {
       },
     })
     this.#source = source
+    this.#calico = calico
     this.#loop = new NetworkLoop({
       nodeName: options.nodeName,
       source: this.#source,
@@ -131,6 +145,14 @@ class Agent {
         blackhole: options.blackholeRoute,
         ...(options.overlay && { overlay: options.overlay }),
       },
+      wiring: options.wiring,
+      ...(calico && {
+        calico: {
+          ...calico,
+          settings: { fullyRandom: options.masquerade.fullyRandom, missing: this.#missing },
+          now: Date.now,
+        },
+      }),
       readTraffic: trafficReader((call) => call()),
       onOwnNode: ({ node, wishes }) => this.#node.setNode(node.addresses, wishes, node.calico),
       onPodNetwork: (network) => this.#servePods(network),
@@ -215,6 +237,7 @@ class Agent {
     const recovered = await atAsync(`--run-dir ${runDir} or --state-dir ${stateDir}`, () => this.#cni.start())
     this.#log.info({ recovered }, 'CNI server')
     this.#installPlugin()
+    if (this.#calico) for (const [kind, why] of await missingEncapsulations()) this.#missing.set(kind, why)
     await this.#node.start()
     this.#source.start((event) => {
       if (event.type === 'connection') this.#metrics.connected.set(event.up ? 1 : 0)
@@ -229,6 +252,7 @@ class Agent {
       }
       this.#loop.onCluster(event)
     })
+    this.#calico?.source.start((event) => this.#loop.onCalico(event))
   }
 
   async close(): Promise<void> {
@@ -238,7 +262,7 @@ class Agent {
     this.#forward.close()
     this.#status.close()
     this.#runtimeFiles.close()
-    await Promise.all([this.#source.close(), this.#cni.close()])
+    await Promise.all([this.#source.close(), this.#calico?.close(), this.#cni.close()])
     await this.#applier.close()
     this.#kernel.close()
   }
@@ -304,12 +328,24 @@ class Agent {
     const { remembered } = this.#loop
     const cached = remembered && `working from the cache of ${remembered}`
     const lost = this.#forward.problem && `warning: ${this.#forward.problem}`
-    return [cached, lost].filter((remark) => remark !== undefined).join('\n') || undefined
+    const pools = this.#loop.remarks.map((remark) => `warning: ${remark}`)
+    return [cached, lost, ...pools].filter((remark) => remark !== undefined).join('\n') || undefined
   }
 
   #failures(): object[] {
     return this.#applier.failures().map(({ key, error, sources }) => ({ key, error: error.message, sources }))
   }
+}
+
+/** What pools may ask for and this kernel cannot make. */
+async function missingEncapsulations(): Promise<ReadonlyMap<'ipip' | 'vxlan' | 'geneve', string>> {
+  const kinds = ['ipip', 'vxlan', 'geneve'] as const
+  const found = await probeLinkKinds(kinds)
+  return new Map(
+    kinds
+      .filter((kind) => !found.has(kind))
+      .map((kind) => [kind, `this kernel cannot make ${kind} devices (module ${kind})`]),
+  )
 }
 
 /** `native/weft-cni` beside the bundle, or under dist/ of the checkout. */

@@ -42,7 +42,7 @@ import { TunnelAddresses } from './tunnel-addresses.ts'
 
 /** What the part is made of that the loop does not have. */
 export interface CalicoStores {
-  readonly source: Pick<CalicoSource, 'pods'>
+  readonly source: Pick<CalicoSource, 'pods' | 'reconnect'>
   readonly store: IpamStore
   readonly settings: Omit<PoolPlannerSettings, 'nodeName'>
   /** Unix time in milliseconds. */

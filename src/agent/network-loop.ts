@@ -210,7 +210,10 @@ export class NetworkLoop {
     this.#options.log.info(fields, this.#detected ? 'external interface changed' : 'external interface')
     // Connections to the store may go by what is no more; another MTU leaves them alone.
     const placeOf = (known: Detected | undefined) => JSON.stringify([known?.external.device, known?.external.addresses])
-    if (this.#detected && placeOf(this.#detected) !== placeOf(detected)) this.#options.source.reconnect()
+    if (this.#detected && placeOf(this.#detected) !== placeOf(detected)) {
+      this.#options.source.reconnect()
+      this.#options.calico?.source.reconnect()
+    }
     this.#detected = detected
     for (const part of this.#parts) part.setDetected(detected)
     this.#schedule()

@@ -93,7 +93,7 @@ export class TestAgent {
       ...(pools
         ? {
             calico: {
-              source: { pods: nobody },
+              source: { pods: nobody, reconnect() {} },
               store: pools.store,
               settings: { fullyRandom: true },
               now: () => Date.now(),
