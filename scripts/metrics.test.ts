@@ -24,9 +24,9 @@ const described = [new AgentMetrics('0'), new ControllerMetrics()].flatMap(
 )
 const registered = [...new Map(described.map((each) => [each.name, each])).values()]
 
-/** Prometheus' own conventions, beyond which Calico's name for a counter is kept. */
-const WITHOUT_TOTAL = new Set(['felix_int_dataplane_failures'])
-const PREFIXES = /^(weft|process|nodejs|rest_client|kubernetes|felix|leader_election|node_ipam_controller)_/
+/** Calico's names are kept as they are, beyond Prometheus' own conventions. */
+const WITHOUT_TOTAL = new Set(['felix_int_dataplane_failures', 'ipam_allocations_gc_reclamations'])
+const PREFIXES = /^(weft|process|nodejs|rest_client|kubernetes|felix|ipam|leader_election|node_ipam_controller)_/
 /** Kubernetes' own spelling of a label. */
 const KEPT_LABELS = new Set(['clusterCIDR'])
 const OTHER_UNITS = /_(milliseconds|microseconds|nanoseconds|minutes|ms|kilobytes|kb|mb|percent)(_|$)/
@@ -47,7 +47,8 @@ function problemsOf({ name, help, type, labelNames }: Described): string[] {
   if (type === 'histogram') check(/_(seconds|bytes)$/.test(name), 'is a histogram without a unit')
   for (const label of labelNames) {
     check((/^[a-z][a-z0-9_]*$/.test(label) || KEPT_LABELS.has(label)) && !RESERVED_LABELS.has(label), `label ${label}`)
-    check(!name.split('_').includes(label) || name.endsWith(`_by_${label}`), `label ${label} is in the name already`)
+    const isTwice = name.split('_').includes(label) && !name.startsWith('ipam_') && !name.endsWith(`_by_${label}`)
+    check(!isTwice, `label ${label} is in the name already`)
   }
   check(labelNames.length <= 3, 'has many labels')
   return problems

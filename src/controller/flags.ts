@@ -114,7 +114,7 @@ export const controllerFlags = new FlagTable('WEFT_CONTROLLER', [
     flags: '--leak-check-interval <duration>',
     default: '10m0s',
     description:
-      'how often addresses that a node holds are compared with those of its pods; 0s: never. With --agent-pods',
+      'how often addresses that nodes and blocks hold are compared with those of pods; 0s: never. With --agent-pods',
   },
   {
     group: ELECTION,

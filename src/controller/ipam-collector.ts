@@ -98,8 +98,9 @@ export class IpamCollector {
       store.affinities.list(),
       store.handles.list(),
     ])
-    for (const problem of [...blocks.problems, ...affinities.problems, ...handles.problems])
-      this.#options.log.warn({ err: problem.message }, 'an object of the address pools cannot be read')
+    const unreadable = [...blocks.problems, ...affinities.problems, ...handles.problems]
+    for (const { message } of unreadable)
+      this.#options.log.warn({ err: message }, 'an object of the address pools cannot be read')
     const sight = await look()
     const input: AuditInput = {
       ...objects,
@@ -108,6 +109,7 @@ export class IpamCollector {
       handles: handles.objects,
       nodes: sight.nodes,
       inUse: sight.uses,
+      unreadable,
       now: now(),
     }
     const findings = audit(input)

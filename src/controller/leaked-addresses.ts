@@ -156,8 +156,8 @@ export function addressesOf({ metadata, status }: RawObject): string[] {
   })
 }
 
-/** Rejects for a status other than 200, for more than a mebibyte, and when it takes too long. */
-function readAddresses({ address, port }: AgentPlace, signal: AbortSignal): Promise<string> {
+/** What an agent's journal holds, as text. Rejects for a status other than 200, for more than a mebibyte, and when it takes too long. */
+export function readAddresses({ address, port }: AgentPlace, signal: AbortSignal): Promise<string> {
   const host = address.includes(':') ? `[${address}]` : address
   return new Promise((resolve, reject) => {
     const either = AbortSignal.any([signal, AbortSignal.timeout(ANSWER_TIMEOUT_MS)])

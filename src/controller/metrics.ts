@@ -5,9 +5,12 @@
  */
 import { Counter, Gauge, Registry } from 'prom-client'
 import type { BlockPool } from '../ipam/block-pool.ts'
+import { IpamMetrics } from './ipam-metrics.ts'
 
 export class ControllerMetrics {
   readonly registry = new Registry()
+  /** Of the address pools. */
+  readonly ipam = new IpamMetrics(this.registry)
   readonly #rivals = new Set<string>()
   readonly #allocations = new Counter({
     name: 'node_ipam_controller_cidrset_cidrs_allocations_total',
@@ -106,6 +109,7 @@ export class ControllerMetrics {
     if (leads) return
     // What a replica knew while it led is another's to tell now.
     this.#rivals.clear()
+    this.ipam.reset()
     for (const gauge of [this.#usage, this.#blocks]) gauge.reset()
     for (const gauge of [this.#waiting, this.#conflicts, this.#agentless, this.#leaked]) gauge.set(0)
   }

@@ -2,11 +2,16 @@
  * What a replica does while it leads. A term knows nothing of earlier ones: it opens the ledger, lists all nodes after that, and
  * then works, until it is closed or the ledger turns out to be another's. Then it begins anew, after a while.
  */
+
 import { Backoff, sleep } from '../cluster/backoff.ts'
+import { KubernetesStore } from '../cluster/calico/kubernetes-store.ts'
 import type { ClusterLog } from '../cluster/cluster.ts'
 import type { HttpClient } from '../cluster/http-client.ts'
+import { parseNode } from '../cluster/kubernetes/annotations.ts'
 import { Informer } from '../cluster/kubernetes/informer.ts'
 import { NodeEvents } from '../cluster/kubernetes/node-events.ts'
+import { IpamCollector } from './ipam-collector.ts'
+import { IpamSight } from './ipam-sight.ts'
 import { LeakedAddresses } from './leaked-addresses.ts'
 import { Ledger } from './ledger.ts'
 import type { ControllerMetrics } from './metrics.ts'
@@ -90,6 +95,7 @@ export class Term {
     const shared = { client, annotationPrefix, events, metrics, log, signal, mayWrite }
     const podCidrs = settings.allocate ? await this.#openPodCidrs(shared) : undefined
     const nodeState = new NodeState({ ...shared, settings: settings.nodeState })
+    const nodes = new Map<string, WatchedNode>()
     const duties = [podCidrs, nodeState].filter((duty) => duty !== undefined)
     let listed = () => {}
     const allListed = new Promise<void>((resolve) => {
@@ -99,10 +105,12 @@ export class Term {
       client,
       path: '/api/v1/nodes',
       project: (object) => projectWatched(object, annotationPrefix),
-      onSet: (_name, node) => {
+      onSet: (name, node) => {
+        nodes.set(name, node)
         for (const duty of duties) duty.setNode(node)
       },
       onDelete: (name) => {
+        nodes.delete(name)
         for (const duty of duties) duty.removeNode(name)
       },
       onListed: () => listed(),
@@ -120,11 +128,41 @@ export class Term {
       log.info({ nodes: informer.size }, 'all nodes are known')
       nodeState.start()
       const { leakInterval: interval } = settings
-      if (interval !== undefined)
+      if (interval !== undefined) {
         void new LeakedAddresses({ ...shared, interval, agents: () => nodeState.readyAgents() }).run()
+        void this.#collectAddresses(shared, interval, nodes, nodeState)
+      }
       await Promise.race([podCidrs?.run() ?? aborted, aborted])
     } finally {
       await informer.close()
+    }
+  }
+
+  async #collectAddresses(
+    shared: SharedByDuties,
+    interval: number,
+    nodes: ReadonlyMap<string, WatchedNode>,
+    nodeState: NodeState,
+  ): Promise<void> {
+    const { client, annotationPrefix } = shared
+    const sight = new IpamSight({
+      ...shared,
+      nodes: () => [...nodes.values()].map((node) => parseNode(node, annotationPrefix).node),
+      agents: () => nodeState.readyAgents(),
+    })
+    const store = new KubernetesStore({ client, group: () => sight.group })
+    try {
+      await new IpamCollector({
+        ...shared,
+        metrics: shared.metrics.ipam,
+        store,
+        interval,
+        readPools: () => sight.readPools(),
+        look: () => sight.look(),
+        now: () => Date.now(),
+      }).run()
+    } finally {
+      await store.close()
     }
   }
 

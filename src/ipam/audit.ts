@@ -42,6 +42,8 @@ export interface AuditInput {
   /** Names of the nodes that exist. */
   readonly nodes: ReadonlySet<string>
   readonly inUse: readonly AddressUse[]
+  /** What the store says of objects that cannot be read. */
+  readonly unreadable?: readonly { readonly message: string }[]
   /** Unix time in milliseconds. */
   readonly now: number
 }
@@ -69,6 +71,7 @@ export type Finding = { readonly message: string } & (
   | { readonly kind: 'handle-without-addresses'; readonly handle: Held<IpamHandle> }
   | { readonly kind: 'handle-count'; readonly handle: Held<IpamHandle>; readonly block: Cidr }
   | { readonly kind: 'handle-missing'; readonly handleId: string }
+  | { readonly kind: 'unreadable-object' }
   | { readonly kind: 'damaged-block'; readonly block: Cidr; readonly damage: readonly string[] }
   | { readonly kind: 'future-release'; readonly address: FoundAddress }
   | { readonly kind: 'block-outside-pools'; readonly block: Cidr }
@@ -92,6 +95,7 @@ export function audit(input: AuditInput): Finding[] {
   const blocks = [...input.blocks].sort((a, b) => a.value.cidr.compare(b.value.cidr)).map(({ value }) => value)
   const allocations = blocks.flatMap((block) => [...allocationsOf(block)].map((each) => found(block, each)))
   return [
+    ...(input.unreadable ?? []).map(({ message }): Finding => ({ kind: 'unreadable-object', message })),
     ...auditUse(input, allocations),
     ...auditHandles(input, allocations),
     ...auditBlocks(input, blocks, allocations),

@@ -157,8 +157,7 @@ export class BlockClaims {
       return true
     } catch (error) {
       if (error instanceof CorruptObjectError) {
-        // Nobody can use it; its place is taken all the same.
-        known.index.add(cidr)
+        known.setAside(cidr)
         log.warn({ block: `${cidr}`, err: error.message }, 'a block cannot be read')
         return false
       }

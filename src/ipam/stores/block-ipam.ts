@@ -30,7 +30,7 @@ import { BlockClaims } from './block-claims.ts'
 import { BlockGoneError, type BlockLane, type StoreCounts } from './block-lane.ts'
 import { Chores } from './chores.ts'
 import { HandleKeeper } from './handle-keeper.ts'
-import type { IpamStore } from './ipam-store.ts'
+import { CorruptObjectError, type IpamStore } from './ipam-store.ts'
 import { KnownBlocks } from './known-blocks.ts'
 import { type AddressRequest, type AssignedAddress, NoAddressError, type PoolAddresses } from './pool-addresses.ts'
 
@@ -372,12 +372,17 @@ export class BlockIpam implements PoolAddresses {
     )
   }
 
-  /** The outcome of a work on a block; undefined when the block is gone. */
+  /** The outcome of a work on a block; undefined when the block is gone, or such that nobody can read it. */
   async #inBlock<T>(lane: BlockLane, work: (draft: BlockDraft) => T): Promise<T | undefined> {
     try {
       return await lane.run(work)
     } catch (error) {
       if (error instanceof BlockGoneError) return undefined
+      if (error instanceof CorruptObjectError) {
+        this.#options.log.warn({ block: `${lane.cidr}`, err: error.message }, 'a block cannot be read')
+        this.#known.setAside(lane.cidr)
+        return undefined
+      }
       throw error
     }
   }

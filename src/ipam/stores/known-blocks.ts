@@ -44,6 +44,13 @@ export class KnownBlocks {
     this.#change(cidr, undefined)
   }
 
+  /** A block that nobody can read: nothing is given there, and its place is taken all the same. */
+  setAside(cidr: Cidr): void {
+    this.#lanes.delete(`${cidr}`)
+    this.#change(cidr, undefined)
+    this.index.add(cidr)
+  }
+
   /** The lane of a block, known or not. */
   lane(cidr: Cidr): BlockLane {
     const found = this.#lanes.get(`${cidr}`)
