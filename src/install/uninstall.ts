@@ -8,7 +8,7 @@
  *
  * May run again when it was interrupted: each step finds what is left of it.
  */
-import { annotationsByKey, formatAnnouncement, STATUS_ANNOTATION } from '../cluster/kubernetes/annotations.ts'
+import { announcedKeys, STATUS_ANNOTATION } from '../cluster/kubernetes/annotations.ts'
 import { conditionReasons } from '../cluster/kubernetes/network-condition.ts'
 import type { ClusterClient } from './cluster-client.ts'
 import { isOurs } from './cluster-client.ts'
@@ -109,9 +109,7 @@ interface NodeObject {
 /** A node without weft's own annotation is another's, also where flannel's are on it. */
 async function clearNodes(client: ClusterClient, prefix: string, print: (line: string) => void): Promise<void> {
   const { items } = (await client.read('/api/v1/nodes')) as { items: readonly NodeObject[] }
-  const announced = formatAnnouncement({ lease: { backendType: '' }, weft: { accepts: [], sends: [] } })
-  const none = Object.fromEntries(Object.keys(announced).map((key) => [key, null]))
-  const annotations = annotationsByKey(none, prefix)
+  const annotations = Object.fromEntries(announcedKeys(prefix).map((key) => [key, null]))
   for (const { metadata, status } of items) {
     const path = `/api/v1/nodes/${encodeURIComponent(metadata.name)}`
     const held = metadata.annotations ?? {}

@@ -236,7 +236,11 @@ describe('both families, two replicas', () => {
         const all = await rightsOf(cluster, account.name, namespace)
         const rules = [...account.everywhere, ...(namespace === 'kube-flannel' ? account.here : account.inDefault)]
         const granted = rules.flatMap(({ apiGroups, resources, resourceNames = ['*'], verbs }) =>
-          verbs.map((verb) => `${apiGroups[0]}/${resources[0]} ${resourceNames[0]} ${verb}`),
+          apiGroups.flatMap((group) =>
+            resources.flatMap((resource) =>
+              resourceNames.flatMap((name) => verbs.map((verb) => `${group}/${resource} ${name} ${verb}`)),
+            ),
+          ),
         )
         assert.deepEqual(
           [...all].filter((right) => !anybody.has(right)).sort(),

@@ -43,11 +43,12 @@ after(async () => {
 
 const given = (): string[] => ['--image', imageName('1.0.0'), '--net-config', netConfig]
 
-/** Objects of weft, whatever their kind. */
-async function objectsOfWeft(): Promise<string[]> {
+/** Objects of weft, whatever their kind; definitions of Calico's objects stay when weft goes. */
+async function objectsOfWeft(definitionsToo = false): Promise<string[]> {
   const kinds = [
     ...['namespaces', 'serviceaccounts', 'clusterroles', 'clusterrolebindings', 'roles', 'rolebindings', 'leases'],
     ...['configmaps', 'daemonsets', 'deployments', 'validatingadmissionpolicies', 'validatingadmissionpolicybindings'],
+    ...(definitionsToo ? ['customresourcedefinitions'] : []),
   ]
   const names = await lab.cluster.kubectl(
     ...['get', kinds.join(), '--all-namespaces', '-l', 'app.kubernetes.io/part-of=weft', '-o', 'name'],
@@ -114,45 +115,64 @@ async function tokenOfAgent(node: string): Promise<string> {
   return lab.cluster.node(node).machine.run('sh', '-c', `cat ${volumes}/*/token`).trim()
 }
 
+/** What the API server answers to somebody's merge patch of `path` below /api/v1. */
+async function patchAs(token: string, path: string, body: object): Promise<string> {
+  const { cluster } = lab
+  const config = JSON.parse(await cluster.kubectl('config', 'view', '--raw', '-o', 'json')) as {
+    clusters: [{ cluster: { server: string } }]
+  }
+  const { server } = config.clusters[0].cluster
+  const headers = [`Authorization: Bearer ${token}`, 'Content-Type: application/merge-patch+json']
+  const argv = [
+    'curl',
+    '-sk',
+    '-X',
+    'PATCH',
+    '-d',
+    JSON.stringify(body),
+    ...headers.flatMap((header) => ['-H', header]),
+  ]
+  return (await cluster.inFabric([...argv, `${server}/api/v1/${path}`])).stdout
+}
+
 test('an agent writes the status of its own node alone, and no labels', async () => {
   const { cluster } = lab
-  const { server } = (
-    JSON.parse(await cluster.kubectl('config', 'view', '--raw', '-o', 'json')) as {
-      clusters: [{ cluster: { server: string } }]
-    }
-  ).clusters[0].cluster
-  const patch = async (token: string, path: string, body: object): Promise<string> => {
-    const headers = [`Authorization: Bearer ${token}`, 'Content-Type: application/merge-patch+json']
-    const argv = [
-      'curl',
-      '-sk',
-      '-X',
-      'PATCH',
-      '-d',
-      JSON.stringify(body),
-      ...headers.flatMap((header) => ['-H', header]),
-    ]
-    return (await cluster.inFabric([...argv, `${server}/api/v1/${path}`])).stdout
-  }
   const own = await tokenOfAgent('n1')
   const annotation = { metadata: { annotations: { 'example.test/x': null } } }
-  assert.match(await patch(own, 'nodes/n1/status', annotation), /"kind": ?"Node"/)
+  assert.match(await patchAs(own, 'nodes/n1/status', annotation), /"kind": ?"Node"/)
   const others = "a weft agent may write its own node's status only"
-  assert.match(await patch(own, 'nodes/n2/status', annotation), new RegExp(others))
+  assert.match(await patchAs(own, 'nodes/n2/status', annotation), new RegExp(others))
   assert.match(
-    await patch(own, 'nodes/n1/status', { metadata: { labels: { 'node-role.kubernetes.io/control-plane': '' } } }),
+    await patchAs(own, 'nodes/n1/status', { metadata: { labels: { 'node-role.kubernetes.io/control-plane': '' } } }),
     /a weft agent may not change labels of nodes/,
   )
-  assert.match(await patch(own, 'nodes/n1', { spec: { unschedulable: true } }), /cannot patch resource .*nodes/)
+  assert.match(await patchAs(own, 'nodes/n1', { spec: { unschedulable: true } }), /cannot patch resource .*nodes/)
   // One that nobody's pod has says of no node that it is its own.
   const loose = await cluster.token({})
-  assert.match(await patch(loose, 'nodes/n1/status', annotation), new RegExp(others))
+  assert.match(await patchAs(loose, 'nodes/n1/status', annotation), new RegExp(others))
+})
+
+test('of pods an agent writes annotations, and of those of its own node alone', async () => {
+  const own = await tokenOfAgent('n1')
+  const pod = (name: string) => `namespaces/default/pods/${name}`
+  const written = { metadata: { annotations: { 'cni.projectcalico.org/podIP': '10.244.0.9/32' } } }
+  assert.match(await patchAs(own, `${pod('a')}/status`, written), /"kind": ?"Pod"/)
+  assert.match(await patchAs(own, `${pod('b')}/status`, written), /may write on pods of its own node only/)
+  assert.match(
+    await patchAs(own, `${pod('a')}/status`, { metadata: { labels: { app: 'b' } } }),
+    /a weft agent may not change labels of pods/,
+  )
+  const phase = { status: { phase: 'Failed' } }
+  assert.match(await patchAs(own, `${pod('a')}/status`, phase), /may write annotations of pods, and nothing else/)
+  assert.match(await patchAs(own, pod('a'), written), /cannot patch resource .*pods/)
+  await patchAs(own, `${pod('a')}/status`, { metadata: { annotations: { 'cni.projectcalico.org/podIP': null } } })
 })
 
 test('an uninstallation that keeps the nodes takes the objects away and leaves pods their network', async () => {
   const { cluster } = lab
   const said = await weft(cluster, 'uninstall', ...given().slice(0, 2), '--keep-nodes')
   assert.doesNotMatch(said, /clean/)
+  assert.match(said, /^CustomResourceDefinition ippools\.crd\.projectcalico\.org: stays, with its objects/m)
   assert.deepEqual(await objectsOfWeft(), [])
   const b = (await lab.pods('app=b'))[0]!
   await lab.exec('a', 'ping', '-c', '2', '-W', '5', b.ip)
@@ -165,8 +185,9 @@ test('an uninstallation that keeps the nodes takes the objects away and leaves p
 test('weft uninstall leaves every node as it was before, and the cluster without a word of weft', async () => {
   const { cluster } = lab
   await cluster.kubectl('delete', 'pod', 'a', 'b', '--wait')
-  const said = await weft(cluster, 'uninstall', ...given().slice(0, 2), '--wait', '120')
+  const said = await weft(cluster, 'uninstall', ...given().slice(0, 2), '--crds', '--wait', '120')
   assert.match(said, /every node is clean/)
+  assert.match(said, /^CustomResourceDefinition ippools\.crd\.projectcalico\.org: deleted, with its objects$/m)
   for (const [name, before] of Object.entries(fresh)) assert.equal(snapshot(name), before, name)
   const { items } = await cluster.get<{
     items: { metadata: { annotations: Record<string, string> }; status: { conditions: { type: string }[] } }[]
@@ -178,5 +199,5 @@ test('weft uninstall leaves every node as it was before, and the cluster without
     )
     assert.ok(!status.conditions.some(({ type }) => type === 'NetworkUnavailable'))
   }
-  assert.deepEqual(await objectsOfWeft(), [])
+  assert.deepEqual(await objectsOfWeft(true), [])
 })
