@@ -96,7 +96,7 @@ export async function harnessOn(api: ApiAccess): Promise<StoreHarness> {
   return {
     open: async () => {
       const client = api.open()
-      const store = new KubernetesStore({ client, group: () => GROUP })
+      const store = new KubernetesStore({ client })
       opened.push({ store, client })
       return store
     },

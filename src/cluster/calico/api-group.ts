@@ -5,6 +5,8 @@
  * Sources: Calico libcalico-go/lib/backend/k8s/discovery.go (which one counts), lib/backend/k8s/resources/ipam_config_v1.go and
  * api/pkg/apis/projectcalico/v3/blockaffinity.go (what differs).
  */
+import type { HttpClient } from '../http-client.ts'
+
 export type CalicoGroup = 'crd.projectcalico.org/v1' | 'projectcalico.org/v3'
 
 export type CalicoResource =
@@ -38,3 +40,12 @@ export const poolDefinitions: readonly { readonly group: CalicoGroup; readonly n
   { group: 'crd.projectcalico.org/v1', name: 'ippools.crd.projectcalico.org' },
   { group: 'projectcalico.org/v3', name: 'ippools.projectcalico.org' },
 ]
+
+/** Asks the server which group counts; undefined while neither is served. Rejects as the client does. */
+export async function readGroup(client: HttpClient, signal: AbortSignal): Promise<CalicoGroup | undefined> {
+  const { groups } = (await client.request({ method: 'GET', path: '/apis', signal })) as {
+    readonly groups?: readonly { readonly name?: string }[] | null
+  }
+  const names = new Set((groups ?? []).map(({ name }) => name))
+  return poolDefinitions.find(({ group }) => names.has(group.split('/')[0]!))?.group
+}

@@ -26,14 +26,14 @@ import type { BlockAffinity, BlockOwner, Held, IpamBlock, IpamHandle } from '../
 import type { Cidr } from '../../net/cidr.ts'
 import { type HttpClient, HttpError, type HttpRequest } from '../http-client.ts'
 import type { RawObject } from '../kubernetes/informer.ts'
-import { type CalicoGroup, type CalicoResource, collectionPath, kinds } from './api-group.ts'
+import { type CalicoGroup, type CalicoResource, collectionPath, kinds, readGroup } from './api-group.ts'
 import { digests } from './digests.ts'
 import { LostAnswerError, writeSurely } from './sure-write.ts'
 
 export interface KubernetesStoreOptions {
   readonly client: HttpClient
-  /** Asked before every request; undefined while neither group is served. */
-  readonly group: () => CalicoGroup | undefined
+  /** The group of the objects; the server is asked when it is left out. */
+  readonly group?: CalicoGroup
   /** How long one answer may take, in milliseconds. */
   readonly patienceMs?: number
 }
@@ -59,7 +59,7 @@ interface Metadata {
 const PATIENCE_MS = 10_000
 const PAGE_SIZE = 200
 
-export const blockShape: Shape<Cidr, IpamBlock> = {
+const blockShape: Shape<Cidr, IpamBlock> = {
   resource: 'ipamblocks',
   keyOf: ({ cidr }) => cidr,
   nameOf: cidrName,
@@ -70,7 +70,7 @@ export const blockShape: Shape<Cidr, IpamBlock> = {
 
 type AffinityKey = { readonly owner: BlockOwner; readonly cidr: Cidr }
 
-export const affinityShape: Shape<AffinityKey, BlockAffinity> = {
+const affinityShape: Shape<AffinityKey, BlockAffinity> = {
   resource: 'blockaffinities',
   keyOf: ({ owner, cidr }) => ({ owner, cidr }),
   nameOf: ({ owner, cidr }) => affinityName(owner, cidr, digests),
@@ -98,11 +98,13 @@ export const revisionOf = ({ resourceVersion, uid }: Metadata): string => `${Str
 class KubernetesKept<K, T> implements Kept<K, T> {
   readonly #options: KubernetesStoreOptions
   readonly #shape: Shape<K, T>
+  readonly #group: GroupKnowledge
   readonly #signal: AbortSignal
 
-  constructor(options: KubernetesStoreOptions, shape: Shape<K, T>, signal: AbortSignal) {
+  constructor(options: KubernetesStoreOptions, shape: Shape<K, T>, group: GroupKnowledge, signal: AbortSignal) {
     this.#options = options
     this.#shape = shape
+    this.#group = group
     this.#signal = signal
   }
 
@@ -168,7 +170,7 @@ class KubernetesKept<K, T> implements Kept<K, T> {
   }
 
   async #put(method: 'POST' | 'PUT', value: T, held: Held<T> | undefined): Promise<Held<T>> {
-    const group = this.#group()
+    const group = await this.#knownGroup()
     const name = this.#shape.nameOf(this.#shape.keyOf(value))
     const [resourceVersion, uid] = held?.revision.split(' ') ?? []
     const labels = this.#shape.labelsOf?.(value)
@@ -184,17 +186,15 @@ class KubernetesKept<K, T> implements Kept<K, T> {
       write: async () => handedOver(await this.#ask(method, method === 'PUT' ? `/${name}` : '', body)),
       findWritten: async () => {
         const object = await this.#find(name)
-        const isOurs = object !== undefined && this.#isSame(object, value)
+        const isOurs = object !== undefined && this.#isSame(object, spec, group)
         return isOurs && (!held || (object.metadata as Metadata).uid === uid) ? handedOver(object) : undefined
       },
     })
   }
 
-  #isSame(object: RawObject, value: T): boolean {
+  #isSame(object: RawObject, spec: unknown, group: CalicoGroup): boolean {
     try {
-      const group = this.#group()
-      const { encode } = this.#shape
-      return isDeepStrictEqual(encode(this.#decode(object).value, group), encode(value, group))
+      return isDeepStrictEqual(this.#shape.encode(this.#decode(object).value, group), spec)
     } catch {
       return false
     }
@@ -219,39 +219,77 @@ class KubernetesKept<K, T> implements Kept<K, T> {
     }
   }
 
-  #group(): CalicoGroup {
-    const group = this.#options.group()
-    if (!group) throw new StoreAwayError("the API server has no definitions of Calico's objects")
-    return group
+  async #knownGroup(): Promise<CalicoGroup> {
+    const signal = this.#patience()
+    try {
+      const group = await this.#group.know((client) => readGroup(client, signal))
+      if (group) return group
+    } catch (cause) {
+      throw classified(cause as Error, false, 'GET /apis')
+    }
+    throw new StoreAwayError("the API server has no definitions of Calico's objects")
+  }
+
+  #patience(): AbortSignal {
+    return AbortSignal.any([this.#signal, AbortSignal.timeout(this.#options.patienceMs ?? PATIENCE_MS)])
   }
 
   /** ConflictError also for what is not there: only a reader takes that for an answer. */
   async #ask(method: HttpRequest['method'], rest: string, body?: object): Promise<RawObject> {
-    const { client, patienceMs = PATIENCE_MS } = this.#options
-    const path = `${collectionPath(this.#group(), this.#shape.resource)}${rest}`
-    const signal = AbortSignal.any([this.#signal, AbortSignal.timeout(patienceMs)])
+    const path = `${collectionPath(await this.#knownGroup(), this.#shape.resource)}${rest}`
+    const signal = this.#patience()
     try {
-      return (await client.request({ method, path, signal, ...(body ? { body } : {}) })) as RawObject
+      return (await this.#options.client.request({ method, path, signal, ...(body ? { body } : {}) })) as RawObject
     } catch (cause) {
-      throw classified(cause as Error, method !== 'GET', `${method} ${path.split('?')[0]}`, body !== undefined)
+      // Nothing can be made where the definition is missing: the other group may have it by now.
+      const hasNoPlace = method === 'POST' && cause instanceof HttpError && cause.status === 404
+      if (hasNoPlace) this.#group.forget()
+      if (hasNoPlace) throw new StoreAwayError((cause as Error).message, { cause })
+      throw classified(cause as Error, method !== 'GET', `${method} ${path.split('?')[0]}`)
     }
   }
 }
 
 /** What an error of the API means to who asked. What it refuses for good stays what it is. */
-function classified(cause: Error, isWrite: boolean, what: string, isConditional: boolean): Error {
+function classified(cause: Error, isWrite: boolean, what: string): Error {
   const options = { cause }
   if (!(cause instanceof HttpError)) {
     const message = `${what}: ${cause.message}`
     return isWrite ? new LostAnswerError(message, options) : new StoreAwayError(message, options)
   }
   const { status } = cause
-  if (status === 404 && isConditional && what.startsWith('POST')) return new StoreAwayError(cause.message, options)
   if (status === 404 || status === 409 || status === 412) return new ConflictError(cause.message, options)
   if (status === 504 && isWrite) return new LostAnswerError(cause.message, options)
   if (status === 401 || status === 403 || status === 429 || status >= 500)
     return new StoreAwayError(cause.message, options)
   return cause
+}
+
+/** The group of one store's objects: asked for once, and again when it turned out to be another. */
+class GroupKnowledge {
+  readonly #client: HttpClient
+  readonly #given: CalicoGroup | undefined
+  #found: CalicoGroup | undefined
+  #asking: Promise<CalicoGroup | undefined> | undefined
+
+  constructor({ client, group }: KubernetesStoreOptions) {
+    this.#client = client
+    this.#given = group
+  }
+
+  async know(ask: (client: HttpClient) => Promise<CalicoGroup | undefined>): Promise<CalicoGroup | undefined> {
+    const known = this.#given ?? this.#found
+    if (known) return known
+    this.#asking ??= ask(this.#client).finally(() => {
+      this.#asking = undefined
+    })
+    this.#found = await this.#asking
+    return this.#found
+  }
+
+  forget(): void {
+    this.#found = undefined
+  }
 }
 
 export class KubernetesStore implements IpamStore {
@@ -262,9 +300,10 @@ export class KubernetesStore implements IpamStore {
 
   constructor(options: KubernetesStoreOptions) {
     const { signal } = this.#abort
-    this.blocks = new KubernetesKept(options, blockShape, signal)
-    this.affinities = new KubernetesKept(options, affinityShape, signal)
-    this.handles = new KubernetesKept(options, handleShape, signal)
+    const group = new GroupKnowledge(options)
+    this.blocks = new KubernetesKept(options, blockShape, group, signal)
+    this.affinities = new KubernetesKept(options, affinityShape, group, signal)
+    this.handles = new KubernetesKept(options, handleShape, group, signal)
   }
 
   /** Requests under way reject. The client is its owner's to close. */
