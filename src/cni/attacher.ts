@@ -30,6 +30,7 @@ import {
   type WantedBridge,
   withDns,
 } from './attachment-plan.ts'
+import { besideBridgeFragment, besideBridgeSource } from './beside-bridge.ts'
 import type { NetworkConfig } from './config.ts'
 import { Drain } from './drain.ts'
 import { CniCode, CniError } from './error.ts'
@@ -86,6 +87,8 @@ export class Attacher {
   #network: NodeNetwork | undefined
   /** Bridges known to be as planned, by name: the plan's text and the MAC. */
   readonly #bridges = new Map<string, { plan: string; mac: string }>()
+  /** Bridged and routed pods live side by side, and have been told of each other. */
+  #isJoined = false
   /** Pods live by a gateway of a pod CIDR that the node had before: with the last of them it goes. */
   #hasFormerGateways = false
   #lookingAtBridge: NodeJS.Immediate | undefined
@@ -107,6 +110,7 @@ export class Attacher {
       share: (request, network, wanted) => this.#share(request, network, wanted),
       begin: (record) => this.#begin(record),
       confirm: (entry) => this.#confirm(entry),
+      join: () => this.joinWirings(),
       extras: (attachment, alias, mtuBytes) => this.#extras(attachment, alias, mtuBytes),
       rollBack: (entry, madeNothing) => this.#rollBack(entry, madeNothing),
       released: async (handle) => {
@@ -181,6 +185,7 @@ export class Attacher {
     const entry = this.#begin(recordOf(request, share, plan))
     try {
       const wired = await this.#wire(entry, plan, pod, bridgePlanOf(config, network, share))
+      await this.joinWirings()
       this.#confirm(entry)
       return resultOf(wired.plan, share, wired.bridgeMac, request)
     } catch (error) {
@@ -272,6 +277,18 @@ export class Attacher {
       throw ruleProblem(attachment, cause, living)
     }
     await this.#forgetFlows(attachment, attachment.ips)
+  }
+
+  /** Where pods of both kinds live, they reach each other. */
+  async joinWirings(): Promise<void> {
+    if (!this.#network) return
+    const living = [...this.#journal.entries.values()].flatMap(({ attachment, state }) =>
+      state === 'deleting' ? [] : attachment,
+    )
+    const fragment = besideBridgeFragment(nodeBridgeOf(this.#network), living)
+    if (fragment) await this.#sink.set(fragment)
+    else if (this.#isJoined) await this.#sink.remove(besideBridgeSource)
+    this.#isJoined = fragment !== undefined
   }
 
   /** UDP clients that send on would keep their old way: their tracked flows go. */
@@ -456,6 +473,7 @@ export class Attacher {
     this.#pools.release(attachment.pool, attachment.ips)
     if (attachment.handle === undefined) this.#note(() => this.#journal.gone(entry))
     else this.releases.add(entry)
+    this.joinWirings().catch((err) => this.#log.warn({ err }, 'Cannot part bridged and routed pods'))
     const leavesBridge = attachment.role === 'bridge' && this.#network?.routed !== undefined
     if (!this.#hasFormerGateways && !leavesBridge) return
     this.#lookingAtBridge ??= setImmediate(() => {

@@ -51,6 +51,8 @@ export interface AttachmentSteps {
   share(request: AttachmentRequest, network: NodeNetwork, wanted?: readonly Ip[]): Promise<Share>
   begin(record: Omit<Attachment, 'id'>): Entry
   confirm(entry: Entry): void
+  /** Sees to it that bridged pods of the node, where there are any, reach the routed ones. */
+  join(): Promise<void>
   /** Limits, and what the attachment wants of the node. */
   extras(attachment: Attachment, alias: string, mtuBytes: number): Promise<void>
   /** `madeNothing`: a device by the attachment's name is another's. */
@@ -156,6 +158,7 @@ export class RoutedAttacher {
     const ips = attachment.ips.map(({ ip }) => ip)
     await this.#steps.extras(attachment, podAlias(attachment.containerId, attachment.ifname), plan.mtuBytes)
     const routes = await fillRoutedPod(order.pod, order.request, ips)
+    await this.#steps.join()
     this.#steps.confirm(entry)
     this.#writeBack(order, attachment)
     return resultOf(plan, ips, routes, order.request)

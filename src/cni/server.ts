@@ -87,6 +87,7 @@ export class CniServer {
     this.#attacher.doubtBridges()
     if (this.#usesBridge(network)) await this.#attacher.prepareBridge()
     else await this.#attacher.removeUnusedBridge()
+    await this.#attacher.joinWirings()
     this.#watchDevices(network.bridge ?? 'cni0')
     if (this.#attacher.sourceSpoofing !== spoofing) await this.#renewAllowedSources()
     if (before && before.mtuBytes !== network.mtuBytes) await this.#pushMtu(network)

@@ -8,6 +8,7 @@ import { allocationsOf } from '../../src/ipam/block.ts'
 import { BlockIpam } from '../../src/ipam/stores/block-ipam.ts'
 import { type IpamStore, type Kept, StoreAwayError } from '../../src/ipam/stores/ipam-store.ts'
 import { MemoryStore } from '../../src/ipam/stores/memory-store.ts'
+import type { PoolAddresses } from '../../src/ipam/stores/pool-addresses.ts'
 import type { IpPool } from '../../src/model/calico.ts'
 import { Cidr } from '../../src/net/cidr.ts'
 import type { Family } from '../../src/net/ip.ts'
@@ -34,12 +35,20 @@ const poolOf = (cidr: Cidr): IpPool => ({
   assignmentMode: 'Automatic',
 })
 
+export interface PodClusterNews {
+  readonly given: Readonly<Record<string, readonly string[]>>
+  readonly written: Readonly<Record<string, Words>>
+  /** Handles that were given back, in order. */
+  readonly released: readonly string[]
+}
+
 export class PodCluster {
   isAway = false
   readonly #store = new MemoryStore()
   readonly #pools: readonly IpPool[]
   readonly #pods: Readonly<Record<string, Words>> | undefined
   readonly #written: Record<string, Record<string, string>> = {}
+  readonly #released: string[] = []
   readonly #ipam: BlockIpam
 
   constructor(pools: readonly string[], pods: Readonly<Record<string, Words>> | undefined) {
@@ -65,15 +74,23 @@ export class PodCluster {
     return {
       nodeName: 'node-1',
       families,
-      ...(this.#pools.length ? { addresses: this.#ipam } : {}),
+      ...(this.#pools.length ? { addresses: this.#addresses } : {}),
       ...(this.#pods ? { pods: this.#directory(this.#pods) } : {}),
       ...(interfacePrefix ? { interfacePrefix } : {}),
       ...(sourceSpoofing ? { sourceSpoofing } : {}),
     }
   }
 
+  readonly #addresses: PoolAddresses = {
+    assign: (request) => this.#ipam.assign(request),
+    release: async (handle) => {
+      await this.#ipam.release(handle)
+      this.#released.push(handle)
+    },
+  }
+
   /** Addresses in use by handle, and what was written on pods. */
-  tell(): { given: Record<string, string[]>; written: Record<string, Record<string, string>> } {
+  tell(): PodClusterNews {
     const given: Record<string, string[]> = {}
     this.#store.blocks.watch((_block, held) => {
       for (const one of held ? allocationsOf(held.value) : [])
@@ -83,7 +100,7 @@ export class PodCluster {
             `${held!.value.cidr.base.plus(one.ordinal)}`,
           ]
     })()
-    return { given, written: this.#written }
+    return { given, written: this.#written, released: this.#released }
   }
 
   #directory(pods: Readonly<Record<string, Words>>): PodDirectory {
