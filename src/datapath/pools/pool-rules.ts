@@ -1,7 +1,7 @@
 /**
  * Packet rules of pools, in `table inet weft` beside all others, with chains and sets of their own:
  *
- *   prerouting  -300 calico-guard        who may send tunnel packets: nodes of the cluster (and externalNodes)
+ *   prerouting  -300 calico-guard        who may send tunnel packets: nodes of the cluster (and externalNodes), no pods
  *   output      -300 calico-untracked    this node's own tunnel packets
  *   postrouting   95 calico-postrouting  natOutgoing, and the source of what the node itself sends into tunnels
  *
@@ -27,7 +27,17 @@ import type { Fragment } from '../../model/kernel-state.ts'
 import type { NftChain, NftElement, NftRule, NftSet, NftStatement } from '../../model/nft.ts'
 import { type Cidr, disjointCidrs } from '../../net/cidr.ts'
 import type { Family, Ip } from '../../net/ip.ts'
-import { chain, counter, daddr, families, firewallTable, keyOfCidr, rule, saddr } from '../firewall/names.ts'
+import {
+  chain,
+  counter,
+  daddr,
+  families,
+  firewallTable,
+  keyOfCidr,
+  podDevices,
+  rule,
+  saddr,
+} from '../firewall/names.ts'
 
 /** A tunnel that this node accepts packets from. */
 export interface PoolTunnel {
@@ -86,6 +96,8 @@ const isNotIn = (set: PoolSet, side: typeof saddr | typeof daddr, family: Family
 
 /** Counts tunnel packets that strangers sent. */
 export const tunnelStrangerCounter = 'calico-forged-tunnel-source'
+/** Counts those of pods of this node: masquerading would make them the node's own, and another node would believe it. */
+export const podTunnelCounter = 'calico-tunnel-from-pod'
 
 export const POOL_RULES_SOURCE = 'calico/rules'
 export const poolNodeSource = (peer: string): string => `calico/node/${peer}/from`
@@ -118,8 +130,8 @@ export function planPoolRules(options: PoolRuleOptions): Fragment {
     ...ranges('calico-external', settings.externalNodes),
   ]
   if (tunnels.length > 0) {
-    objects.push(counter(tunnelStrangerCounter))
-    objects.push(...kindsOf(tunnels).map((kind) => planSenders(kind, hasExternal)))
+    objects.push(counter(tunnelStrangerCounter), counter(podTunnelCounter), podDevices)
+    objects.push(...kindsOf(tunnels).map((kind) => planSenders(kind, settings)))
     objects.push(planGuard(tunnels), planUntracked(tunnels))
   }
   objects.push(planPostrouting(options))
@@ -127,6 +139,7 @@ export function planPoolRules(options: PoolRuleOptions): Fragment {
 }
 
 interface TunnelKind {
+  readonly type: PoolTunnel['type']
   readonly chain: string
   /** What tells its packets from others. */
   readonly isIts: readonly NftStatement[]
@@ -139,6 +152,7 @@ const IPIP = '4'
 function kindOf({ type, port }: PoolTunnel): TunnelKind {
   if (type === 'ipip')
     return {
+      type,
       chain: 'calico-ipip',
       isIts: [
         { match: ['meta l4proto'], right: IPIP },
@@ -147,6 +161,7 @@ function kindOf({ type, port }: PoolTunnel): TunnelKind {
       families: [4],
     }
   return {
+    type,
     chain: `calico-${type}-${port}`,
     isIts: [
       { match: ['th dport'], right: `${port}` },
@@ -161,16 +176,36 @@ const kindsOf = (tunnels: readonly PoolTunnel[]): TunnelKind[] => [
   ...new Map(tunnels.map(kindOf).map((kind) => [kind.chain, kind])).values(),
 ]
 
-function planSenders({ chain: name, families }: TunnelKind, hasExternal: boolean): NftChain {
+function planSenders(kind: TunnelKind, settings: FelixSettings): NftChain {
   const let_in: NftStatement[] = [{ notrack: true }, { verdict: 'accept' }]
-  return chain(name, undefined, [
-    ...families.map((family) => rule('from nodes', isIn('calico-nodes', saddr, family), ...let_in)),
+  const { families: its } = kind
+  return chain(kind.chain, undefined, [
+    ...planPodsDo(kind, settings),
+    ...its.map((family) => rule('from nodes', isIn('calico-nodes', saddr, family), ...let_in)),
     rule('passes through', { match: ['fib daddr type'], op: '!=', right: 'local' }, { verdict: 'return' }),
-    ...(hasExternal
-      ? families.map((family) => rule('from external nodes', isIn('calico-external', saddr, family), ...let_in))
+    ...(settings.externalNodes.length > 0
+      ? its.map((family) => rule('from external nodes', isIn('calico-external', saddr, family), ...let_in))
       : []),
     rule('from no known node', { counter: tunnelStrangerCounter }, { verdict: 'drop' }),
   ])
+}
+
+/** Routed pods send none at all, as with Calico; bridged ones none to nodes. */
+function planPodsDo({ type, families: its }: TunnelKind, settings: FelixSettings): NftRule[] {
+  const allowed = type === 'ipip' ? settings.allowIpipPacketsFromWorkloads : settings.allowVxlanPacketsFromWorkloads
+  if (allowed) return []
+  const refuse: NftStatement[] = [{ counter: podTunnelCounter }, { verdict: 'drop' }]
+  return [
+    rule('from a pod', { match: ['meta iifname'], right: `"${settings.interfacePrefix}*"` }, ...refuse),
+    ...its.map((family) =>
+      rule(
+        'from a bridged pod',
+        { match: ['meta iifname'], right: `@${podDevices.name}` },
+        isIn('calico-nodes', daddr, family),
+        ...refuse,
+      ),
+    ),
+  ]
 }
 
 const planGuard = (tunnels: readonly PoolTunnel[]): NftChain =>
