@@ -162,8 +162,6 @@ export interface FelixSettings {
   readonly ipipMtuBytes?: number
   readonly vxlanMtuBytes?: number
   readonly vxlanMtuV6Bytes?: number
-  /** Devices whose MTUs count for that of devices of the node's own. */
-  readonly mtuInterfacePattern: RegExp
   readonly vxlanPort: number
   readonly vxlanVni: number
   /** Undefined: a device exists when a pool needs it. */

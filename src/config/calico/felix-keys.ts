@@ -219,8 +219,8 @@ export const felixKeysNotApplying: readonly KeysNotApplying[] = [
     ],
   },
   {
-    reason: 'a pod is wired only once its MTU is known',
-    keys: ['requireMTUFile'],
+    reason: 'the MTU is that of the way to the peers, and a pod is wired only once it is known',
+    keys: ['mtuIfacePattern', 'requireMTUFile'],
   },
   {
     reason: 'objects named default and node.NAME are read, none by selector',

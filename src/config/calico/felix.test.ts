@@ -54,7 +54,6 @@ test('values of every form', () => {
     default: {
       natPortRange: 5000,
       externalNodesList: ['10.0.0.1', 'fd00::/64'],
-      mtuIfacePattern: '^ens.*',
       iptablesNATOutgoingInterfaceFilter: 'eth+',
       interfacePrefix: 'tap,cali',
       deviceRouteSourceAddressIPv6: 'fd00::5',
@@ -63,7 +62,6 @@ test('values of every form', () => {
   })
   assert.deepEqual(settings.natPortRange, { first: 5000, last: 5000 })
   assert.deepEqual(settings.externalNodes.map(String), ['10.0.0.1/32', 'fd00::/64'])
-  assert.ok(settings.mtuInterfacePattern.test('ens3'))
   assert.equal(settings.natOutgoingInterfaceFilter, 'eth+')
   assert.equal(settings.interfacePrefix, 'tap')
   assert.equal(`${settings.deviceRouteSourceAddressV6}`, 'fd00::5')

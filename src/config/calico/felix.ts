@@ -15,7 +15,6 @@ import { Fields, isObject, shown } from './fields.ts'
 export const defaultFelixSettings: FelixSettings = {
   ipv6Support: true,
   interfacePrefix: 'cali',
-  mtuInterfacePattern: /^((en|wl|ww|sl|ib)[Pcopsvx].*|(eth|wlan|wwan).*)/,
   vxlanPort: 4789,
   vxlanVni: 4096,
   natOutgoingExclusions: 'IPPoolsOnly',
@@ -66,7 +65,6 @@ const rows: { readonly [K in keyof FelixSettings]-?: Row<K> } = {
   ipipMtuBytes: ['ipipMTU', mtu],
   vxlanMtuBytes: ['vxlanMTU', mtu],
   vxlanMtuV6Bytes: ['vxlanMTUV6', mtu],
-  mtuInterfacePattern: ['mtuIfacePattern', readPattern],
   vxlanPort: ['vxlanPort', (fields, key) => fields.integer(key, 1, 65535)],
   vxlanVni: ['vxlanVNI', (fields, key) => fields.integer(key, 1, 2 ** 24 - 1)],
   ipipEnabled: ['ipipEnabled', flag],
@@ -151,16 +149,6 @@ function readInterfacePrefix(fields: Fields, key: string): string | undefined {
   if (text !== undefined && !/^[a-zA-Z0-9_.-]{1,4}$/.test(text))
     throw fields.error(key, `must begin with a prefix of one to four characters, not ${shown(text)}`)
   return text
-}
-
-function readPattern(fields: Fields, key: string): RegExp | undefined {
-  const text = fields.text(key, 256)
-  if (text === undefined) return undefined
-  try {
-    return new RegExp(text)
-  } catch (cause) {
-    throw fields.error(key, `${shown(text)} is no regular expression: ${(cause as Error).message}`, cause)
-  }
 }
 
 /** A port or `first:last`, as text or as a number. */

@@ -25,7 +25,6 @@ const honoured: Readonly<Record<string, PropertySchema>> = {
   ipv4NormalRoutePriority: integer('Metric of IPv4 routes. Default: 1024.', PRIORITY),
   ipv6NormalRoutePriority: integer('Metric of IPv6 routes. Default: 1024.', PRIORITY),
   ipv6Support: flag('false: nothing of IPv6. Default: true.'),
-  mtuIfacePattern: text("Regular expression: devices whose MTU counts for the node's own."),
   natOutgoingAddress: text("The address that natOutgoing gives, instead of the leaving device's.", ADDRESS),
   natOutgoingExclusions: oneOf(
     ['IPPoolsOnly', 'IPPoolsAndHostIPs'],
