@@ -3,8 +3,10 @@
  * never waits behind the limit of the watches.
  */
 import type { CalicoSource } from '../cluster/calico/calico-source.ts'
+import { type CalicoPlace, openCalicoSource, openIpamStore } from '../cluster/calico/open.ts'
 import type { ClusterLog } from '../cluster/cluster.ts'
 import { HttpClient } from '../cluster/http-client.ts'
+import { followConnection } from '../cluster/kubernetes/kubeconfig.ts'
 import type { IpamStore } from '../ipam/stores/ipam-store.ts'
 import type { AgentOptions } from './options.ts'
 import type { SourceObserver } from './source.ts'
@@ -21,33 +23,47 @@ export async function openCalico(
   log: ClusterLog,
   observer?: SourceObserver,
 ): Promise<CalicoAccess | undefined> {
-  const { kubeconfig, kubeApiUrl, apiLimit, nodeName, calico } = options
-  if (calico.store === 'none') return undefined
-  const [{ followConnection }, { KubernetesCalicoSource }, { KubernetesStore }] = await Promise.all([
-    import('../cluster/kubernetes/kubeconfig.ts'),
-    import('../cluster/calico/kubernetes-source.ts'),
-    import('../cluster/calico/kubernetes-store.ts'),
-  ])
-  const connection = followConnection(kubeconfig, kubeApiUrl, log)
-  const watching = new HttpClient(connection, observer?.request, undefined, apiLimit)
-  const writing = new HttpClient(connection, observer?.request)
-  const source = new KubernetesCalicoSource({ client: watching, nodeName, log, ...(observer ? { observer } : {}) })
-  const store = new KubernetesStore({ client: writing, group: () => source.group })
+  const { nodeName } = options
+  const places = await openPlaces(options, log, observer)
+  if (!places) return undefined
+  const { watching, writing } = places
+  const source = await openCalicoSource({ place: watching, nodeName, log, ...(observer ? { observer } : {}) })
+  const store = await openIpamStore(writing)
   return {
     source: {
       start: (listener) => source.start(listener),
       pods: source.pods,
       reconnect: () => {
         source.reconnect()
-        writing.close()
+        void writing.client.close()
       },
       close: () => source.close(),
     },
     store,
     close: async () => {
       await Promise.all([source.close(), store.close()])
-      watching.close()
-      writing.close()
+      for (const { client } of [watching, writing]) void client.close()
     },
+  }
+}
+
+async function openPlaces(
+  { kubeconfig, kubeApiUrl, apiLimit, calico, store }: AgentOptions,
+  log: ClusterLog,
+  observer?: SourceObserver,
+): Promise<{ readonly watching: CalicoPlace; readonly writing: CalicoPlace } | undefined> {
+  if (calico.store === 'none') return undefined
+  const kubernetes = (limit?: AgentOptions['apiLimit']) =>
+    new HttpClient(followConnection(kubeconfig, kubeApiUrl, log), observer?.request, undefined, limit)
+  if (calico.store === 'kubernetes')
+    return {
+      watching: { kind: 'kubernetes', client: kubernetes(apiLimit) },
+      writing: { kind: 'kubernetes', client: kubernetes() },
+    }
+  const { EtcdClient } = await import('../cluster/etcd/client.ts')
+  const etcd = () => new EtcdClient({ ...calico.etcd, ...(observer ? { observe: observer.request } : {}) })
+  return {
+    watching: { kind: 'etcd', client: etcd(), ...(store === 'kubernetes' ? { pods: kubernetes(apiLimit) } : {}) },
+    writing: { kind: 'etcd', client: etcd() },
   }
 }

@@ -13,6 +13,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { MemoryJournal } from '../../src/cluster/embedded/memory-journal.ts'
 import { ObjectStore } from '../../src/cluster/embedded/store.ts'
+import { calicoDefinitions } from '../../src/config/calico/definitions/index.ts'
 import { inNetns } from '../../src/kernel/linux/netns.ts'
 import { listTunnelSockets, TunnelConnection } from '../../src/kernel/linux/tunnel-client.ts'
 import type { KubeObject } from '../../src/lab/api/interfaces.ts'
@@ -37,9 +38,20 @@ export interface TestNode {
 export interface TestPod {
   readonly namespace: TestNamespace
   readonly address: string
+  /** All of them. */
+  readonly addresses: readonly string[]
   readonly containerId: string
   readonly node: TestNode
 }
+
+export interface NodeOptions {
+  readonly dualStack?: boolean
+  /** False: the cluster gives nodes no subnets. */
+  readonly podCidrs?: boolean
+  readonly labels?: Readonly<Record<string, string>>
+}
+
+const POOLS = 'ippools.crd.projectcalico.org'
 
 /** What is particular about one agent's process. */
 export interface AgentProcess {
@@ -66,15 +78,18 @@ export class AgentCluster {
     this.#certificate = tls ? ensureCertificate(join(this.folder, 'pki'), [API_ADDRESS]) : undefined
   }
 
-  /** With `tls` for clients that send no token otherwise. */
-  static async open(netConfig: object, { tls = false }: { readonly tls?: boolean } = {}): Promise<AgentCluster> {
+  /** With `tls` for clients that send no token otherwise; without a configuration there is no ConfigMap. */
+  static async open(
+    netConfig: object | undefined,
+    { tls = false }: { readonly tls?: boolean } = {},
+  ): Promise<AgentCluster> {
     const cluster = new AgentCluster(await ObjectStore.open(new MemoryJournal()), tls)
     process.once('exit', () => cluster.#kill())
     cluster.fabric.run('ip link add br0 type bridge && ip link set br0 up && ip address add 172.30.0.1/24 dev br0')
     cluster.fabric.run('ip -6 address add fd00:172:30::1/64 dev br0 nodad')
     await cluster.startApi()
     await cluster.client.create('namespaces', { metadata: { name: 'kube-flannel' } })
-    await cluster.client.create('configmaps', configMap(netConfig))
+    if (netConfig) await cluster.client.create('configmaps', configMap(netConfig))
     return cluster
   }
 
@@ -105,8 +120,48 @@ export class AgentCluster {
     await this.client.patch('configmaps', { namespace: 'kube-flannel', name: 'kube-flannel-cfg' }, { data })
   }
 
+  /** Calico's definitions, before anything of Calico's can be written. */
+  async defineCalico(): Promise<void> {
+    for (const definition of calicoDefinitions)
+      await this.client.create('customresourcedefinitions.apiextensions.k8s.io', definition)
+  }
+
+  /** Makes a pool, or changes keys of its spec. */
+  async putPool(name: string, spec: object, annotations: Readonly<Record<string, string>> = {}): Promise<void> {
+    const found = await this.client.list(POOLS)
+    if (found.items.some(({ metadata }) => metadata.name === name)) await this.client.patch(POOLS, { name }, { spec })
+    else
+      await this.client.create(POOLS, {
+        apiVersion: 'crd.projectcalico.org/v1',
+        kind: 'IPPool',
+        metadata: { name, annotations },
+        spec,
+      })
+  }
+
+  /** Puts a node's end into another subnet, 172.30.<subnet>.0/24, behind the router that the fabric is. */
+  moveNode(node: TestNode, subnet: number): void {
+    const bridge = `br${subnet}`
+    if (!this.fabric.succeeds(`ip link show ${bridge}`)) {
+      this.fabric.run(`ip link add ${bridge} type bridge && ip link set ${bridge} up`)
+      this.fabric.run(`ip address add 172.30.${subnet}.1/24 dev ${bridge}`)
+      this.fabric.run(`ip -6 address add fd00:172:30:${subnet}::1/64 dev ${bridge} nodad`)
+      this.fabric.run('sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1')
+    }
+    const { namespace, index } = node
+    const [, v6] = [0, namespace.run('ip -6 address show dev eth0 scope global').includes('inet6')]
+    this.fabric.run(`ip link set n${index} master ${bridge}`)
+    namespace.run('ip address flush dev eth0 scope global && ip route flush default')
+    namespace.run(`ip address add 172.30.${subnet}.${10 + index}/24 dev eth0`)
+    namespace.run(`ip route add default via 172.30.${subnet}.1`)
+    if (!v6) return
+    const prefix = subnet === 0 ? 'fd00:172:30::' : `fd00:172:30:${subnet}::`
+    namespace.run(`ip -6 address add ${prefix}${10 + index}/64 dev eth0 nodad`)
+    namespace.run(`ip -6 route add default via ${prefix}1`)
+  }
+
   /** A node with its namespace on the fabric and its object in the store. */
-  async addNode(name: string, options: { readonly dualStack?: boolean } = {}): Promise<TestNode> {
+  async addNode(name: string, options: NodeOptions = {}): Promise<TestNode> {
     const index = this.nodes.size + 1
     const namespace = new TestNamespace()
     const end = `n${index}`
@@ -116,6 +171,7 @@ export class AgentCluster {
     namespace.run(`ip address add 172.30.0.${10 + index}/24 dev eth0 && ip link set eth0 up`)
     namespace.run('ip route add default via 172.30.0.1')
     if (options.dualStack) namespace.run(`ip -6 address add fd00:172:30::${10 + index}/64 dev eth0 nodad`)
+    if (options.dualStack) namespace.run('ip -6 route add default via fd00:172:30::1')
     const folder = join(this.folder, name)
     for (const part of ['run', 'cni-bin', 'cni-conf']) mkdirSync(join(folder, part), { recursive: true })
     writeKubeconfig(join(folder, 'kubeconfig'), {
@@ -125,14 +181,14 @@ export class AgentCluster {
     })
     const node: TestNode = { name, index, namespace, folder }
     this.nodes.set(name, node)
-    await this.putNode(node, options.dualStack === true)
+    await this.putNode(node, options)
     return node
   }
 
-  async putNode(node: TestNode, dualStack = false): Promise<void> {
+  async putNode(node: TestNode, { dualStack, podCidrs = true, labels = {} }: NodeOptions = {}): Promise<void> {
     const podCIDRs = [`10.244.${node.index}.0/24`, ...(dualStack ? [`fd00:10:244:${node.index}::/64`] : [])]
-    const object = { metadata: { name: node.name }, spec: { podCIDR: podCIDRs[0], podCIDRs } }
-    await this.client.create('nodes', object)
+    const spec = podCidrs ? { podCIDR: podCIDRs[0], podCIDRs } : {}
+    await this.client.create('nodes', { metadata: { name: node.name, labels: { ...labels } }, spec })
     const addresses = [{ type: 'InternalIP', address: `172.30.0.${10 + node.index}` }]
     await this.client.patch('nodes', { name: node.name }, { status: { addresses } }, { subresource: 'status' })
   }
@@ -237,11 +293,38 @@ export class AgentCluster {
   /** A pod by the real plugin; `runtimeConfig` holds what a runtime fills in: `{ portMappings: [...] }`. */
   addPod(node: TestNode, runtimeConfig: object = {}): TestPod {
     const namespace = new TestNamespace()
-    const containerId = `pod${++this.#podCount}x${process.pid}`
-    const result = JSON.parse(this.cni(node, 'ADD', containerId, namespace.path, { runtimeConfig })) as {
-      ips: { address: string }[]
+    const containerId = this.#nextContainer()
+    return this.#keepPod(node, namespace, containerId, this.cni(node, 'ADD', containerId, namespace.path, { runtimeConfig }))
+  }
+
+  /** The same, while this process goes on answering: for addresses that the API server gives. `args` is CNI_ARGS. */
+  async joinPod(node: TestNode, args = ''): Promise<TestPod> {
+    const namespace = new TestNamespace()
+    const containerId = this.#nextContainer()
+    try {
+      const stdout = await this.cniBeside(node, 'ADD', containerId, namespace.path, args)
+      return this.#keepPod(node, namespace, containerId, stdout)
+    } catch (error) {
+      namespace.delete()
+      throw error
     }
-    const pod = { namespace, containerId, node, address: result.ips[0]!.address.split('/')[0]! }
+  }
+
+  /** DEL, and the namespace goes. */
+  async leavePod(pod: TestPod): Promise<void> {
+    await this.cniBeside(pod.node, 'DEL', pod.containerId, pod.namespace.path)
+    this.#pods.delete(pod)
+    pod.namespace.delete()
+  }
+
+  #nextContainer(): string {
+    return `pod${++this.#podCount}x${process.pid}`
+  }
+
+  #keepPod(node: TestNode, namespace: TestNamespace, containerId: string, stdout: string): TestPod {
+    const result = JSON.parse(stdout) as { ips: { address: string }[] }
+    const addresses = result.ips.map(({ address }) => address.split('/')[0]!)
+    const pod = { namespace, containerId, node, address: addresses[0]!, addresses }
     this.#pods.add(pod)
     return pod
   }
@@ -254,16 +337,43 @@ export class AgentCluster {
     netns: string,
     { cniVersion, runtimeConfig = {} }: { readonly cniVersion?: string; readonly runtimeConfig?: object } = {},
   ): string {
+    const { input, env, file } = this.#cniCall(node, command, containerId, netns, { cniVersion, runtimeConfig })
+    const { status, stdout, stderr } = spawnSync(file, { input, encoding: 'utf8', env })
+    if (status !== 0) throw new Error(`CNI ${command}: ${stdout}${stderr}`)
+    return stdout
+  }
+
+  /** The same without stopping this process. */
+  async cniBeside(node: TestNode, command: string, containerId: string, netns: string, args = ''): Promise<string> {
+    const { input, env, file } = this.#cniCall(node, command, containerId, netns, {})
+    const child = spawn(file, { stdio: ['pipe', 'pipe', 'pipe'], env: { ...env, CNI_ARGS: args } })
+    let printed = ''
+    for (const stream of [child.stdout, child.stderr])
+      stream.on('data', (chunk) => {
+        printed += chunk
+      })
+    child.stdin.end(input)
+    const code = await new Promise<number | null>((resolve) => child.once('close', resolve))
+    if (code !== 0) throw new Error(`CNI ${command}: ${printed}`)
+    return printed
+  }
+
+  #cniCall(
+    node: TestNode,
+    command: string,
+    containerId: string,
+    netns: string,
+    { cniVersion, runtimeConfig = {} }: { readonly cniVersion?: string | undefined; readonly runtimeConfig?: object },
+  ) {
     const conflist = JSON.parse(readFileSync(`${node.folder}/cni-conf/10-weft.conflist`, 'utf8'))
-    const input = JSON.stringify({
-      cniVersion: cniVersion ?? conflist.cniVersion,
-      name: conflist.name,
-      ...conflist.plugins[0],
-      runtimeConfig,
-    })
-    const { status, stdout, stderr } = spawnSync(`${node.folder}/cni-bin/weft`, {
-      input,
-      encoding: 'utf8',
+    return {
+      file: `${node.folder}/cni-bin/weft`,
+      input: JSON.stringify({
+        cniVersion: cniVersion ?? conflist.cniVersion,
+        name: conflist.name,
+        ...conflist.plugins[0],
+        runtimeConfig,
+      }),
       env: {
         CNI_COMMAND: command,
         CNI_CONTAINERID: containerId,
@@ -271,9 +381,7 @@ export class AgentCluster {
         CNI_IFNAME: 'eth0',
         CNI_PATH: `${node.folder}/cni-bin`,
       },
-    })
-    if (status !== 0) throw new Error(`CNI ${command}: ${stdout}${stderr}`)
-    return stdout
+    }
   }
 
   async close(): Promise<void> {
