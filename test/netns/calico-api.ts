@@ -6,16 +6,19 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { CalicoResource } from '../../src/cluster/calico/api-group.ts'
+import { KubernetesCalicoSource } from '../../src/cluster/calico/kubernetes-source.ts'
 import { KubernetesStore } from '../../src/cluster/calico/kubernetes-store.ts'
 import { MemoryJournal } from '../../src/cluster/embedded/memory-journal.ts'
 import { ObjectStore } from '../../src/cluster/embedded/store.ts'
 import { HttpClient, HttpError } from '../../src/cluster/http-client.ts'
 import { calicoDefinitions } from '../../src/config/calico/definitions/index.ts'
+import { cidrName } from '../../src/config/calico/store-names.ts'
 import type { IpamStore } from '../../src/ipam/stores/ipam-store.ts'
 import type { StoreHarness } from '../../src/ipam/stores/ipam-store-suite.ts'
 import { ApiServer } from '../../src/lab/api/server.ts'
 import { ensureCertificate } from '../../src/lab/certificates.ts'
 import { Relay } from '../kubernetes/relay.ts'
+import { quiet, type SourceHarness } from './calico-source-suite.ts'
 
 // biome-ignore lint/suspicious/noExplicitAny: the JSON of any kind
 export type Any = any
@@ -81,7 +84,7 @@ export async function clear(client: HttpClient, resources: readonly string[]): P
   }
 }
 
-export const put = (client: HttpClient, resource: CalicoResource, name: string, spec: object, annotations = {}) =>
+export const put = (client: HttpClient, resource: string, name: string, spec: object, annotations = {}) =>
   send(client, 'POST', `/apis/${GROUP}/${resource}`, {
     apiVersion: GROUP,
     kind: (calicoDefinitions as readonly Any[]).find((each) => each.spec.names.plural === resource).spec.names.kind,
@@ -106,6 +109,36 @@ export async function harnessOn(api: ApiAccess): Promise<StoreHarness> {
         await store.close()
         client.close()
       }
+    },
+  }
+}
+
+/** A source of Calico's objects on an API server with the definitions, and the same store moved by its administrator. */
+export async function sourceHarnessOn(api: ApiAccess): Promise<SourceHarness> {
+  const plural = (resource: CalicoResource): string => (resource === 'ipamsettings' ? 'ipamconfigs' : resource)
+  await clear(api.admin, [...ipamResources, 'ippools', 'ipreservations', 'felixconfigurations', 'ipamconfigs'])
+  const clients: HttpClient[] = []
+  return {
+    source: () => {
+      const client = api.open()
+      clients.push(client)
+      const tuning = { pageSize: 25, backoff: { first: 5, cap: 50 }, absencePatienceMs: 200 }
+      return new KubernetesCalicoSource({ client, nodeName: 'n1', log: quiet, tuning })
+    },
+    store: new KubernetesStore({ client: api.admin }),
+    put: (resource, name, spec) => put(api.admin, plural(resource), name, spec),
+    remove: (resource, name) => send(api.admin, 'DELETE', `/apis/${GROUP}/${plural(resource)}/${name}`),
+    putBadBlock: (cidr) =>
+      put(api.admin, 'ipamblocks', cidrName(cidr), {
+        cidr: `${cidr}`,
+        allocations: [null],
+        unallocated: [],
+        attributes: [],
+        strictAffinity: false,
+      }),
+    setUp: (up) => api.setUp(up),
+    close: async () => {
+      for (const client of clients) client.close()
     },
   }
 }

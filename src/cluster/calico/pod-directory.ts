@@ -96,8 +96,13 @@ export class KubernetesPods implements PodDirectory {
       uid: uid ?? before?.uid,
     })
     if (this.#waiting.size > MAX_WAITING) this.#waiting.delete(this.#waiting.keys().next().value!)
+    this.#begin()
+  }
+
+  #begin(): void {
     this.#writing ??= this.#write().finally(() => {
       this.#writing = undefined
+      if (this.#waiting.size > 0 && !this.#abort.signal.aborted) this.#begin()
     })
   }
 
@@ -142,11 +147,11 @@ export class KubernetesPods implements PodDirectory {
 
   async #write(): Promise<void> {
     const { signal } = this.#abort
-    for (let next = this.#next(); next && !signal.aborted; next = this.#next()) {
-      const [path, note] = next
+    while (this.#waiting.size > 0 && !signal.aborted) {
       await sleep(this.#bucket.reserve(performance.now()), signal)
-      this.#waiting.delete(path)
-      if (signal.aborted || this.#says(path, note)) continue
+      const next = this.#next()
+      if (signal.aborted || !next) return
+      const [path, note] = next
       try {
         await this.#patch(path, note)
         this.#backoff.reset()
@@ -159,8 +164,13 @@ export class KubernetesPods implements PodDirectory {
     }
   }
 
+  /** Takes the oldest that has something to say. */
   #next(): [string, Note] | undefined {
-    return this.#waiting.entries().next().value
+    for (const [path, note] of this.#waiting) {
+      this.#waiting.delete(path)
+      if (!this.#says(path, note)) return [path, note]
+    }
+    return undefined
   }
 
   /** The pod has them already, as far as is known. */
