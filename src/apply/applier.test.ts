@@ -450,6 +450,29 @@ test('one refused nft rule does not keep the others out', async () => {
   await applier.close()
 })
 
+test('what nobody wants any more is set again on a device that comes by the same name', async () => {
+  const kernel = FakeKernel.create()
+  const port: KernelObject = { kind: 'link', name: 'cali0', type: 'dummy', up: true }
+  await kernel.execute([{ verb: 'add', object: port }])
+  const strict: Fragment = {
+    source: 'pod',
+    objects: [{ kind: 'sysctl', path: 'net/ipv4/conf/cali0/rp_filter', value: '1' }],
+  }
+  const { applier } = await started(kernel, {}, strict)
+  applier.markComplete()
+  applier.remove('pod')
+  await applier.settle()
+  await kernel.execute([
+    { verb: 'delete', object: port },
+    { verb: 'add', object: port },
+  ])
+  const from = kernel.history.length
+  applier.set(strict)
+  await applier.settle()
+  assert.deepEqual(ops(kernel, from), ['sysctl -w net.ipv4.conf.cali0.rp_filter=1'])
+  await applier.close()
+})
+
 test('the kernel at the end depends on the last wants alone', async () => {
   const seed = Number(process.env.SEED ?? Math.floor(Math.random() * 2 ** 31))
   console.log(`seed ${seed}`)

@@ -121,6 +121,7 @@ export class Applier {
     for (const key of this.desired.setAll(fragments, removed)) {
       this.#schedule.forget(key)
       this.#failures.delete(key)
+      this.#mirror.release(key)
       this.#dirty.add(key)
     }
     this.#kick()

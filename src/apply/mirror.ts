@@ -63,6 +63,13 @@ export class Mirror {
     return true
   }
 
+  /** What nobody wants any more and is not ours is followed no longer: its device may go, and come again without it. */
+  release(key: KernelKey): void {
+    const have = this.#objects.get(key)
+    if (!have || have.kind === 'link' || this.#desired.get(key) || this.#owner.owns(have, this.#isOurDevice)) return
+    this.#objects.delete(key)
+  }
+
   /** Notes that an object is gone; a device takes what hangs on it along. Returns the keys that went with it. */
   drop(key: KernelKey): KernelKey[] {
     const object = this.#objects.get(key)
