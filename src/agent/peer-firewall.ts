@@ -18,13 +18,24 @@ export const peerFirewallSource = (peer: string): string => `node/${peer}/firewa
 
 /** Tunnels that packets may come in by, of the paths in use. */
 export function tunnelsOf(configs: readonly BackendConfig[], node: NodeContext): FirewallTunnel[] {
-  return configs.flatMap((config) =>
-    config.type !== 'vxlan' && config.type !== 'udp'
-      ? []
-      : datapathOf(config)
+  return configs.flatMap((config): FirewallTunnel[] => {
+    switch (config.type) {
+      case 'host-gw':
+        return []
+      case 'vxlan':
+      case 'udp':
+        return datapathOf(config)
           .devices(config, node)
-          .map((device) => ({ type: config.type, device, port: config.port })),
-  )
+          .map((device) => ({ type: config.type, device, port: config.port }))
+      case 'ipip':
+        return [{ type: 'ipip', device: 'flannel.ipip' }]
+      case 'kube-router': {
+        // Its devices take packets in without UDP in any case.
+        const plain: FirewallTunnel = { type: 'ipip', device: 'tun-in' }
+        return config.encap === 'fou' ? [plain, { type: 'gue', device: 'tun-in', port: config.port }] : [plain]
+      }
+    }
+  })
 }
 
 export function planFirewall(

@@ -142,6 +142,17 @@ export type NftSelector =
   | '@th,304,128'
   | '@th,336,24'
   | '@th,304,64'
+  /** Inside IP in IP: the source address of an IPv4 or IPv6 packet in it, and its first 24 or 64 bits. */
+  | '@th,96,32'
+  | '@th,64,128'
+  | '@th,96,24'
+  | '@th,64,64'
+  /** Behind UDP: the first half word of GUE, and the source address of an IPv4 or IPv6 packet in it, likewise. */
+  | '@th,64,16'
+  | '@th,192,32'
+  | '@th,160,128'
+  | '@th,192,24'
+  | '@th,160,64'
   /** Words of the network header, from its source addresses on: of IPv4 the source and the destination are the second and third. */
   | '@nh,64,32'
   | '@nh,96,32'

@@ -7,11 +7,9 @@ export { firewallTable, planPodDevice } from './names.ts'
 export { type FirewallPeer, planPeerElements } from './peer.ts'
 export {
   type FirewallOptions,
-  type FirewallTunnel,
-  innerCounter,
   loopbackCounter,
   ownSourceCounter,
   planFirewallSkeleton,
   planHostPortRules,
-  strangerCounter,
 } from './skeleton.ts'
+export { type FirewallTunnel, innerCounter, strangerCounter } from './tunnel.ts'

@@ -26,10 +26,7 @@
  * Forged packets are dropped before connection tracking and counted:
  *   - a packet with a source in this node's pod subnets that does not come from a pod device;
  *   - a tunnel packet whose outer source is no known node;
- *   - a VXLAN packet with a pod source inside that is not of the node that the outer source belongs to. Both addresses are
- *     looked up at once while the packet is still wrapped: the inner one is read from behind the UDP header. An inner
- *     source of the other family than the outer one's is no node's. Sources outside the pod network are not judged:
- *     peers need not masquerade.
+ *   - a tunnel packet with a pod source inside that is not of the node that the outer source belongs to (tunnel.ts).
  * The user-space tunnel's process checks the same by itself and counts what it drops.
  * Plain routing (host-gw) has no sender to check: behind a router every packet carries the router's MAC, and neighbours'
  * MACs are not announced. There only the first applies.
@@ -46,7 +43,7 @@
 import type { KernelObject } from '../../model/kernel-object.ts'
 import type { NftChain, NftRule, NftSelector, NftStatement } from '../../model/nft.ts'
 import { Cidr, disjointCidrs } from '../../net/cidr.ts'
-import { bitsOf, type Family } from '../../net/ip.ts'
+import type { Family } from '../../net/ip.ts'
 import {
   chain,
   counter,
@@ -58,24 +55,25 @@ import {
   keyOfCidr,
   multicast,
   notInSet,
-  originBits,
   planOthersSet,
   planPodDevice,
   planSets,
   podDevices,
-  prefixSelectors,
   rule,
   saddr,
   setName,
 } from './names.ts'
-
-/** A tunnel that this node accepts packets from. */
-export interface FirewallTunnel {
-  readonly type: 'vxlan' | 'udp'
-  readonly device: string
-  /** UDP port that it listens on. */
-  readonly port: number
-}
+import {
+  beginsWith,
+  distinctTunnels,
+  type FirewallTunnel,
+  innerCounter,
+  packetsOf,
+  planTunnel,
+  planUntracked,
+  strangerCounter,
+  tunnelChain,
+} from './tunnel.ts'
 
 export interface FirewallOptions {
   /** The pod networks of the cluster, both families (flannel's Network and IPv6Network, and any further cluster CIDRs). */
@@ -98,16 +96,13 @@ const SERVICE_MARK = 0x4000
 /** Set while a port mapping of a local client is being translated; the reference portmap plugin's bit. */
 const HAIRPIN_MARK = 0x2000
 
-const accept: NftStatement = { verdict: 'accept' }
 const drop: NftStatement = { verdict: 'drop' }
 const keep: NftStatement = { verdict: 'return' }
 const count = (name: string): NftStatement => ({ counter: name })
 
-/** Counters of forged packets, by what they are about. */
-export const strangerCounter = 'forged-tunnel-source'
+/** Counters of forged packets, by what they are about; those of tunnels are in tunnel.ts. */
 export const ownSourceCounter = 'forged-local-source'
 export const loopbackCounter = 'forged-loopback'
-export const innerCounter = 'forged-inner-source'
 
 /** Chains, sets, counters and the elements that the options themselves say. The table comes first. */
 export function planFirewallSkeleton(options: FirewallOptions): KernelObject[] {
@@ -146,27 +141,6 @@ export const planHostPortRules = (): KernelObject[] => [
   planOutput(),
 ]
 
-/** Devices that share a port share its chain. */
-function distinctTunnels(tunnels: readonly FirewallTunnel[]): FirewallTunnel[] {
-  const byChain = new Map(tunnels.map((tunnel) => [tunnelChain(tunnel), tunnel]))
-  return [...byChain.entries()].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, tunnel]) => tunnel)
-}
-
-const tunnelChain = ({ type, port }: FirewallTunnel): string => `${type}-${port}`
-
-/**
- * `selector & mask == value`, or without the mask where it covers all: an address of which `selector` is `bits` from bit `from`
- * on begins with the block's prefix, as far as those bits go.
- */
-function beginsWith(selector: NftSelector, { base, family, length }: Cidr, from: number, bits: number): NftStatement {
-  const ones = (count: bigint) => (1n << count) - 1n
-  const value = (base.toBigInt() >> BigInt(bitsOf(family) - from - bits)) & ones(BigInt(bits))
-  const free = BigInt(Math.max(0, from + bits - length))
-  return free === 0n
-    ? { match: [selector], right: `0x${value.toString(16)}` }
-    : { masked: selector, mask: ones(BigInt(bits)) - ones(free), value }
-}
-
 /** The word of the header in which the block's prefix ends: of those that all its addresses share it tells most apart. */
 function sourceWord(cidr: Cidr): NftStatement {
   const words = ['@nh,64,32', '@nh,96,32', '@nh,128,32', '@nh,160,32'] as const
@@ -204,88 +178,10 @@ function planGuard(
     count(loopbackCounter),
     drop,
   )
-  const toTunnels = tunnels.map((tunnel) => rule(undefined, ...isTo(tunnel.port), { jump: tunnelChain(tunnel) }))
-  return chain('guard', { type: 'filter', hook: 'prerouting', priority: -300 }, [...toTunnels, ...own, loopback])
-}
-
-/** A datagram to that port; the port is compared first. */
-const isTo = (port: number): readonly NftStatement[] => [
-  { match: ['th dport'], right: `${port}` },
-  { match: ['meta l4proto'], right: 'udp' },
-]
-
-/** EtherType of what VXLAN carries: it stands behind 8 bytes of UDP, 8 of VXLAN and two addresses of Ethernet. */
-const isInner = (family: Family): NftStatement => ({ match: ['@th,224,16'], right: family === 4 ? '0x800' : '0x86dd' })
-
-const notrack: NftStatement = { notrack: true }
-
-/** What packets to a tunnel's port go through. The first rules let in what a node's pods send; all else ends up behind them. */
-function planTunnel(tunnel: FirewallTunnel, clusterCidrs: readonly Cidr[]): NftChain {
-  const isVxlan = tunnel.type === 'vxlan'
-  const fromNodesPods = (family: Family): NftRule[] =>
-    (['origins', 'origin-ranges'] as const).map((name) => {
-      const { inner, wholeInner } = prefixSelectors[family]
-      const pair = [saddr(family), name === 'origins' ? inner : wholeInner]
-      const isOrigin: NftStatement = { match: pair, right: `@${setName(name, family)}` }
-      return rule("of the sender's pods", isInner(family), isOrigin, notrack, accept)
-    })
-  const fromNoNode = (family: Family): NftRule =>
-    rule(
-      'from no known node',
-      { match: [saddr(family), prefixSelectors[family].source], op: '!=', right: `@${setName('origins', family)}` },
-      count(strangerCounter),
-      drop,
-    )
-  const fromOtherPods = (cidr: Cidr): NftRule =>
-    rule(
-      `of ${cidr}, but no subnet of its sender`,
-      isInner(cidr.family),
-      isInnerSource(cidr),
-      count(innerCounter),
-      drop,
-    )
-  return chain(tunnelChain(tunnel), undefined, [
-    ...(isVxlan ? families.flatMap(fromNodesPods) : []),
-    rule('passes through', { match: ['fib daddr type'], op: '!=', right: 'local' }, keep),
-    ...families.map(fromNoNode),
-    ...(isVxlan ? clusterCidrs.map(fromOtherPods) : []),
-    rule(undefined, notrack),
-  ])
-}
-
-/** Whether the source address inside VXLAN is in the block. */
-function isInnerSource(cidr: Cidr): NftStatement {
-  const { inner, wholeInner } = prefixSelectors[cidr.family]
-  const bits = originBits(cidr.family)
-  return cidr.length <= bits ? beginsWith(inner, cidr, 0, bits) : beginsWith(wholeInner, cidr, 0, bitsOf(cidr.family))
-}
-
-/**
- * What this node sends with an own pod source inside is its own wrapping: a comparison tells, and no set is asked. Else to
- * nodes only: anything else on these ports may be a service's, which connection tracking translates.
- */
-function planUntracked(tunnels: readonly FirewallTunnel[], localCidrs: readonly Cidr[]): NftChain {
-  const own = tunnels
-    .filter(({ type }) => type === 'vxlan')
-    .flatMap(({ port }) =>
-      localCidrs.map((cidr) =>
-        rule('own pods, wrapped', ...isTo(port), isInner(cidr.family), isInnerSource(cidr), notrack, accept),
-      ),
-    )
-  const toNodes = tunnels.flatMap(({ port }) =>
-    families.map((family) =>
-      rule(
-        'tunnels to nodes',
-        ...isTo(port),
-        {
-          match: [daddr(family), prefixSelectors[family].destination],
-          right: `@${setName('origins', family)}`,
-        },
-        notrack,
-      ),
-    ),
+  const toTunnels = tunnels.flatMap((tunnel) =>
+    packetsOf(tunnel).map((isIts) => rule(undefined, ...isIts, { jump: tunnelChain(tunnel) })),
   )
-  return chain('untracked', { type: 'filter', hook: 'output', priority: -300 }, [...own, ...toNodes])
+  return chain('guard', { type: 'filter', hook: 'prerouting', priority: -300 }, [...toTunnels, ...own, loopback])
 }
 
 const toLocalAddress: NftStatement = { match: ['fib daddr type'], right: 'local' }

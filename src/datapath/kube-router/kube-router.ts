@@ -8,12 +8,14 @@
  *
  * With `subnet` a peer on the external interface's link gets host-gw's route and no tunnel.
  *
- * What comes in does not depend on the tunnel to its sender: `tun-in` (and `tun-in6`) takes what has no tunnel of its own
- * here, wrapped in UDP or not, so that either side may send first and tunnels come and go while packets arrive. The packet
- * rules say who may send. The path ids differ by what must be open to accept: the UDP port.
+ * What comes in does not depend on the tunnel to its sender: `tun-in` (and `tun-in6`) takes everything, wrapped in UDP or not,
+ * so that either side may send first and tunnels come and go while packets arrive. Being bound to the external interface it
+ * goes before the tunnels to peers; it has an address, because the kernel lets nothing in by a device without one that would
+ * not go out by it. The packet rules say who may send. The path ids differ by what must be open to accept: the UDP port.
  *
  * Sources: kube-router docs/tunnels.md, pkg/tunnels/linux_tunnels.go, pkg/routes/pbr.go (table 77),
- * pkg/controllers/routing/network_routes_controller.go (injectRoute); net/ipv4/ip_tunnel.c (ip_tunnel_lookup).
+ * pkg/controllers/routing/network_routes_controller.go (injectRoute); net/ipv4/ip_tunnel.c (ip_tunnel_lookup), net/ipv4/fib_frontend.c
+ * (__fib_validate_source: last_resort).
  */
 import type { KubeRouterConfig } from '../../model/backend.ts'
 import type { NodeContext, NodeInfo, PeerProblem } from '../../model/cluster.ts'
@@ -71,12 +73,6 @@ function tunnel(config: KubeRouterConfig, node: NodeContext, name: string, famil
       }
 }
 
-const looseReversePath = (device: string): KernelObject => ({
-  kind: 'sysctl',
-  path: `net/ipv4/conf/${device}/rp_filter`,
-  value: '2',
-})
-
 /** What one subnet of a peer costs by a tunnel. */
 function wrap(
   config: KubeRouterConfig,
@@ -101,7 +97,6 @@ function wrap(
   const toNode = Cidr.of(remote, bitsOf(family))
   return [
     tunnel(config, node, device, family, remote),
-    ...(family === 4 ? [looseReversePath(device)] : []),
     route,
     { kind: 'route', destination: toNode, table: TABLE, hops: [{ device }], protocol: WEFT_ROUTE_PROTOCOL },
   ]
@@ -116,6 +111,14 @@ export const kubeRouter: Datapath<KubeRouterConfig> = {
       if (config.encap === 'fou') objects.push({ kind: 'fou', family, port: config.port, type: 'gue', marked: true })
       // The same for every encapsulation: two paths may want it at once.
       objects.push(tunnel({ ...config, encap: 'ipip' }, node, inboundName(family), family))
+      const [ip, prefixLength] = [subnetOf(node, family)!.base, bitsOf(family)]
+      objects.push({
+        kind: 'address',
+        device: inboundName(family),
+        ip,
+        prefixLength,
+        ...(family === 6 && { noDad: true }),
+      })
       objects.push({
         kind: 'rule',
         family,
@@ -125,8 +128,8 @@ export const kubeRouter: Datapath<KubeRouterConfig> = {
         protocol: WEFT_ROUTE_PROTOCOL,
       })
     }
-    objects.push(...forwardingSysctls(node, [node.external.device]))
-    if (wrappedFamilies(node).includes(4)) objects.push(looseReversePath(inboundName(4)))
+    const inbound = wrappedFamilies(node).includes(4) ? [inboundName(4)] : []
+    objects.push(...forwardingSysctls(node, [node.external.device, ...inbound]))
     return { source: `path/${pathOf(config)}`, objects }
   },
 

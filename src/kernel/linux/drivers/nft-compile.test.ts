@@ -40,6 +40,9 @@ const literals: readonly (readonly [selector: NftSelector, values: readonly stri
   ['@nh,160,32', ['0x1', '0x10-0x1f']],
   ['@th,336,24', ['0xaf401', '0x0']],
   ['@th,304,64', ['0xfd00001002440001']],
+  ['@th,64,16', ['0x4', '0x29']],
+  ['@th,192,24', ['0xaf401']],
+  ['@th,64,64', ['0xfd00001002440001']],
 ]
 const concatenations: readonly (readonly NftSelector[])[] = [
   ['ip saddr', 'th dport'],
