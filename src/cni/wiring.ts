@@ -197,15 +197,30 @@ export async function fillPod(pod: Kernel, plan: PodPlan): Promise<PodPlan> {
   return { ...plan, routes: plan.routes.filter((_, index) => !taken.includes(inside[firstRoute + index] as Route)) }
 }
 
-/** Makes objects in a pod's namespace, in one batch. Returns routes that were there already, and stay. Throws CniError 102. */
+/**
+ * Makes objects in a pod's namespace, in one batch. Returns routes that were there already, and stay, and those whose gateway
+ * another device has the way to. Throws CniError 102.
+ */
 export async function fillNamespace(pod: Kernel, objects: readonly KernelObject[]): Promise<Route[]> {
   if (objects.length === 0) return []
   const isThere = ({ kind }: KernelObject) => kind === 'link' || kind === 'sysctl'
   const results = await pod.execute(objects.map((object) => (isThere(object) ? set(object) : add(object))))
-  const taken = (index: number) => objects[index]!.kind === 'route' && results[index]?.code === 'EEXIST'
-  throwFirst(results.filter((_, index) => !taken(index)))
-  return objects.filter((object, index): object is Route => object.kind === 'route' && taken(index))
+  const taken: Route[] = []
+  const isTaken = (route: Route, code: string | undefined) =>
+    code === 'EEXIST' || (code === 'ENETUNREACH' && taken.some((way) => leadsToGatewayOf(route, way)))
+  throwFirst(
+    results.filter((result, index) => {
+      const object = objects[index]!
+      if (object.kind !== 'route' || !isTaken(object, result?.code)) return true
+      taken.push(object)
+      return false
+    }),
+  )
+  return taken
 }
+
+const leadsToGatewayOf = ({ hops }: Route, { destination }: Route): boolean =>
+  hops.some(({ via }) => via !== undefined && destination.equals(Cidr.host(via)))
 
 const ownerOf = (alias: string | undefined): string | undefined => alias?.split(' ')[0]
 
