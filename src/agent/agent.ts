@@ -22,6 +22,7 @@ import { makeSysctlsWritable } from '../kernel/linux/proc-sys.ts'
 import { rememberSysctls } from '../kernel/linux/sysctl-memory.ts'
 import { useTunnelDirectory } from '../kernel/linux/tunnel-client.ts'
 import { probeLinkKinds } from '../kernel/probe.ts'
+import { formatOp } from '../model/format.ts'
 import type { Check } from '../status/checks.ts'
 import { EventLoopWatch } from '../status/event-loop.ts'
 import { openLog, setLogLevel } from '../status/log.ts'
@@ -300,7 +301,8 @@ class Agent {
     this.#metrics.observeApply(report)
     const { driftSeen } = this.#applier.counts
     if (driftSeen > this.#driftSeen) {
-      this.#log.info({ ops: report.ops.length }, 'put right what was changed by another hand')
+      const first = report.ops.slice(0, 8).map(formatOp)
+      this.#log.info({ ops: report.ops.length, first }, 'put right what was changed by another hand')
       this.#driftSeen = driftSeen
     }
     this.#log.debug({ ops: report.ops.length, failed: report.failures.length }, 'programmed')

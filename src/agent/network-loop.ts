@@ -26,7 +26,7 @@ import { FlannelPart } from './flannel-part.ts'
 import type { NetworkPart, Surroundings } from './network-part.ts'
 import { mergeWords, type Speaker } from './own-words.ts'
 import type { PlanChange, PlannerSettings } from './planner.ts'
-import { decideWiring, type PodNetwork, podNetworkOf, type Wiring } from './pod-network.ts'
+import { decideWiring, type PodNetwork, podNetworkOf, routedText, type Wiring } from './pod-network.ts'
 import type { ReadTraffic } from './traffic.ts'
 
 export interface LoopLog {
@@ -362,7 +362,8 @@ export class NetworkLoop {
       if (complete) for (const part of this.#parts) part.settleDrained(() => void this.#conclude())
       const before = this.#statuses()
       await this.#serve()
-      if (this.#synced && this.#active.length > 0) this.#announcer.say(mergeWords(this.#speakers(), this.#own))
+      if (this.#synced && this.#active.some((part) => part.words()))
+        this.#announcer.say(mergeWords(this.#speakers(), this.#own))
       for (const part of this.#parts) if (this.#write(part.plan())) this.#concludeAgain = true
       if (this.#statuses() !== before) this.#concludeAgain = true
     } while (this.#concludeAgain && !this.#closed)
@@ -388,7 +389,7 @@ export class NetworkLoop {
     if (!wiring || this.#active.some((part) => !part.pods())) return
     const network = podNetworkOf(wiring, { flannel: this.#flannel.pods(), calico: this.#calico?.pods() }, this.#own)
     if (!network) return
-    const text = JSON.stringify(network)
+    const text = JSON.stringify({ ...network, routed: routedText(network) })
     if (text === this.#podNetwork) return
     try {
       await this.#options.onPodNetwork(network)

@@ -63,3 +63,10 @@ const routedOf = (nodeName: string, podCidrs: readonly Cidr[]): RoutedNetwork =>
   nodeName,
   families: [...new Set(podCidrs.map(({ family }) => family))],
 })
+
+/** What of routed pods' network may change; where addresses come from stays the same for an agent's life. */
+export const routedText = ({ routed }: PodNetwork): string | undefined => {
+  if (!routed) return undefined
+  const { addresses, pods, ...plain } = routed
+  return JSON.stringify({ ...plain, addresses: addresses !== undefined, pods: pods !== undefined })
+}
