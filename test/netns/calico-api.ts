@@ -10,7 +10,7 @@ import { KubernetesCalicoSource } from '../../src/cluster/calico/kubernetes-sour
 import { KubernetesStore } from '../../src/cluster/calico/kubernetes-store.ts'
 import { MemoryJournal } from '../../src/cluster/embedded/memory-journal.ts'
 import { ObjectStore } from '../../src/cluster/embedded/store.ts'
-import { HttpClient, HttpError } from '../../src/cluster/http-client.ts'
+import { type Endpoint, HttpClient, HttpError } from '../../src/cluster/http-client.ts'
 import { calicoDefinitions } from '../../src/config/calico/definitions/index.ts'
 import { cidrName } from '../../src/config/calico/store-names.ts'
 import type { IpamStore } from '../../src/ipam/stores/ipam-store.ts'
@@ -143,33 +143,28 @@ export async function sourceHarnessOn(api: ApiAccess): Promise<SourceHarness> {
   }
 }
 
-/** A way to a server by a relay that can be taken away. `base` is a client's endpoint there. */
-export async function accessTo(
-  port: number,
-  endpointAt: (server: string) => ConstructorParameters<typeof HttpClient>[0],
-) {
-  let relay = new Relay({ address: '127.0.0.1', port })
-  await relay.listen()
-  let url = relay.url
-  const admin = new HttpClient(endpointAt(`https://127.0.0.1:${port}`))
+/** A way to a server by a relay that can be taken away. `endpointAt`: a client's endpoint at an address, asked once for each. */
+export async function accessTo(port: number, endpointAt: (server: string) => Endpoint) {
+  const direct = endpointAt(`https://127.0.0.1:${port}`)
+  const admin = new HttpClient(direct)
+  const listen = async () => {
+    const relay = new Relay({ address: '127.0.0.1', port })
+    await relay.listen()
+    return { relay, endpoint: endpointAt(relay.url) }
+  }
+  let way = await listen()
   const access: ApiAccess & { close(): void } = {
     admin,
     get relay() {
-      return relay
+      return way.relay
     },
-    open: () =>
-      new HttpClient(() => {
-        const endpoint = endpointAt(url)
-        return typeof endpoint === 'function' ? endpoint() : endpoint
-      }),
+    open: () => new HttpClient(() => way.endpoint),
     async setUp(up) {
-      if (!up) return relay.close()
-      relay = new Relay({ address: '127.0.0.1', port })
-      await relay.listen()
-      url = relay.url
+      if (up) way = await listen()
+      else way.relay.close()
     },
     close() {
-      relay.close()
+      way.relay.close()
       admin.close()
     },
   }
