@@ -16,15 +16,20 @@ export interface Suite {
 }
 
 export const suites: readonly Suite[] = [
+  { file: 'test/kernels/lab-ipip.test.ts', cpus: 2, capSeconds: 480 },
   { file: 'test/netns/rtnetlink.test.ts' },
   { file: 'test/netns/firewall.test.ts' },
   { file: 'test/netns/twin-walk.test.ts' },
   { file: 'test/kernels/link-kinds.test.ts' },
+  { file: 'test/kernels/ip-tunnel-switch.test.ts', cpus: 2, capSeconds: 480 },
+  { file: 'test/kernels/ip-tunnels.test.ts' },
   { file: 'test/netns/nftables.test.ts' },
   { file: 'test/netns/cni-capabilities.test.ts' },
   { file: 'test/kernels/cni-vlan.test.ts', capSeconds: 480 },
   { file: 'test/kernels/sctp-host-port.test.ts' },
   { file: 'test/kernels/lab-underlay.test.ts' },
+  { file: 'test/netns/pools-switch.test.ts', cpus: 2, capSeconds: 600 },
+  { file: 'test/netns/pools.test.ts' },
   { file: 'test/netns/kernel-compliance.test.ts' },
   { file: 'test/netns/datapath.test.ts' },
   { file: 'test/netns/probe.test.ts' },

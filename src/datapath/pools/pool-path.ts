@@ -58,7 +58,9 @@ export function deviceOfPoolPath(path: PoolPath): string | undefined {
     case 'ipip':
       return 'tunl0'
     case 'vxlan':
-      return `vxlan${path.family === 6 ? '-v6' : ''}${path.detour ? '-d' : ''}.calico`
+      // A name has room for fifteen characters.
+      if (path.detour) return `vxlan${path.family === 6 ? '6' : ''}-d.calico`
+      return `vxlan${path.family === 6 ? '-v6' : ''}.calico`
     case 'geneve':
       return 'geneve.weft'
   }
