@@ -6,6 +6,13 @@
 import { addressAt, allocationsOf, isInUse } from '../ipam/block.ts'
 import type { BlockRoutes, IpamBlock } from '../model/calico.ts'
 
+/** Of a block that cannot be read further: all its addresses are reached where it is. */
+export const headRoutesOf = ({ cidr, owner }: Pick<IpamBlock, 'cidr' | 'owner'>): BlockRoutes => ({
+  cidr,
+  ...(owner?.type === 'host' ? { node: owner.name } : {}),
+  borrowed: [],
+})
+
 /** Addresses whose holder's node is not known are reached where the block is. */
 export function blockRoutesOf(block: IpamBlock): BlockRoutes {
   const node = block.owner?.type === 'host' ? block.owner.name : undefined

@@ -31,7 +31,13 @@ export type CalicoEvent =
   | { readonly type: 'affinity'; readonly held: Held<BlockAffinity> }
   | { readonly type: 'affinity-gone'; readonly affinity: BlockAffinity }
   /** A block or an affinity that cannot be read; what was known of it before stands. */
-  | { readonly type: 'corrupt'; readonly object: string; readonly problem: string }
+  | {
+      readonly type: 'corrupt'
+      readonly object: string
+      readonly problem: string
+      /** Which block it is and whose, when that much can be read: its addresses are still to be reached. */
+      readonly head?: Pick<IpamBlock, 'cidr' | 'owner'>
+    }
   /** FelixConfiguration objects as they are: `default` and `node.<this node>`; undefined when gone. Checked by src/config/calico. */
   | { readonly type: 'felix'; readonly name: string; readonly spec: unknown }
   /** undefined: there is none, or none that can be read; defaults hold. */

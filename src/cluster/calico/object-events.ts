@@ -5,7 +5,7 @@
  *
  * Sources: Calico libcalico-go/lib/backend/k8s/resources/resources.go (`projectcalico.org/metadata`).
  */
-import { decodeBlock } from '../../config/calico/block.ts'
+import { decodeBlock, decodeBlockHead } from '../../config/calico/block.ts'
 import { parseIpamSettings } from '../../config/calico/ipam-settings.ts'
 import { parsePool } from '../../config/calico/pool.ts'
 import { parseReservation } from '../../config/calico/reservation.ts'
@@ -71,7 +71,12 @@ export function blockEvent(read: () => unknown, object: string, revision: string
     const value = decodeBlock(read(), object)
     return value.deleted ? { type: 'block-gone', cidr: value.cidr } : { type: 'block', held: { value, revision } }
   } catch (error) {
-    return { type: 'corrupt', object, problem: (error as Error).message }
+    const problem = (error as Error).message
+    try {
+      return { type: 'corrupt', object, problem, head: decodeBlockHead(read(), object) }
+    } catch {
+      return { type: 'corrupt', object, problem }
+    }
   }
 }
 
