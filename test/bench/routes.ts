@@ -156,7 +156,7 @@ function prefixesOf(pid: number): number {
   }
 }
 
-async function measureBird(routes: number, folder: string): Promise<Reading & { parse: number }> {
+export async function measureBird(routes: number, folder: string): Promise<Reading & { parse: number }> {
   const netns = fresh()
   const config = join(folder, 'bird.conf')
   const control = join(folder, 'bird.ctl')
@@ -189,8 +189,8 @@ async function measureBird(routes: number, folder: string): Promise<Reading & { 
   }
 }
 
-const median = (values: readonly number[]): number => [...values].sort((a, b) => a - b)[values.length >> 1]!
-const spread = (values: readonly number[]): string =>
+export const median = (values: readonly number[]): number => [...values].sort((a, b) => a - b)[values.length >> 1]!
+export const spread = (values: readonly number[]): string =>
   `${median(values).toFixed(1)} (${Math.min(...values).toFixed(1)}–${Math.max(...values).toFixed(1)})`
 
 export const bench: Bench = {
