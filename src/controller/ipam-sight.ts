@@ -3,9 +3,9 @@
  * agents say that their journals hold. All of it strangers' words, bounded, and each agent believed of its own node only.
  */
 
-import { type CalicoGroup, collectionPath, poolDefinitions } from '../cluster/calico/api-group.ts'
+import { collectionPath, readGroup } from '../cluster/calico/api-group.ts'
 import type { ClusterLog } from '../cluster/cluster.ts'
-import { type HttpClient, HttpError } from '../cluster/http-client.ts'
+import type { HttpClient } from '../cluster/http-client.ts'
 import type { RawObject } from '../cluster/kubernetes/informer.ts'
 import { defaultIpamSettings, parseIpamSettings } from '../config/calico/ipam-settings.ts'
 import { parsePool } from '../config/calico/pool.ts'
@@ -33,15 +33,9 @@ const FINISHED = ['Succeeded', 'Failed']
 
 export class IpamSight {
   readonly #options: IpamSightOptions
-  #group: CalicoGroup | undefined
 
   constructor(options: IpamSightOptions) {
     this.#options = options
-  }
-
-  /** Which of the two groups has Calico's objects; undefined until `readPools` has found one. */
-  get group(): CalicoGroup | undefined {
-    return this.#group
   }
 
   /**
@@ -49,12 +43,13 @@ export class IpamSight {
    * is reserved, or in which pool an address is, must be known.
    */
   async readPools(): Promise<PoolObjects | undefined> {
-    this.#group = await this.#findGroup()
-    if (!this.#group) return undefined
+    const { client, signal } = this.#options
+    const group = await readGroup(client, signal)
+    if (!group) return undefined
     const [pools, reservations, settings] = await Promise.all([
-      this.#listObjects(collectionPath(this.#group, 'ippools')),
-      this.#listObjects(collectionPath(this.#group, 'ipreservations')),
-      this.#listObjects(collectionPath(this.#group, 'ipamsettings')),
+      this.#listObjects(collectionPath(group, 'ippools')),
+      this.#listObjects(collectionPath(group, 'ipreservations')),
+      this.#listObjects(collectionPath(group, 'ipamsettings')),
     ])
     if (pools.length === 0) return undefined
     const own = settings.find(({ metadata }) => metadata?.name === 'default')
@@ -93,19 +88,6 @@ export class IpamSight {
     }
     await Promise.all(Array.from({ length: ASKED_AT_ONCE }, ask))
     return journals
-  }
-
-  async #findGroup(): Promise<CalicoGroup | undefined> {
-    const { client, signal } = this.#options
-    for (const { group, name } of poolDefinitions)
-      try {
-        const path = `/apis/apiextensions.k8s.io/v1/customresourcedefinitions/${name}`
-        await client.request({ method: 'GET', path, signal })
-        return group
-      } catch (error) {
-        if (!(error instanceof HttpError && error.status === 404)) throw error
-      }
-    return undefined
   }
 
   async #listObjects(path: string): Promise<readonly RawObject[]> {

@@ -150,7 +150,7 @@ export class Term {
       nodes: () => [...nodes.values()].map((node) => parseNode(node, annotationPrefix).node),
       agents: () => nodeState.readyAgents(),
     })
-    const store = new KubernetesStore({ client, group: () => sight.group })
+    const store = new KubernetesStore({ client })
     try {
       await new IpamCollector({
         ...shared,

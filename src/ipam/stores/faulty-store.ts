@@ -1,11 +1,10 @@
 /**
- * A client's way to a store in memory, as bad as networks are: operations are done in any order, answers are lost, what nobody
+ * A client's way to a store, as bad as networks are: operations are done in any order, answers are lost, what nobody
  * waits for any more is done later, and a client that dies never hears again. Every choice comes from one seed, so that a
  * history that went wrong goes wrong again.
  */
 import type { Held } from '../../model/calico.ts'
 import { type IpamStore, type Kept, StoreAwayError } from './ipam-store.ts'
-import type { MemoryKept, MemoryStore } from './memory-store.ts'
 
 /** Numbers in [0, 1), the same for the same seed (mulberry32). */
 export class SeededRandom {
@@ -80,10 +79,11 @@ export class FaultyStore implements IpamStore {
   /** May be changed at any time. */
   faults: Faults
   readonly #random: SeededRandom
-  readonly #turns: Turns
+  readonly #turns: Pick<Turns, 'next'>
   #dead = false
 
-  constructor(store: MemoryStore, random: SeededRandom, turns: Turns, faults: Faults) {
+  /** `turns` is asked before and after every operation: what it waits for is the delay. */
+  constructor(store: IpamStore, random: SeededRandom, turns: Pick<Turns, 'next'>, faults: Faults) {
     this.#random = random
     this.#turns = turns
     this.faults = faults
@@ -99,7 +99,7 @@ export class FaultyStore implements IpamStore {
 
   async close(): Promise<void> {}
 
-  #faulty<K, T>(kept: MemoryKept<K, T>): Kept<K, T> {
+  #faulty<K, T>(kept: Kept<K, T>): Kept<K, T> {
     const over =
       <A extends readonly unknown[], R>(operation: (...args: A) => Promise<R>) =>
       (...args: A): Promise<R> =>
