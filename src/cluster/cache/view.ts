@@ -8,9 +8,6 @@
  * another store's, a torn or an edited one is refused with the reason. The words in it are as foreign as they were when the
  * store said them, and pass the same checks behind this one.
  */
-import { createHash } from 'node:crypto'
-import { closeSync, fstatSync, mkdirSync, openSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
-import { dirname } from 'node:path'
 import type { CalicoNode } from '../../model/calico.ts'
 import type { FlannelLease, NodeInfo, WeftNodeStatus } from '../../model/cluster.ts'
 import { Cidr } from '../../net/cidr.ts'
@@ -18,11 +15,12 @@ import { Ip } from '../../net/ip.ts'
 import { Mac } from '../../net/mac.ts'
 import { type NodeWishes, wiringChoices } from '../cluster.ts'
 import { parseStatus } from '../kubernetes/annotations.ts'
+import { MAX_SEALED_BYTES, parseSealed, readSealed, type Seal, type SealedText, writeSealed } from './sealed-file.ts'
 
 export const VIEW_VERSION = 1
-const MAGIC = 'weft-cluster-view'
+const seal: Seal = { kind: 'weft-cluster-view', version: VIEW_VERSION, what: 'the view of a cluster' }
 /** A view larger than this is neither written nor read. */
-export const MAX_VIEW_BYTES = 64 << 20
+export const MAX_VIEW_BYTES = MAX_SEALED_BYTES
 const MAX_NODES = 20_000
 const MAX_WRITTEN = 16
 
@@ -51,47 +49,21 @@ export interface ClusterView {
 export const formatViewBody = (identity: ViewIdentity, view: Omit<ClusterView, 'savedAt'>): string =>
   JSON.stringify({ ...identity, network: view.network, written: view.written, nodes: view.nodes })
 
-const digestOf = (savedAt: string, body: string): string =>
-  createHash('sha256').update(`${savedAt}\n`).update(body).digest('hex')
-
 /** Replaces the file; readers see the old one or the new. Throws what the file system says. Mode 0600. */
-export function writeView(path: string, savedAt: string, body: string): void {
-  mkdirSync(dirname(path), { recursive: true })
-  const next = `${path}.tmp`
-  writeFileSync(next, `${MAGIC} ${VIEW_VERSION} ${savedAt} ${digestOf(savedAt, body)}\n${body}`, { mode: 0o600 })
-  renameSync(next, path)
-}
+export const writeView = (path: string, savedAt: string, body: string): void =>
+  writeSealed(path, seal, { savedAt, body })
 
 /** Undefined when there is no file; throws with the reason when it cannot be believed. */
 export function readView(path: string, identity: ViewIdentity): ClusterView | undefined {
-  const text = readBounded(path)
-  return text === undefined ? undefined : parseView(text, identity)
-}
-
-function readBounded(path: string): string | undefined {
-  let fd: number
-  try {
-    fd = openSync(path, 'r')
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
-    throw error
-  }
-  try {
-    if (fstatSync(fd).size > MAX_VIEW_BYTES) throw new Error(`it is larger than ${MAX_VIEW_BYTES} bytes`)
-    return readFileSync(fd, 'utf8')
-  } finally {
-    closeSync(fd)
-  }
+  const sealed = readSealed(path, seal)
+  return sealed && parseBody(sealed, identity)
 }
 
 /** Reads what `writeView` wrote. Throws with what is wrong. */
-export function parseView(text: string, identity: ViewIdentity): ClusterView {
-  const end = text.indexOf('\n')
-  const [magic, version, savedAt = '', digest] = text.slice(0, Math.max(end, 0)).split(' ')
-  if (magic !== MAGIC) throw new Error('it is not the view of a cluster')
-  if (version !== String(VIEW_VERSION)) throw new Error(`it is of version ${version?.slice(0, 8)}, not ${VIEW_VERSION}`)
-  const body = text.slice(end + 1)
-  if (digest !== digestOf(savedAt, body)) throw new Error('its checksum does not hold')
+export const parseView = (text: string, identity: ViewIdentity): ClusterView =>
+  parseBody(parseSealed(text, seal), identity)
+
+function parseBody({ savedAt, body }: SealedText, identity: ViewIdentity): ClusterView {
   const fields = asFields(JSON.parse(body))
   if (fields.node !== identity.node) throw new Error(`it is that of node ${String(fields.node).slice(0, 64)}`)
   if (fields.store !== identity.store) throw new Error('it is that of another store')
