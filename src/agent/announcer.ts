@@ -42,10 +42,10 @@ export class Announcer {
   say(announcement: Announcement | undefined): void {
     if (!announcement || this.#writing) return
     const { source, log, onWrite, onWritten } = this.#options
+    const { lease, calico, weft } = announcement
     const text = JSON.stringify(announcement)
     if (text === this.#text && (!this.#heard || saysAlready(this.#own, announcement))) return
-    if (text !== this.#text)
-      log.info({ ...announcement.lease, ...announcement.calico, ...announcement.weft }, 'announcing')
+    if (text !== this.#text) log.info(JSON.parse(JSON.stringify({ ...lease, ...calico, ...weft })), 'announcing')
     this.#text = text
     this.#heard = false
     this.#writing = true

@@ -4,6 +4,7 @@ import { FakeCluster } from '../cluster/fake/fake-source.ts'
 import type { IpPool } from '../model/calico.ts'
 import type { NodeInfo } from '../model/cluster.ts'
 import { Cidr } from '../net/cidr.ts'
+import { Ip } from '../net/ip.ts'
 import { MemoryPools, TestAgent } from './test-agent.ts'
 
 const poolOf = (further: Partial<IpPool> = {}): IpPool => ({
@@ -54,6 +55,33 @@ async function twoNodes(pools: MemoryPools, further: { netConf?: string } = {}) 
   }
   return { cluster, agents, close }
 }
+
+test('a block that cannot be read is still reached where it is, as long as it is there', async () => {
+  const pools = new MemoryPools()
+  pools.put(poolOf())
+  const { agents, close } = await twoNodes(pools)
+  const [agent] = agents
+  const cidr = Cidr.parse('172.26.9.0/26')
+  const route = `${cidr} 172.30.0.2 eth0`
+  const corrupt = (name: string) =>
+    pools.tell({
+      type: 'corrupt',
+      object: 'IPAMBlock 172-26-9-0-26',
+      problem: 'spec.allocations: has 1 entries for 64 addresses',
+      head: { cidr, owner: { type: 'host', name } },
+    })
+  corrupt('n2')
+  await agent.until('the route', async () => (await agent.routes()).includes(route))
+  // What was known before stands.
+  corrupt('n7')
+  const ip = await addPod(agents[1], 'a')
+  const other = `${Cidr.of(Ip.parse(ip), 26)} 172.30.0.2 eth0`
+  await agent.until('another block', async () => (await agent.routes()).includes(other))
+  assert.ok((await agent.routes()).includes(route))
+  pools.tell({ type: 'block-gone', cidr })
+  await agent.until('no route', async () => !(await agent.routes()).includes(route))
+  await close()
+})
 
 test('pools alone are a network: no net-conf.json, no podCIDRs; blocks of others get routes', async () => {
   const pools = new MemoryPools()

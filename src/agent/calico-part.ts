@@ -18,6 +18,7 @@ import type { TransitionPlan } from '../datapath/transition.ts'
 import { BlockIpam } from '../ipam/stores/block-ipam.ts'
 import type { IpamStore } from '../ipam/stores/ipam-store.ts'
 import {
+  type BlockRoutes,
   type CalicoNode,
   type FelixSettings,
   familiesOf,
@@ -28,7 +29,7 @@ import {
 } from '../model/calico.ts'
 import type { NodeContext, NodeInfo, PeerProblem, WeftNodeStatus } from '../model/cluster.ts'
 import type { Cidr } from '../net/cidr.ts'
-import { blockRoutesOf } from './block-routes.ts'
+import { blockRoutesOf, headRoutesOf } from './block-routes.ts'
 import { CalicoPools, selects } from './calico-pools.ts'
 import type { Complaints } from './complaints.ts'
 import type { Detected } from './external-interface.ts'
@@ -59,6 +60,12 @@ export interface CalicoPartOptions extends CalicoStores {
   onChange(): void
 }
 
+export interface PoolCounts {
+  readonly pools: { readonly used: number; readonly refused: number }
+  readonly blocks: { readonly own: number; readonly other: number }
+  readonly requests: { readonly reads: number; readonly writes: number; readonly conflicts: number }
+}
+
 export class CalicoPart implements NetworkPart {
   readonly ipam: BlockIpam
   readonly #options: CalicoPartOptions
@@ -71,6 +78,8 @@ export class CalicoPart implements NetworkPart {
   readonly #reservations = new Map<string, IpReservation>()
   /** By CIDR: what was last told of the routes of a block. */
   readonly #blocks = new Map<string, string>()
+  /** Those that are this node's. */
+  readonly #ownBlocks = new Set<string>()
   readonly #felixSpecs = new Map<string, unknown>()
   #felix: FelixSettings = defaultFelixSettings
   #ipamSettings: IpamSettings = defaultIpamSettings
@@ -144,6 +153,16 @@ export class CalicoPart implements NetworkPart {
     return [...this.#pools.remarks.map(({ message }) => message), ...modes, ...this.#tunnels.problems]
   }
 
+  get counts(): PoolCounts {
+    const own = this.#ownBlocks.size
+    const { reads, writes, conflicts } = this.ipam.counts
+    return {
+      pools: { used: this.#pools.standing.length, refused: this.#pools.refused },
+      blocks: { own, other: this.#blocks.size - own },
+      requests: { reads, writes, conflicts },
+    }
+  }
+
   peer(name: string): NodeInfo | undefined {
     return this.#planner.peer(name)
   }
@@ -208,6 +227,7 @@ export class CalicoPart implements NetworkPart {
         break
       case 'block-gone':
         this.ipam.noteBlockGone(event.cidr)
+        this.#ownBlocks.delete(`${event.cidr}`)
         if (this.#blocks.delete(`${event.cidr}`)) this.#planner.removeRoutes(event.cidr)
         break
       case 'affinity':
@@ -218,6 +238,7 @@ export class CalicoPart implements NetworkPart {
         break
       case 'corrupt':
         complaints.ofOwn('CorruptObject', `${event.object}: ${event.problem}`, event.object)
+        if (event.head && !this.#blocks.has(`${event.head.cidr}`)) this.#setRoutes(headRoutesOf(event.head))
         break
       case 'felix':
         this.#onFelix(event.name, event.spec)
@@ -319,13 +340,12 @@ export class CalicoPart implements NetworkPart {
         pools: this.#pools.standing,
         remarks: this.remarks,
         node: this.#context(),
-        blocks: this.#blocks.size,
         peersByPath: Object.fromEntries(planner.peersByPath()),
         problems: [...planner.problems.values()].flat(),
         status: planner.transition?.status,
         settled: planner.transition?.settled ?? false,
         mtuBytes: planner.mtuBytes,
-        ipam: this.ipam.counts,
+        counts: this.counts,
       },
     }
   }
@@ -359,10 +379,15 @@ export class CalicoPart implements NetworkPart {
 
   /** Most changes of a block are addresses that come and go inside it, which no route depends on. */
   #onBlock(block: IpamBlock): void {
-    const routes = blockRoutesOf(block)
+    this.#setRoutes(blockRoutesOf(block))
+  }
+
+  #setRoutes(routes: BlockRoutes): void {
     const text = JSON.stringify(routes)
-    if (this.#blocks.get(`${block.cidr}`) === text) return
-    this.#blocks.set(`${block.cidr}`, text)
+    if (this.#blocks.get(`${routes.cidr}`) === text) return
+    this.#blocks.set(`${routes.cidr}`, text)
+    if (routes.node === this.#options.nodeName) this.#ownBlocks.add(`${routes.cidr}`)
+    else this.#ownBlocks.delete(`${routes.cidr}`)
     this.#planner.setRoutes(routes)
   }
 

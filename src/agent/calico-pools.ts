@@ -57,6 +57,11 @@ export class CalicoPools {
     return this.#remarks
   }
 
+  /** How many pools do not stand. */
+  get refused(): number {
+    return new Set([...this.#good.keys(), ...this.#problems.keys()]).size - this.#standing.length
+  }
+
   /** True when there is an object, readable or not. */
   get areAny(): boolean {
     return this.#good.size + this.#problems.size > 0

@@ -46,6 +46,13 @@ function readLoop(metrics: AgentMetrics, loop: NetworkLoop): void {
   metrics.felixHosts.set(believed + refused + 1)
   metrics.peersByPath.reset()
   for (const [path, count] of loop.peersByPath()) metrics.peersByPath.set({ path }, count)
+  const { pools, blocks, requests } = loop.poolCounts ?? {}
+  for (const [state, count] of Object.entries(pools ?? {})) metrics.pools.set({ state }, count)
+  for (const [owner, count] of Object.entries(blocks ?? {})) metrics.poolBlocks.set({ owner }, count)
+  setTotal(
+    metrics.poolRequests,
+    Object.entries(requests ?? {}).map(([kind, count]) => [{ kind }, count]),
+  )
 }
 
 function readApplier(metrics: AgentMetrics, applier: Applier): void {

@@ -37,6 +37,16 @@ export class AgentMetrics {
   readonly peerProblems = this.#counter('weft_peer_problems_total', 'Words of other nodes that were refused')
   readonly configErrors = this.#counter('weft_config_errors_total', 'Network configurations that were refused')
 
+  readonly pools = this.#gauge('weft_pools', 'Address pools, by whether they are used', ['state'])
+  readonly poolBlocks = this.#gauge('weft_pool_blocks', 'Blocks of address pools that this node knows, by whose', [
+    'owner',
+  ])
+  readonly poolRequests = this.#counter(
+    'weft_pool_store_requests_total',
+    'What giving and freeing addresses of pools asked of the store',
+    ['kind'],
+  )
+
   readonly connected = this.#gauge('weft_cluster_connected', '1 while the cluster store can be reached')
   readonly synced = this.#gauge('weft_cluster_synced', '1 after the first complete list')
   readonly remembered = this.#gauge(

@@ -19,7 +19,7 @@ import type { Fragment } from '../model/kernel-state.ts'
 import type { Cidr } from '../net/cidr.ts'
 import type { Check } from '../status/checks.ts'
 import { Announcer } from './announcer.ts'
-import { CalicoPart, type CalicoStores } from './calico-part.ts'
+import { CalicoPart, type CalicoStores, type PoolCounts } from './calico-part.ts'
 import { Complaints } from './complaints.ts'
 import type { Detected } from './external-interface.ts'
 import { FlannelPart } from './flannel-part.ts'
@@ -158,6 +158,11 @@ export class NetworkLoop {
     return this.#flannel.peerCounts
   }
 
+  /** Undefined where there is no store of pools. */
+  get poolCounts(): PoolCounts | undefined {
+    return this.#calico?.counts
+  }
+
   onCluster(event: ClusterEvent): void {
     const { log, nodeName } = this.#options
     switch (event.type) {
@@ -199,14 +204,9 @@ export class NetworkLoop {
   }
 
   onDetected(detected: Detected): void {
+    const { publicIp, publicIpv6, reason: by } = detected
     const { device, mtuBytes } = detected.external
-    const fields = {
-      device,
-      mtuBytes,
-      publicIp: detected.publicIp,
-      publicIpv6: detected.publicIpv6,
-      by: detected.reason,
-    }
+    const fields = { device, mtuBytes, publicIp, publicIpv6, by }
     this.#options.log.info(fields, this.#detected ? 'external interface changed' : 'external interface')
     // Connections to the store may go by what is no more; another MTU leaves them alone.
     const placeOf = (known: Detected | undefined) => JSON.stringify([known?.external.device, known?.external.addresses])

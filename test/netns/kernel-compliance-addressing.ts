@@ -88,8 +88,14 @@ export function checkAddressing(check: Check): void {
     const have = await keys(kernel, 'route')
     assert.ok(have.has('route 254 10.9.0.0/16 0') && have.has('route 1000 10.9.0.0/16 0'))
     assert.ok(!have.has('route 254 10.9.0.0/16 50'))
-    const black = (await kernel.read('route')).find((found) => `${found.destination}` === '10.8.0.0/16')!
-    assert.deepEqual([black.type, black.hops.length], ['blackhole', 0])
+    const read = await kernel.read('route')
+    for (const [destination, type] of [
+      ['10.8.0.0/16', 'blackhole'],
+      ['fd08::/48', 'unreachable'],
+    ] as const) {
+      const found = read.find((each) => `${each.destination}` === destination)!
+      assert.deepEqual([found.type, found.hops.length], [type, 0])
+    }
   })
 
   check('a multipath route reads back with its weights', async ({ kernel }) => {

@@ -129,6 +129,8 @@ const dumpOf = (family: number): DumpRequest => ({
     }),
 })
 
+const hasHops = (type: RouteType): boolean => type === 'unicast' || type === 'local'
+
 function hopsOf(attributes: RouteAttributes, flags: number, names: DeviceNames): NextHop[] {
   if (attributes.multipath)
     return attributes.multipath.map((hop) => ({
@@ -211,7 +213,8 @@ export const routeKind: RtnetlinkKind<'route'> = {
       table: attributes.table ?? message.table,
       ...(family === 6 ? { metric: attributes.priority ?? 0 } : attributes.priority && { metric: attributes.priority }),
       type,
-      hops: hopsOf(attributes, message.flags, names),
+      // IPv6 shows lo where nothing is sent anywhere.
+      hops: hasHops(type) ? hopsOf(attributes, message.flags, names) : [],
       ...(attributes.preferredSource && { source: attributes.preferredSource }),
       ...(scope && { scope }),
       protocol: message.protocol,
