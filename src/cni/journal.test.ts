@@ -74,6 +74,51 @@ test('every state comes back as it was, whichever byte the file ends at', () => 
   })
 })
 
+test('addresses that come later, and sources that are allowed, are read back', () => {
+  inFolder((folder) => {
+    const path = join(folder, 'journal')
+    const journal = Journal.open(path, 'boot-1')
+    const { bridge: _, ...rest } = attachment(2)
+    const handle = 'k8s-pod-network.c2'
+    const allowedSources = [Cidr.parse('203.0.113.0/24')]
+    const entry = journal.begin({ ...rest, role: 'routed', pool: '', ips: [], handle, allowedSources })
+    const ips = [{ ip: Ip.parse('172.26.0.5'), prefixLength: 32 }]
+    journal.give(entry, ips)
+    journal.up(entry)
+    journal.close()
+    for (let round = 0; round < 2; round++) {
+      const again = Journal.open(path, 'boot-1')
+      const [read] = [...again.entries.values()]
+      assert.deepEqual(
+        [read!.attachment.ips, read!.attachment.allowedSources, read!.state],
+        [ips, allowedSources, 'up'],
+      )
+      assert.equal(again.livingWith('veth2')?.handle, handle)
+      again.close()
+    }
+  })
+})
+
+test('another boot keeps what a pool has to be given back, as deleting, and nothing else', () => {
+  inFolder((folder) => {
+    const path = join(folder, 'journal')
+    const journal = Journal.open(path, 'boot-1')
+    journal.up(journal.begin(attachment(2)))
+    journal.up(journal.begin({ ...attachment(3), role: 'routed', handle: 'k8s-pod-network.c3' }))
+    journal.close()
+    for (const boot of ['boot-2', 'boot-3']) {
+      const again = Journal.open(path, boot)
+      assert.deepEqual(states(again), ['c3 deleting'])
+      assert.equal(again.recovery.voided, boot === 'boot-2' ? 1 : 0)
+      again.close()
+    }
+    const last = Journal.open(path, 'boot-3')
+    last.gone([...last.entries.values()][0]!)
+    last.close()
+    assert.deepEqual(states(Journal.open(path, 'boot-3')), [])
+  })
+})
+
 test('another boot voids the attachments and keeps the rotation', () => {
   inFolder((folder) => {
     const path = join(folder, 'journal')
