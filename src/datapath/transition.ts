@@ -22,7 +22,11 @@
  * Two paths that cannot stand side by side (another port of one VNI) are switched in two such moves, by way of a third that
  * can stand beside either: old ─► detour ─► new. The second begins when the old path is gone here.
  *
- * A peer without weft's words is flannel: its backend-type is what it sends by and accepts, and that is all it will say.
+ * What goes to one peer may be several flows, each with a wish of its own (Calico: one for each pool). The rules speak of
+ * paths alone, so they hold for any number of flows. Ids and their meaning are the dialect's (PathWords).
+ *
+ * A peer without weft's words is another project's: what it sends by and accepts is concluded from its own words (flannel's
+ * backend-type, the modes of Calico's pools), and that is all it will say.
  * MTU: the least of all paths in use, so it is lowered before the first flip and raised after the old path is gone. A path in
  * use whose own MTU shrinks with the underlay's stays in use: small packets go on while pods are told.
  */

@@ -8,7 +8,8 @@
  *   calico/geneve/<VNI>/<port>        both by geneve.weft
  *
  * VXLAN has an id for each family, because the two have devices of their own and pools of each family are switched by
- * themselves. An id that ends in `/detour` is the way round while VNI or port change: there is one device of a name.
+ * themselves. An id that ends in `/detour` is the way round while VNI or port change, by a device of its own: there can be
+ * one vxlan.calico only.
  */
 import type { Family } from '../../net/ip.ts'
 import type { PathId, PathWords } from '../path.ts'
@@ -58,8 +59,8 @@ export function deviceOfPoolPath(path: PoolPath): string | undefined {
     case 'ipip':
       return 'tunl0'
     case 'vxlan':
-      // A name has room for fifteen characters.
-      if (path.detour) return `vxlan${path.family === 6 ? '6' : ''}-d.calico`
+      // One for each VNI, as somebody may change his mind half-way. A name has room for fifteen characters.
+      if (path.detour) return `vxlan${path.family === 6 ? '6' : ''}.${path.vni.toString(16)}.d`
       return `vxlan${path.family === 6 ? '-v6' : ''}.calico`
     case 'geneve':
       return 'geneve.weft'
@@ -73,7 +74,8 @@ function exclude(a: PathId, b: PathId): boolean {
   if (first.type !== second.type) return first.port === second.port
   if (first.type === 'geneve' || second.type === 'geneve') return true
   if (first.family !== second.family) return false
-  return first.detour === second.detour || (first.port === second.port && first.vni === second.vni)
+  if (first.detour !== second.detour) return first.port === second.port && first.vni === second.vni
+  return !first.detour || first.vni === second.vni
 }
 
 const VNIS = 2 ** 24
