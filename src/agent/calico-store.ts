@@ -1,7 +1,8 @@
 /**
  * Where address pools and blocks are, as the options say: followed by one client, written by another, so that a pod's address
- * never waits behind the limit of the watches.
+ * never waits behind the limit of the watches. What was known is remembered for an agent that starts while the store is away.
  */
+import { CachedCalicoSource } from '../cluster/cache/cached-calico-source.ts'
 import type { CalicoSource } from '../cluster/calico/calico-source.ts'
 import { type CalicoPlace, openCalicoSource, openIpamStore } from '../cluster/calico/open.ts'
 import type { ClusterLog } from '../cluster/cluster.ts'
@@ -23,11 +24,16 @@ export async function openCalico(
   log: ClusterLog,
   observer?: SourceObserver,
 ): Promise<CalicoAccess | undefined> {
-  const { nodeName } = options
+  const { nodeName, stateDir } = options
   const places = await openPlaces(options, log, observer)
   if (!places) return undefined
   const { watching, writing } = places
-  const source = await openCalicoSource({ place: watching, nodeName, log, ...(observer ? { observer } : {}) })
+  const source = new CachedCalicoSource({
+    source: await openCalicoSource({ place: watching, nodeName, log, ...(observer ? { observer } : {}) }),
+    file: `${stateDir}/calico-view`,
+    identity: { node: nodeName, store: storeOf(options) },
+    log,
+  })
   const store = await openIpamStore(writing)
   return {
     source: {
@@ -45,6 +51,12 @@ export async function openCalico(
       for (const { client } of [watching, writing]) void client.close()
     },
   }
+}
+
+/** What makes two runs of an agent use one store. Holds no secret. */
+function storeOf({ calico, kubeApiUrl, kubeconfig }: AgentOptions): string {
+  if (calico.store === 'etcd') return `etcd ${[...calico.etcd.endpoints].sort().join()}`
+  return `kubernetes ${kubeApiUrl ?? kubeconfig ?? 'in-cluster'}`
 }
 
 async function openPlaces(

@@ -2,7 +2,7 @@
  * The files of an agent on its node, all of them, for whoever removes it.
  *
  *   <run-dir>       agent.sock, agent.lock, cni.sock, tunnel-<device>.{sock,log}
- *   <state-dir>     cni/, cluster-view, sysctls-before
+ *   <state-dir>     cni/, cluster-view, calico-view, sysctls-before
  *   <cni-bin-dir>   weft, .weft.sock            <cni-conf-dir>   10-weft.conflist           subnet.env
  *
  * A file that is not of this list is another's, also where weft's stand; a directory is removed when nothing is left in it.
@@ -31,7 +31,7 @@ const runtimePlaces = ({ cniBinDir, cniConfDir }: FileOptions): Place[] => [
 
 const ownPlaces = ({ runDir, stateDir, subnetFile }: FileOptions): Place[] => [
   { folder: dirname(subnetFile), names: /^subnet\.env(\.\d+\.tmp)?$/, own: true },
-  { folder: stateDir, names: /^(cni|(cluster-view|sysctls-before)(\..*)?)$/, own: true },
+  { folder: stateDir, names: /^(cni|(cluster-view|calico-view|sysctls-before)(\..*)?)$/, own: true },
   { folder: runDir, names: /^((agent|cni)\.sock|agent\.lock(\.\d+)?|tunnel-.*\.(sock|log))$/, own: true },
 ]
 
