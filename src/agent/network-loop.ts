@@ -101,6 +101,7 @@ export class NetworkLoop {
     this.#calico = options.calico && new CalicoPart({ ...shared, ...options.calico })
     this.#parts = this.#calico ? [this.#flannel, this.#calico] : [this.#flannel]
     this.#announcer = new Announcer({
+      nodeName,
       source,
       log,
       onWrite: ({ weft }) => {
@@ -236,6 +237,7 @@ export class NetworkLoop {
 
   close(): void {
     this.#closed = true
+    this.#announcer.close()
     for (const part of this.#parts) part.close()
   }
 
