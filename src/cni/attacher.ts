@@ -142,7 +142,7 @@ export class Attacher {
   setNetwork(network: NodeNetwork): void {
     this.#pools.setNode(network)
     this.#network = network
-    this.releases.setAddresses(network.routed?.addresses)
+    if (network.routed?.addresses) this.releases.setAddresses(network.routed.addresses)
   }
 
   /** Whether pods may send under the sources that they ask for; undefined while nobody has said. */
@@ -439,7 +439,7 @@ export class Attacher {
     const links = [...(await readLinks(this.#kernel)).values()]
     const own = links.filter((link) => link.type === 'veth' && isOurs(link, containerId, ifname))
     throwFirst(await this.#kernel.execute(own.map(remove)))
-    if (!this.#network?.routed?.addresses || ifname !== 'eth0') return
+    if (!this.releases.hasAddresses || ifname !== 'eth0') return
     const handle = handleOf('weft', containerId, ifname)
     const nothing = { network: 'weft', netnsPath: '', pool: '', ips: [], hostDevice: '' } as const
     this.releases.add(this.#begin({ role: 'routed', ...nothing, containerId, ifname, handle }, 'deleting'))

@@ -35,12 +35,17 @@ export class PoolReleases {
     return this.#waiting.size
   }
 
+  /** Whether it is known whom to ask. */
+  get hasAddresses(): boolean {
+    return this.#addresses !== undefined
+  }
+
   has(handle: string): boolean {
     return this.#waiting.has(handle)
   }
 
-  /** Whom to ask from now on; undefined while nobody is known. */
-  setAddresses(addresses: PoolAddresses | undefined): void {
+  /** Whom to ask from now on. */
+  setAddresses(addresses: PoolAddresses): void {
     if (this.#addresses === addresses) return
     this.#addresses = addresses
     this.#retryMilliseconds = firstRetryMilliseconds

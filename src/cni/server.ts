@@ -11,6 +11,7 @@
  */
 import { join } from 'node:path'
 import type { RangeUsage } from '../ipam/allocator.ts'
+import type { PoolAddresses } from '../ipam/stores/pool-addresses.ts'
 import type { Ip } from '../net/ip.ts'
 import { Attacher } from './attacher.ts'
 import { attachmentFragment } from './attachment-fragment.ts'
@@ -112,6 +113,11 @@ export class CniServer {
     const fragments = attachments.flatMap((one) => attachmentFragment(one, this.#attacher.sourceSpoofing) ?? [])
     const failed = (source: string) => (err: unknown) => log.error({ err, source }, 'Cannot restore what a pod needs')
     await Promise.all(fragments.map((fragment) => sink.set(fragment).catch(failed(fragment.source))))
+  }
+
+  /** Whom addresses of pools are given back to, also while new pods get none of them. A routed network says so as well. */
+  giveBackTo(addresses: PoolAddresses): void {
+    this.#attacher.releases.setAddresses(addresses)
   }
 
   /** The data path's MTU has changed, in bytes: bridge, veths and the devices inside living pods follow. */
