@@ -17,6 +17,7 @@ import type { CniServerOptions } from '../cni/network.ts'
 import { RuntimeFiles } from '../cni/runtime-files.ts'
 import { CniServer } from '../cni/server.ts'
 import type { Kernel } from '../kernel/kernel.ts'
+import { isFeatureOff } from '../kernel/linux/drivers/offload.ts'
 import { openLinuxKernel } from '../kernel/linux/linux-kernel.ts'
 import { makeSysctlsWritable } from '../kernel/linux/proc-sys.ts'
 import { rememberSysctls } from '../kernel/linux/sysctl-memory.ts'
@@ -29,6 +30,7 @@ import { openLog, setLogLevel } from '../status/log.ts'
 import { listenToLogSignals } from '../status/log-signals.ts'
 import { StatusServer } from '../status/status-server.ts'
 import { type CalicoAccess, openCalico } from './calico-store.ts'
+import { CHECKSUM_FEATURE, ChecksumRepair } from './checksum-repair.ts'
 import { ForwardRules } from './forward-rules.ts'
 import { readMetrics } from './metric-readings.ts'
 import { AgentMetrics } from './metrics.ts'
@@ -99,6 +101,7 @@ class Agent {
   readonly #missing = new Map<'ipip' | 'vxlan' | 'geneve', string>()
   readonly #node: NodeWatch
   readonly #forward: ForwardRules
+  readonly #checksums: ChecksumRepair
   readonly #loop: NetworkLoop
   readonly #cni: CniServer
   readonly #runtimeFiles: RuntimeFiles
@@ -173,6 +176,15 @@ class Agent {
       log,
       onProblem: (message) =>
         source.report({ node: options.nodeName, severity: 'Warning', reason: 'ForwardedPacketsDropped', message }),
+    })
+    this.#checksums = new ChecksumRepair({
+      kernel: this.#kernel,
+      applier: this.#applier,
+      log,
+      isOff: (device) => isFeatureOff(device, CHECKSUM_FEATURE),
+      ...(options.checksumOffloadBroken !== undefined && { override: options.checksumOffloadBroken }),
+      onBroken: (message) =>
+        source.report({ node: options.nodeName, severity: 'Warning', reason: 'ChecksumOffloadBroken', message }),
     })
     const cniOptions: CniServerOptions = {
       kernel: this.#kernel,
@@ -261,6 +273,7 @@ class Agent {
     this.#loop.close()
     this.#node.close()
     this.#forward.close()
+    await this.#checksums.close()
     this.#status.close()
     this.#runtimeFiles.close()
     await Promise.all([this.#source.close(), this.#calico?.close(), this.#cni.close()])
@@ -272,6 +285,7 @@ class Agent {
     const { subnetFile, masquerade, cniConfDir, setNodeNetworkUnavailable } = this.#options
     await this.#cni.setNetwork(network)
     this.#forward.setBlocks(network.allNetworks)
+    this.#checksums.start()
     const { clusterNetworks: networks, podCidrs: subnets, mtuBytes } = network
     const env = { networks, subnets, mtuBytes, masquerade: masquerade.enabled }
     if (networks.length > 0) at(`--subnet-file ${subnetFile}`, () => writeSubnetEnv(subnetFile, env))
@@ -330,8 +344,10 @@ class Agent {
     const { remembered } = this.#loop
     const cached = remembered && `working from the cache of ${remembered}`
     const lost = this.#forward.problem && `warning: ${this.#forward.problem}`
+    const { broken } = this.#checksums
+    const sums = broken.length > 0 ? `checksum offload is off on ${broken.join(', ')}` : undefined
     const pools = this.#loop.remarks.map((remark) => `warning: ${remark}`)
-    return [cached, lost, ...pools].filter((remark) => remark !== undefined).join('\n') || undefined
+    return [cached, lost, sums, ...pools].filter((remark) => remark !== undefined).join('\n') || undefined
   }
 
   #failures(): object[] {

@@ -297,6 +297,14 @@ export const agentFlags = new FlagTable('WEFT', [
   },
   {
     group: CALICO,
+    flags: '--feature-detect-override <words>',
+    calico: 'FELIX_FEATUREDETECTOVERRIDE',
+    description:
+      'ChecksumOffloadBroken=true or =false: whether VXLAN devices leave checksums to the network card; other words are not needed',
+    defaultText: 'found out by a packet to another node',
+  },
+  {
+    group: CALICO,
     flags: '--calico-datastore <kind>',
     calico: 'DATASTORE_TYPE',
     description: 'where address pools and blocks are: kubernetes, etcd (Calico says etcdv3), or none',

@@ -120,3 +120,11 @@ test("kube-router's overlay flags are together or not at all", () => {
   assert.deepEqual(overlay, { ...usual, overlay: 'full', encap: 'fou' })
   assert.throws(() => parseOptions({ 'overlay-encap-port': '80' }, {}), /--overlay-encap-port/)
 })
+
+test("of Calico's features the one about checksums counts", () => {
+  const broken = (text: string) => parseOptions({}, { FELIX_FEATUREDETECTOVERRIDE: text }).checksumOffloadBroken
+  assert.equal(broken('SNATFullyRandom=true'), undefined)
+  assert.equal(broken('SNATFullyRandom=true, ChecksumOffloadBroken=true'), true)
+  assert.equal(broken('ChecksumOffloadBroken=false'), false)
+  assert.throws(() => broken('ChecksumOffloadBroken=maybe'), /--feature-detect-override/)
+})

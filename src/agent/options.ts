@@ -43,6 +43,8 @@ export interface AgentOptions {
   readonly blackholeRoute: boolean
   /** What kube-router's flags name in place of the configuration's backend. */
   readonly overlay?: BackendConfig
+  /** Whether VXLAN devices may leave checksums to the network card; found out when left out. */
+  readonly checksumOffloadBroken?: boolean
   readonly subnetFile: string
   readonly etcd: EtcdOptions
   /** How new pods are wired; `auto` goes by the address pools. */
@@ -148,6 +150,7 @@ export function parseOptions(given: FlagValues, env: Readonly<Record<string, str
     forwardRules: flag('iptables-forward-rules'),
     blackholeRoute: flag('ip-blackhole-route'),
     ...present('overlay', parseOverlayFlags(value)),
+    ...present('checksumOffloadBroken', checked('feature-detect-override', parseFeatureOverride)),
     subnetFile: text('subnet-file') || (standard ? '/run/flannel/subnet.env' : `${runDir}/subnet.env`),
     etcd: {
       endpoints: urlsOf('etcd-endpoints', text('etcd-endpoints') ?? 'http://127.0.0.1:4001,http://127.0.0.1:2379'),
@@ -181,6 +184,18 @@ function parseCalicoStore(text: string | undefined, store: AgentOptions['store']
   if (text === 'etcdv3') return 'etcd'
   if (text === 'kubernetes' || text === 'etcd' || text === 'none') return text
   throw new ConfigError('--calico-datastore', 'value', `${JSON.stringify(text)} is none of kubernetes, etcd, none`)
+}
+
+/** The one of Calico's features that weft has to know about. */
+function parseFeatureOverride(text: string): boolean | undefined {
+  let broken: boolean | undefined
+  for (const word of text.split(',')) {
+    const [feature, value] = word.split('=').map((part) => part.trim())
+    if (feature !== 'ChecksumOffloadBroken') continue
+    if (value !== 'true' && value !== 'false') throw new Error('ChecksumOffloadBroken is true or false')
+    broken = value === 'true'
+  }
+  return broken
 }
 
 const urlsOf = (flag: string, text: string): string[] => text.split(',').map((url) => checkUrl(flag, url.trim()))

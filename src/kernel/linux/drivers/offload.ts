@@ -23,7 +23,7 @@ import { kernelError } from '../../errno.ts'
 import type { KernelEvent, OpResult, Watch } from '../../kernel.ts'
 import type { Driver, DriverContext, DriverSession } from '../driver.ts'
 import { resolveFamily } from '../generic-family.ts'
-import type { NetlinkSocket } from '../netlink-socket.ts'
+import { NetlinkSocket } from '../netlink-socket.ts'
 import { type Hints, ReadingWatches } from '../reading-watch.ts'
 
 const EOPNOTSUPP = 95
@@ -153,5 +153,18 @@ class OffloadSession implements DriverSession {
   close(): void {
     this.#watches.close()
     this.#socket.close()
+  }
+}
+
+/** Whether a feature is off on a device of this process's namespace; undefined where that cannot be said. */
+export function isFeatureOff(device: string, feature: string): boolean | undefined {
+  const socket = new NetlinkSocket(NETLINK_GENERIC, { describe: describeGeneric })
+  try {
+    return !readFeatures(socket, device).active.has(feature)
+  } catch (error) {
+    if (error instanceof KernelError) return undefined
+    throw error
+  } finally {
+    socket.close()
   }
 }
