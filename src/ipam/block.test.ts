@@ -24,7 +24,6 @@ const fresh = (cidr = '172.26.4.0/29'): IpamBlock =>
     owner: { type: 'host', name: 'n1' },
     at: '2026-11-21T10:00:00Z',
     sequenceNumber: 1_763_000_000_000_000_000n,
-    strictAffinity: false,
   })
 
 const never = (): boolean => false

@@ -39,11 +39,10 @@ export interface NewBlock {
   readonly at: string
   /** Greater than that of any earlier block of the same addresses. */
   readonly sequenceNumber: bigint
-  readonly strictAffinity: boolean
 }
 
 /** A block all of whose addresses are free, in order. */
-export function newBlock({ cidr, owner, at, sequenceNumber, strictAffinity }: NewBlock): IpamBlock {
+export function newBlock({ cidr, owner, at, sequenceNumber }: NewBlock): IpamBlock {
   const size = addressesIn(cidr)
   return {
     cidr,
@@ -55,7 +54,8 @@ export function newBlock({ cidr, owner, at, sequenceNumber, strictAffinity }: Ne
     sequenceNumber,
     sequenceNumberForAllocation: {},
     deleted: false,
-    strictAffinity,
+    // Nobody reads it any more: the settings say whether addresses are borrowed.
+    strictAffinity: false,
   }
 }
 

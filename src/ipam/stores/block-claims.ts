@@ -90,13 +90,11 @@ export class BlockClaims {
     known.lane(cidr).distrust()
   }
 
-  /** Blocks of others that may lend an address, each node beginning at another place. */
-  lendersIn(pools: readonly IpPool[]): BlockLane[] {
+  /** Blocks of others, each node beginning at another place. */
+  othersIn(pools: readonly IpPool[]): BlockLane[] {
     const { known, owner } = this.#options
     return pools.flatMap(({ cidr }) => {
-      const lanes = [...known.lanes()].filter(
-        (lane) => cidr.covers(lane.cidr) && !sameOwner(lane.block!.owner, owner) && !lane.block!.strictAffinity,
-      )
+      const lanes = [...known.lanes()].filter((lane) => cidr.covers(lane.cidr) && !sameOwner(lane.block!.owner, owner))
       lanes.sort((a, b) => a.cidr.compare(b.cidr))
       const start = lanes.length === 0 ? 0 : hashName(owner.name) % lanes.length
       return [...lanes.slice(start), ...lanes.slice(0, start)]
@@ -136,7 +134,7 @@ export class BlockClaims {
   }
 
   async #claim(cidr: Cidr): Promise<boolean> {
-    const { owner, known, now, settings, log } = this.#options
+    const { owner, known, now, log } = this.#options
     this.#claiming.add(`${cidr}`)
     try {
       const nanoseconds = BigInt(Math.floor(now())) * 1_000_000n
@@ -146,7 +144,6 @@ export class BlockClaims {
         owner,
         at: `${new Date(now()).toISOString().slice(0, 19)}Z`,
         sequenceNumber: nanoseconds > after ? nanoseconds : after,
-        strictAffinity: settings().strictAffinity,
       })
       if ('taken' in claimed) {
         known.note(claimed.taken)
@@ -171,7 +168,7 @@ export class BlockClaims {
   /** Takes an empty block from a node that has had it for a while. False when there is none. */
   async #reclaim(pools: readonly IpPool[]): Promise<boolean> {
     const { known, now, cooldown, reserved, log } = this.#options
-    for (const lane of this.lendersIn(pools)) {
+    for (const lane of this.othersIn(pools)) {
       const { owner, ownedSince, sequenceNumber, cidr } = lane.block!
       const age = now() - Date.parse(ownedSince ?? '1970-01-01')
       if (owner?.type !== 'host' || age < EMPTY_BLOCK_AGE_MS || reserved().covers(cidr)) continue

@@ -294,8 +294,7 @@ export class BlockIpam implements PoolAddresses {
         if (problem !== undefined) throw no(problem)
         continue
       }
-      const { strictAffinity } = this.#options.settings()
-      if (!this.#isOwn(lane) && (strictAffinity || lane.block.strictAffinity))
+      if (!this.#isOwn(lane) && this.#options.settings().strictAffinity)
         throw no(`its block ${lane.cidr} is another node's, and strictAffinity forbids to borrow`)
       if (this.#options.heldElsewhere?.(ip)) throw no('it is in use on this node')
       const ordinal = ordinalOf(lane.cidr, ip)!
@@ -319,7 +318,7 @@ export class BlockIpam implements PoolAddresses {
     handleId: string,
     request: AddressRequest,
   ): Promise<AssignedAddress | undefined> {
-    for (const lane of this.#claims.lendersIn(pools)) {
+    for (const lane of this.#claims.othersIn(pools)) {
       if (!this.#known.hasSpace(lane, this.#refusals(lane.cidr))) continue
       const got = await this.#take(lane, handleId, request)
       if (got) return got

@@ -70,7 +70,6 @@ const blockOf = (cidr: string, further: Partial<IpamBlock> = {}): IpamBlock => (
     at: '2026-11-21T10:00:00Z',
     // More than a double holds.
     sequenceNumber: 1_763_000_000_123_456_789n,
-    strictAffinity: false,
   }),
   ...further,
 })
