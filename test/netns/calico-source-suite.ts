@@ -75,7 +75,6 @@ export const blockOf = (cidr: string, node = 'n1', sequenceNumber = 1n): IpamBlo
     owner: { type: 'host', name: node },
     at: '2026-11-21T10:00:00Z',
     sequenceNumber,
-    strictAffinity: false,
   })
 
 const pool = { cidr: '172.26.0.0/16', blockSize: 26, ipipMode: 'Always', natOutgoing: true, nodeSelector: 'all()' }

@@ -59,7 +59,6 @@ const block: IpamBlock = newBlock({
   owner,
   at: '2026-11-21T10:00:00Z',
   sequenceNumber: 1_763_000_000_123_456_789n,
-  strictAffinity: false,
 })
 
 /** What Calico writes of it, in either store. */
