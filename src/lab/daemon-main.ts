@@ -3,13 +3,9 @@
  */
 import { createServer } from 'node:net'
 import { pino } from 'pino'
-import { LabDaemon } from './daemon.ts'
-import { KubernetesDaemon } from './kubernetes/daemon.ts'
 import { labPaths } from './layout.ts'
+import { ANOTHER_DAEMON } from './process.ts'
 import { readSpec } from './spec.ts'
-
-/** Exit code of a daemon that found another one at work for its lab. */
-export const ANOTHER_DAEMON = 75
 
 /** Runs until a signal ends it. */
 export async function runDaemon(lab: string): Promise<void> {
@@ -18,7 +14,10 @@ export async function runDaemon(lab: string): Promise<void> {
   if (!(await holdLab(lab))) process.exit(ANOTHER_DAEMON)
   const log = pino({ level: process.env.WEFT_LAB_LOG ?? 'info', base: { lab } })
   process.on('unhandledRejection', (error) => log.error({ err: error }, 'unhandled rejection'))
-  const daemon = await (spec.kubernetes ? KubernetesDaemon : LabDaemon).start(spec, log, (line) => log.info(line))
+  const progress = (line: string): void => log.info(line)
+  const daemon = spec.kubernetes
+    ? await (await import('./kubernetes/daemon.ts')).KubernetesDaemon.start(spec, log, progress)
+    : await (await import('./daemon.ts')).LabDaemon.start(spec, log, progress)
   await new Promise<void>((resolve) => {
     for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => resolve())
   })

@@ -11,6 +11,9 @@ import { closeOnExec } from '../kernel/linux/syscalls.ts'
 /** Name of the environment variable that marks every process of a lab. */
 export const LAB_VARIABLE = 'WEFT_LAB'
 
+/** Exit code of a daemon that found another one at work for its lab. */
+export const ANOTHER_DAEMON = 75
+
 /** A process of one life: a later process of the same id differs in `startTicks`. */
 export interface ProcessIdentity {
   readonly pid: number
