@@ -41,6 +41,9 @@ import { PoolPlanner, type PoolPlannerSettings } from './pool-planner.ts'
 import type { ReadTraffic } from './traffic.ts'
 import { TunnelAddresses } from './tunnel-addresses.ts'
 
+/** How long a path of an earlier agent may take to stand again before it is taken back. */
+const RESTART_PATIENCE_MS = 10_000
+
 /** What the part is made of that the loop does not have. */
 export interface CalicoStores {
   readonly source: Pick<CalicoSource, 'pods' | 'reconnect'>
@@ -85,6 +88,9 @@ export class CalicoPart implements NetworkPart {
   #ipamSettings: IpamSettings = defaultIpamSettings
   #state: 'unknown' | 'remembered' | 'synced' = 'unknown'
   #wasActive = false
+  /** The words are this agent's own to change. */
+  #maySpeak = false
+  #patience: NodeJS.Timeout | undefined
   #own: NodeInfo | undefined
   #detected: Detected | undefined
   #contextText = ''
@@ -261,12 +267,21 @@ export class CalicoPart implements NetworkPart {
     }
   }
 
+  get #hasSpoken(): boolean {
+    const { accepts = [], sends = [] } = this.#own?.weft ?? {}
+    return [...accepts, ...sends].some((path) => this.ownsPath(path))
+  }
+
   prepare({ synced }: Surroundings): boolean {
     const isActive = this.presence === 'active'
     if (!isActive && !this.#wasActive) return false
     const context = this.#context()
     if (!context) return false
     this.#wasActive = true
+    this.#patience ??= setTimeout(() => {
+      this.#maySpeak = true
+      this.#options.onChange()
+    }, RESTART_PATIENCE_MS).unref()
     const text = JSON.stringify(context)
     if (text !== this.#contextText) {
       this.#contextText = text
@@ -285,8 +300,12 @@ export class CalicoPart implements NetworkPart {
     this.#drains.settle(again)
   }
 
+  /**
+   * What an earlier agent of this node said holds until all of it stands again, or has had its time: others go by it.
+   */
   words(): PartWords | undefined {
-    const announcement = this.#planner.announcement()
+    this.#maySpeak ||= this.#planner.isComplete || !this.#hasSpoken
+    const announcement = this.#maySpeak ? this.#planner.announcement() : undefined
     if (announcement) return { status: announcement.weft, calico: announcement.calico }
     return this.presence === 'absent' ? { status: { accepts: [], sends: [] } } : undefined
   }
@@ -351,6 +370,7 @@ export class CalicoPart implements NetworkPart {
   }
 
   close(): void {
+    clearTimeout(this.#patience)
     this.#drains.close()
     this.#tunnels.close()
     this.ipam.close()

@@ -6,7 +6,7 @@ import assert from 'node:assert/strict'
 import type { ChildProcess } from 'node:child_process'
 import { after, before, test } from 'node:test'
 import { AgentCluster, type TestNode, type TestPod } from './agent-cluster.ts'
-import { startServer } from './steady-ping.ts'
+import { SteadyPing, startServer } from './steady-ping.ts'
 
 const BLUE = { cidr: '172.26.0.0/16', blockSize: 26, natOutgoing: true }
 const SIX = { cidr: 'fd00:26::/64', blockSize: 122 }
@@ -36,6 +36,57 @@ after(async () => {
   await cluster?.close()
 })
 
+/** Waits until every node goes by these paths alone and nothing of another is left. */
+async function settled(accepts: readonly string[], devices: readonly string[]): Promise<void> {
+  for (const node of [n1, n2])
+    await cluster.until(`${node.name} goes by ${accepts}`, async () => {
+      const answer = await cluster
+        .ask(node, '/state')
+        .catch((error: Error) => ({ body: JSON.stringify(error.message) }))
+      const { calico, settled: isSettled } = JSON.parse(answer.body)
+      const links = node.namespace
+        .json<{ ifname: string }[]>('ip -j link')
+        .map(({ ifname }) => ifname)
+        .filter((name) => /calico$|^tunl0$/.test(name))
+        .sort()
+      const right =
+        isSettled &&
+        calico?.status.accepts.sort().join() === accepts.join() &&
+        links.join() === [...devices].sort().join()
+      return right ? undefined : `${links} ${answer.body}`
+    })
+}
+
+/** Runs `work` under streams in both directions and says what was lost. No stream outlives it. */
+async function underLoad(work: () => Promise<void>): Promise<void> {
+  const streams: SteadyPing[] = []
+  try {
+    streams.push(await SteadyPing.start(pod1.namespace, pod2.address, '--icmp'))
+    streams.push(await SteadyPing.start(pod2.namespace, pod1.address, '--udp', '9001'))
+    streams.push(await SteadyPing.start(pod1.namespace, pod2.address, '--tcp', '9000'))
+    streams.push(await SteadyPing.start(pod1.namespace, pod2.addresses[1]!, '--icmp'))
+    await work()
+    for (const [i, stream] of streams.entries()) {
+      const counts = await stream.stop()
+      const what = ['ICMP', 'UDP', 'TCP', 'ICMPv6'][i]
+      assert.equal(counts.lost, 0, `${what}: ${JSON.stringify(counts)}\n${cluster.log(n1).slice(-3000)}`)
+      assert.ok(counts.sent > 10, 'the stream ran')
+    }
+  } finally {
+    for (const stream of streams) stream.kill()
+  }
+}
+
+const setMode = async (vxlanMode: string): Promise<void> => {
+  await cluster.putPool('blue', { vxlanMode })
+  await cluster.putPool('six', { vxlanMode })
+}
+
+const plain = ['calico/plain']
+const both = ['calico/plain', 'calico/vxlan-v6/4096/4789', 'calico/vxlan/4096/4789']
+const vxlan = ['calico/vxlan-v6/4096/4789', 'calico/vxlan/4096/4789']
+const devices = ['vxlan.calico', 'vxlan-v6.calico']
+
 test('pods have an address of each family alone and reach each other', async () => {
   assert.match(pod1.addresses.join(), /^172\.26\.\d+\.\d+,fd00:26::/)
   assert.match(pod1.namespace.run('ip -4 route'), /^default via 169\.254\.1\.1 dev eth0/)
@@ -44,4 +95,88 @@ test('pods have an address of each family alone and reach each other', async () 
     await cluster.until(`${address} answers`, () =>
       pod1.namespace.succeeds(`ping -c 1 -W 1 ${address}`) ? undefined : n1.namespace.run('ip route; ip -6 route'),
     )
+  await settled(plain, [])
+})
+
+for (const [mode, accepts, links] of [
+  ['CrossSubnet', both, devices],
+  ['Always', vxlan, devices],
+  ['Never', plain, []],
+  ['Always', vxlan, devices],
+] as const)
+  test(`vxlanMode ${mode}: not one message is lost on the way there`, async () => {
+    await underLoad(async () => {
+      await setMode(mode)
+      await settled(accepts, links)
+    })
+  })
+
+test('a tunnel has an address of the pool, kept over a restart; pods follow its MTU', async () => {
+  const tunnel = () => n1.namespace.run('ip -o -4 address show dev vxlan.calico').match(/inet (\S+)/)![1]
+  const before = tunnel()!
+  assert.match(before, /^172\.26\..*\/32$/)
+  const { metadata } = await cluster.getNode('n1')
+  assert.equal(metadata.annotations?.['projectcalico.org/IPv4VXLANTunnelAddr'], before.split('/')[0])
+  assert.equal(metadata.annotations?.['projectcalico.org/IPv4Address'], '172.30.0.11/24')
+  assert.match(pod1.namespace.run('ip link show eth0'), /mtu 1430/)
+  await cluster.stopAgent(n1)
+  cluster.startAgent(n1)
+  await cluster.ready(n1)
+  assert.equal(tunnel(), before)
+})
+
+test('agents killed and started again lose not one message', async () => {
+  await underLoad(async () => {
+    for (const node of [n1, n2]) {
+      await cluster.stopAgent(node, 'SIGKILL')
+      cluster.startAgent(node)
+      await cluster.ready(node)
+    }
+    await settled(vxlan, devices)
+  })
+})
+
+test('the API server away: an ADD says try again and leaves nothing; packets pass meanwhile', async () => {
+  await underLoad(async () => {
+    await cluster.stopApi()
+    await assert.rejects(cluster.joinPod(n1), /"code": 11/)
+    await cluster.startApi()
+    await cluster.until('a pod joins again', async () => {
+      const pod = await cluster.joinPod(n1).catch((error: Error) => error)
+      if (pod instanceof Error) return pod.message
+      await cluster.leavePod(pod)
+      return undefined
+    })
+  })
+  await cluster.until('blocks hold what lives, and nothing else', async () => {
+    const { items } = await cluster.client.list('ipamblocks.crd.projectcalico.org')
+    const handles = items.flatMap(({ spec }) =>
+      (spec as { attributes: { handle_id?: string }[] }).attributes.map(({ handle_id }) => handle_id),
+    )
+    const pods = handles.filter((handle) => handle?.startsWith('k8s-pod-network.')).sort()
+    const living = [pod1, pod2].flatMap(({ containerId }) => Array(2).fill(`k8s-pod-network.${containerId}`)).sort()
+    return pods.join() === living.join() ? undefined : handles.join('\n')
+  })
+})
+
+test('a node moves to another subnet: CrossSubnet wraps what goes there, and only that', async () => {
+  const isPlain = () =>
+    /172\.26\.\S+\/26 via 172\.30\.0\.12 dev eth0/.test(n1.namespace.run('ip route'))
+      ? undefined
+      : n1.namespace.run('ip route')
+  await setMode('CrossSubnet')
+  await settled(both, devices)
+  await cluster.until('the plain way', isPlain)
+  cluster.moveNode(n2, 2)
+  for (const address of pod2.addresses)
+    await cluster.until(`${address} answers behind the router`, () =>
+      pod1.namespace.succeeds(`ping -c 1 -W 1 ${address}`) ? undefined : n1.namespace.run('ip route; ip -6 route'),
+    )
+  assert.match(n1.namespace.run('ip route'), /172\.26\.\S+\/26 via 172\.26\.\S+ dev vxlan\.calico/)
+  cluster.moveNode(n2, 0)
+  await cluster.until('the plain way again', isPlain)
+  await underLoad(async () => {
+    await setMode('Never')
+    await settled(plain, [])
+  })
 })

@@ -149,15 +149,15 @@ export class AgentCluster {
       this.fabric.run('sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1')
     }
     const { namespace, index } = node
-    const [, v6] = [0, namespace.run('ip -6 address show dev eth0 scope global').includes('inet6')]
+    const v6 = namespace.run('ip -6 address show dev eth0 scope global').includes('inet6')
     this.fabric.run(`ip link set n${index} master ${bridge}`)
-    namespace.run('ip address flush dev eth0 scope global && ip route flush default')
+    namespace.run('ip address flush dev eth0 scope global; ip route flush default; ip -6 route flush default')
     namespace.run(`ip address add 172.30.${subnet}.${10 + index}/24 dev eth0`)
-    namespace.run(`ip route add default via 172.30.${subnet}.1`)
+    namespace.run(`ip route replace default via 172.30.${subnet}.1`)
     if (!v6) return
     const prefix = subnet === 0 ? 'fd00:172:30::' : `fd00:172:30:${subnet}::`
     namespace.run(`ip -6 address add ${prefix}${10 + index}/64 dev eth0 nodad`)
-    namespace.run(`ip -6 route add default via ${prefix}1`)
+    namespace.run(`ip -6 route replace default via ${prefix}1`)
   }
 
   /** A node with its namespace on the fabric and its object in the store. */
@@ -294,7 +294,12 @@ export class AgentCluster {
   addPod(node: TestNode, runtimeConfig: object = {}): TestPod {
     const namespace = new TestNamespace()
     const containerId = this.#nextContainer()
-    return this.#keepPod(node, namespace, containerId, this.cni(node, 'ADD', containerId, namespace.path, { runtimeConfig }))
+    return this.#keepPod(
+      node,
+      namespace,
+      containerId,
+      this.cni(node, 'ADD', containerId, namespace.path, { runtimeConfig }),
+    )
   }
 
   /** The same, while this process goes on answering: for addresses that the API server gives. `args` is CNI_ARGS. */
