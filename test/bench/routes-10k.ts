@@ -1,5 +1,5 @@
 /**
- * `npm run bench -- routes-10k [--nodes N] [--blocks B] [--rounds R] [--changes C]`: a node that knows N other nodes with B
+ * `npm run bench -- routes-10k [--nodes N] [--blocks B] [--rounds R] [--changes C] [--no-agent]`: a node that knows N other nodes with B
  * blocks each (1,000 × 10), against bird2's kernel protocol, which programs Calico's plain routes, with as many routes. Ours
  * is what the agent does with a watch's events: planner and applier, into a namespace, for a plain pool and for a VXLAN one
  * (a neighbour and a forwarding entry for each node more).
@@ -8,6 +8,9 @@
  *   change   one block changes hands: from the event to the kernel having told of the route; median and 99th percentile
  *   node     one node says another address: its ten blocks follow
  *   memory   what the process has more than before, collected
+ *
+ * Then once a real agent against the lab's API server (routes-agent.ts): its load from the start of its process, its changes
+ * from the API server's answer to the kernel, the memory that it reports.
  */
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -26,6 +29,7 @@ import { TestNamespace } from '../netns/namespace.ts'
 import { testPool } from '../netns/pool-cluster.ts'
 import type { Bench, BenchResult } from './bench.ts'
 import { measureBird, median, spread } from './routes.ts'
+import { measureAgent } from './routes-agent.ts'
 
 const POOL = Ip.parse('20.0.0.0')
 const NODES = Ip.parse('10.0.0.2')
@@ -145,6 +149,7 @@ export const bench: Bench = {
         blocks: { type: 'string', default: '10' },
         rounds: { type: 'string', default: '5' },
         changes: { type: 'string', default: '100' },
+        'no-agent': { type: 'boolean', default: false },
       },
     })
     const [nodes, blocks, changes] = [Number(values.nodes), Number(values.blocks), Number(values.changes)]
@@ -179,6 +184,13 @@ export const bench: Bench = {
     console.log(
       `${'bird, plain'.padEnd(14)} ${spread(bird.map(({ load }) => load)).padEnd(26)} ${spread(bird.map(({ change }) => change))}`,
     )
+    const agent = values['no-agent'] ? undefined : await measureAgent(nodes, blocks, changes)
+    if (agent) {
+      const [middle, late] = [median(agent.changesMs), percentile(agent.changesMs, 0.99)]
+      console.log(
+        `agent, vxlan   ${agent.loadMs.toFixed(0)} from its start; change ${middle.toFixed(1)}, 99th ${late.toFixed(1)}; heap ${agent.heapMiB.toFixed(0)} MiB, resident ${agent.residentMiB.toFixed(0)} MiB`,
+      )
+    }
     const ratios = plain.map((reading, i) => median(reading.changes) / bird[i]!.change)
     console.log(`one change, weft ÷ bird: ${spread(ratios.map((ratio) => ratio * 100))} %`)
     return {
@@ -198,6 +210,13 @@ export const bench: Bench = {
       vxlanChangeMs: median(vxlan.map((reading) => median(reading.changes))),
       vxlanChange99Ms: median(vxlan.map((reading) => percentile(reading.changes, 0.99))),
       vxlanMemoryMiB: median(vxlan.map(({ memoryMiB }) => memoryMiB)),
+      ...(agent && {
+        agentLoadMs: agent.loadMs,
+        agentChangeMs: median(agent.changesMs),
+        agentChange99Ms: percentile(agent.changesMs, 0.99),
+        agentHeapMiB: agent.heapMiB,
+        agentResidentMiB: agent.residentMiB,
+      }),
     }
   },
 }
