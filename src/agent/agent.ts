@@ -182,7 +182,7 @@ class Agent {
       applier: this.#applier,
       log,
       isOff: (device) => isFeatureOff(device, CHECKSUM_FEATURE),
-      ...(options.checksumOffloadBroken !== undefined && { override: options.checksumOffloadBroken }),
+      override: () => options.checksumOffloadBroken ?? this.#loop.felix?.checksumOffloadBroken,
       onBroken: (message) =>
         source.report({ node: options.nodeName, severity: 'Warning', reason: 'ChecksumOffloadBroken', message }),
     })

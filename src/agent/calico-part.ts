@@ -121,6 +121,11 @@ export class CalicoPart implements NetworkPart {
     this.#tunnels = new TunnelAddresses({ nodeName, addresses: this.ipam, log, complaints, onChange })
   }
 
+  /** What FelixConfiguration says for this node. */
+  get felix(): FelixSettings {
+    return this.#felix
+  }
+
   ownsPath(path: string): boolean {
     return poolPaths.isKnown(path)
   }

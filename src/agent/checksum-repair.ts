@@ -40,7 +40,7 @@ export interface ChecksumRepairOptions {
   /** Says whether this device's offload is off; undefined for a device that is not there or cannot say. */
   isOff(device: string): boolean | undefined
   /** `true`: broken without a try; `false`: never to be touched; undefined: to be found out. */
-  readonly override?: boolean
+  override?(): boolean | undefined
   /** Said once for each device. */
   onBroken(message: string): void
   /** Whether a datagram to there is answered in any way. */
@@ -92,8 +92,8 @@ export class ChecksumRepair {
   }
 
   async #lookAll(): Promise<void> {
-    const { applier, kernel, override } = this.#options
-    if (override === false) return
+    const { applier, kernel } = this.#options
+    if (this.#options.override?.() === false) return
     const targets = targetsOf([...applier.desired.entries()].map(([, object]) => object))
     for (const device of this.#verdicts.keys())
       if (!targets.has(device)) {
@@ -111,8 +111,8 @@ export class ChecksumRepair {
   }
 
   async #judge(device: string, targets: readonly Ip[]): Promise<Verdict> {
-    const { isOff, override, log, onBroken } = this.#options
-    if (override === true) {
+    const { isOff, log, onBroken } = this.#options
+    if (this.#options.override?.() === true) {
       await this.#turn(device, false)
       log.info({ device }, 'checksum offload is off, as told')
       return 'broken'

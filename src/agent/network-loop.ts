@@ -14,6 +14,7 @@ import type { ApplyReport } from '../apply/applier.ts'
 import { DesiredConflict } from '../apply/desired.ts'
 import type { CalicoEvent } from '../cluster/calico/calico-source.ts'
 import type { ClusterEvent, ClusterSource, WiringChoice } from '../cluster/cluster.ts'
+import type { FelixSettings } from '../model/calico.ts'
 import type { NodeInfo } from '../model/cluster.ts'
 import type { Fragment } from '../model/kernel-state.ts'
 import type { Cidr } from '../net/cidr.ts'
@@ -89,6 +90,8 @@ export class NetworkLoop {
   #concludeAgain = false
   #podNetwork = ''
   #serving = false
+  /** How pods are wired that join now. */
+  #served: Wiring | undefined
 
   constructor(options: NetworkLoopOptions) {
     this.#options = options
@@ -130,6 +133,11 @@ export class NetworkLoop {
     return this.#remembered
   }
 
+  /** Settings of Calico's that concern more than its own part; undefined without one. */
+  get felix(): FelixSettings | undefined {
+    return this.#calico?.felix
+  }
+
   /** What does not keep pods from being served, and should be known. */
   get remarks(): readonly string[] {
     return this.#calico?.remarks ?? []
@@ -144,7 +152,7 @@ export class NetworkLoop {
       workingFromCacheOf: this.#remembered,
       interface: this.#detected?.reason,
       settled: this.#isSettled,
-      wiring: this.#wiring,
+      wiring: this.#served,
       ...Object.assign({}, ...this.#parts.map((part) => part.state(around))),
     }
   }
@@ -398,6 +406,7 @@ export class NetworkLoop {
       this.#podNetwork = text
       for (const part of this.#parts) part.setPodMtu(network.mtuBytes)
       this.#serving = true
+      this.#served = wiring
     } catch (error) {
       this.#options.log.error({ err: error }, 'pods cannot be served')
     }

@@ -5,6 +5,7 @@
 import { hostname } from 'node:os'
 import { type WiringChoice, wiringChoices } from '../cluster/cluster.ts'
 import type { RequestLimit } from '../cluster/http-client.ts'
+import { parseFeatureOverride } from '../config/calico/feature-override.ts'
 import type { FlagValues } from '../config/flag-table.ts'
 import { parseOverlayFlags } from '../config/kube-router/overlay.ts'
 import type { BackendConfig } from '../model/backend.ts'
@@ -184,18 +185,6 @@ function parseCalicoStore(text: string | undefined, store: AgentOptions['store']
   if (text === 'etcdv3') return 'etcd'
   if (text === 'kubernetes' || text === 'etcd' || text === 'none') return text
   throw new ConfigError('--calico-datastore', 'value', `${JSON.stringify(text)} is none of kubernetes, etcd, none`)
-}
-
-/** The one of Calico's features that weft has to know about. */
-function parseFeatureOverride(text: string): boolean | undefined {
-  let broken: boolean | undefined
-  for (const word of text.split(',')) {
-    const [feature, value] = word.split('=').map((part) => part.trim())
-    if (feature !== 'ChecksumOffloadBroken') continue
-    if (value !== 'true' && value !== 'false') throw new Error('ChecksumOffloadBroken is true or false')
-    broken = value === 'true'
-  }
-  return broken
 }
 
 const urlsOf = (flag: string, text: string): string[] => text.split(',').map((url) => checkUrl(flag, url.trim()))

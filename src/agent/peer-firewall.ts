@@ -17,25 +17,26 @@ export const FIREWALL_SOURCE = 'firewall'
 export const peerFirewallSource = (peer: string): string => `node/${peer}/firewall`
 
 /** Tunnels that packets may come in by, of the paths in use. */
-export function tunnelsOf(configs: readonly BackendConfig[], node: NodeContext): FirewallTunnel[] {
-  return configs.flatMap((config): FirewallTunnel[] => {
-    switch (config.type) {
-      case 'host-gw':
-        return []
-      case 'vxlan':
-      case 'udp':
-        return datapathOf(config)
-          .devices(config, node)
-          .map((device) => ({ type: config.type, device, port: config.port }))
-      case 'ipip':
-        return [{ type: 'ipip', device: 'flannel.ipip' }]
-      case 'kube-router': {
-        // Its devices take packets in without UDP in any case.
-        const plain: FirewallTunnel = { type: 'ipip', device: 'tun-in' }
-        return config.encap === 'fou' ? [plain, { type: 'gue', device: 'tun-in', port: config.port }] : [plain]
-      }
+export const tunnelsOf = (configs: readonly BackendConfig[], node: NodeContext): FirewallTunnel[] =>
+  configs.flatMap((config) => tunnelsOfPath(config, node))
+
+function tunnelsOfPath(config: BackendConfig, node: NodeContext): FirewallTunnel[] {
+  switch (config.type) {
+    case 'host-gw':
+      return []
+    case 'vxlan':
+    case 'udp':
+      return datapathOf(config)
+        .devices(config, node)
+        .map((device) => ({ type: config.type, device, port: config.port }))
+    case 'ipip':
+      return [{ type: 'ipip', device: 'flannel.ipip' }]
+    case 'kube-router': {
+      // Its devices take packets in without UDP in any case.
+      const plain: FirewallTunnel = { type: 'ipip', device: 'tun-in' }
+      return config.encap === 'fou' ? [plain, { type: 'gue', device: 'tun-in', port: config.port }] : [plain]
     }
-  })
+  }
 }
 
 export function planFirewall(

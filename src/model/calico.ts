@@ -168,6 +168,8 @@ export interface FelixSettings {
   readonly ipipEnabled?: boolean
   readonly vxlanEnabled?: boolean
   /** What is not masqueraded besides traffic between pools' addresses. */
+  /** Whether VXLAN devices may leave checksums to the network card; found out when left out. */
+  readonly checksumOffloadBroken?: boolean
   readonly natOutgoingExclusions: 'IPPoolsOnly' | 'IPPoolsAndHostIPs'
   /** Undefined: the address of the device that packets leave by. */
   readonly natOutgoingAddress?: Ip

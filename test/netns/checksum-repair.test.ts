@@ -82,7 +82,7 @@ class Pair {
       applier: this.appliers[0]!,
       log: { info() {}, warn() {} },
       isOff: () => this.isOff(),
-      ...(override !== undefined && { override }),
+      override: () => override,
       onBroken: (message) => this.said.push(message),
       ask: (target) => this.ask(target),
     })

@@ -16,7 +16,6 @@ export const felixKeysNotApplying: readonly KeysNotApplying[] = [
     reason: "weft's rules are an nftables table of its own, written over netlink and watched",
     keys: [
       'chainInsertMode',
-      'featureDetectOverride',
       'featureGates',
       'ipsetsRefreshInterval',
       'iptablesBackend',

@@ -120,3 +120,12 @@ test('every key is either honoured or does not apply, and the definition has the
   }
   assert.deepEqual(Object.keys(versions[0]!.schema.openAPIV3Schema.properties.spec.properties), all.sort())
 })
+
+test('of the features that may be said the one about checksums counts', () => {
+  const read = (featureDetectOverride: unknown) => parseFelix({ default: { featureDetectOverride } })
+  assert.equal(read('ChecksumOffloadBroken=true').settings.checksumOffloadBroken, true)
+  assert.equal(read('SNATFullyRandom=false').settings.checksumOffloadBroken, undefined)
+  const bad = read('ChecksumOffloadBroken=perhaps')
+  assert.equal(bad.settings.checksumOffloadBroken, undefined)
+  assert.match(bad.problems.map(({ message }) => message).join(), /featureDetectOverride.*is true or false/)
+})

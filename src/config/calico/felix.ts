@@ -8,6 +8,7 @@ import type { FelixSettings } from '../../model/calico.ts'
 import { ConfigError } from '../../model/errors.ts'
 import { Cidr } from '../../net/cidr.ts'
 import { type Family, Ip } from '../../net/ip.ts'
+import { parseFeatureOverride } from './feature-override.ts'
 import { felixKeysNotApplying } from './felix-keys.ts'
 import { Fields, isObject, shown } from './fields.ts'
 
@@ -69,6 +70,7 @@ const rows: { readonly [K in keyof FelixSettings]-?: Row<K> } = {
   vxlanVni: ['vxlanVNI', (fields, key) => fields.integer(key, 1, 2 ** 24 - 1)],
   ipipEnabled: ['ipipEnabled', flag],
   vxlanEnabled: ['vxlanEnabled', flag],
+  checksumOffloadBroken: ['featureDetectOverride', readFeatureOverride],
   natOutgoingExclusions: ['natOutgoingExclusions', anyCase(['IPPoolsOnly', 'IPPoolsAndHostIPs'])],
   natOutgoingAddress: ['natOutgoingAddress', address(4)],
   natPortRange: ['natPortRange', readPortRange],
@@ -175,6 +177,15 @@ function readExternalNodes(fields: Fields, key: string): readonly Cidr[] | undef
     const ip = Ip.tryParse(text)
     return ip ? Cidr.host(ip) : fields.cidrOf(`${key}[${index}]`, text)
   })
+}
+
+function readFeatureOverride(fields: Fields, key: string): boolean | undefined {
+  try {
+    return parseFeatureOverride(fields.text(key) ?? '')
+  } catch (error) {
+    if (error instanceof ConfigError) throw error
+    throw fields.error(key, (error as Error).message)
+  }
 }
 
 function readIpForwarding(fields: Fields, key: string): boolean | undefined {

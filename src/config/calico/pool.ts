@@ -39,6 +39,8 @@ const blockSizes = {
   6: { least: 116, most: 128, usual: 122 },
 } as const
 
+/** IPv4 addresses as IPv6 writes them. */
+const mapped = Cidr.parse('::ffff:0.0.0.0/96')
 const linkLocal = [Cidr.parse('169.254.0.0/16'), Cidr.parse('fe80::/10')]
 
 /** Throws ConfigError naming the object and the key. Warnings are sentences that name both. */
@@ -76,6 +78,8 @@ function readCidr(spec: Fields): Cidr {
   if (!cidr) throw spec.error('cidr', 'is missing; it is the block of addresses that the pool gives out')
   const local = linkLocal.find((block) => block.overlaps(cidr))
   if (local) throw spec.error('cidr', `${cidr} overlaps the link-local addresses ${local}`)
+  if (mapped.covers(cidr))
+    throw spec.error('cidr', `${cidr} must be an IPv4 or an IPv6 block, and not one within the other`)
   if (cidr.base.isMulticast || cidr.base.isLoopback) throw spec.error('cidr', `${cidr} holds no addresses for pods`)
   return cidr
 }

@@ -17,6 +17,9 @@ const honoured: Readonly<Record<string, PropertySchema>> = {
   deviceRouteSourceAddress: text('Source address of the node for packets to its pods.', ADDRESS),
   deviceRouteSourceAddressIPv6: text('The same for IPv6.', ADDRESS),
   externalNodesList: listOf({ type: 'string' }, 'Who besides nodes of the cluster may send encapsulated packets.'),
+  featureDetectOverride: text(
+    'ChecksumOffloadBroken=true or =false: said instead of found out; others are not needed.',
+  ),
   interfacePrefix: text("Beginning of the names of pods' devices on the node. Default: cali."),
   ipForwarding: oneOf(['Enabled', 'Disabled'], "Disabled: the node's forwarding switches are left alone."),
   ipipEnabled: flag('Whether there is a device for IP in IP. Default: when a pool needs it.'),

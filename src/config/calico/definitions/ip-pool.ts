@@ -20,6 +20,11 @@ const blockSize = (of = 'self'): string =>
 
 const rules: readonly Rule[] = [
   {
+    rule: 'isCIDR(self.cidr)',
+    message: 'must be an IPv4 or an IPv6 block, and not one within the other',
+    fieldPath: '.cidr',
+  },
+  {
     rule: ofCidr('cidr(self.cidr) == cidr(self.cidr).masked()'),
     message: 'has host bits set: write the first address of the block',
     fieldPath: '.cidr',

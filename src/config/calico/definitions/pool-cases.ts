@@ -52,6 +52,11 @@ export const poolCases: readonly PoolCase[] = [
   { what: 'no CIDR', spec: {}, refused: { field: 'spec.cidr', says: /Required value|is missing/ } },
   { what: 'text for a CIDR', spec: { cidr: 'ten' }, refused: { field: 'spec.cidr', says: /cidr/ } },
   { what: 'an address for a CIDR', spec: { cidr: '10.77.0.0' }, refused: { field: 'spec.cidr', says: /cidr/ } },
+  {
+    what: 'IPv4 within IPv6',
+    spec: { cidr: '::ffff:10.77.0.0/112' },
+    refused: { field: 'spec.cidr', says: /must be an IPv4 or an IPv6 block/ },
+  },
   { what: 'host bits', spec: { cidr: '10.77.0.1/16' }, refused: { field: 'spec.cidr', says: /has host bits set/ } },
   {
     what: 'host bits of IPv6',
