@@ -82,6 +82,7 @@ export class BlockIpam implements PoolAddresses {
   /** Handle → the last call for it: calls for one handle are done one after the other. */
   readonly #turns = new Map<string, Promise<unknown>>()
   #listed: Promise<void> | undefined
+  #isListed = false
   #reserved: { readonly from: readonly IpReservation[]; readonly set: AddressSet } | undefined
 
   constructor(options: BlockIpamOptions) {
@@ -106,7 +107,10 @@ export class BlockIpam implements PoolAddresses {
   // What a watch tells.
 
   noteBlock(held: Held<IpamBlock>): void {
+    const { cidr, owner } = held.value
     this.#known.note(held)
+    // A claim that was given up, and whose block came to be all the same.
+    if (this.#isListed && sameOwner(owner, this.#owner) && !this.#affinities.has(`${cidr}`)) this.#settle(cidr)
   }
 
   noteBlockGone(cidr: Cidr): void {
@@ -128,6 +132,7 @@ export class BlockIpam implements PoolAddresses {
   /** All blocks and this node's affinities have been told. Before that, the first request lists them. */
   noteListed(): void {
     this.#listed = Promise.resolve()
+    this.#isListed = true
     for (const { cidr } of this.#known.lanes())
       if (this.#known.own.has(`${cidr}`) && !this.#affinities.has(`${cidr}`)) this.#settle(cidr)
   }
@@ -139,8 +144,8 @@ export class BlockIpam implements PoolAddresses {
     const [blocks, affinities] = await Promise.all([store.blocks.list(), store.affinities.list()])
     for (const problem of [...blocks.problems, ...affinities.problems])
       log.warn({ err: problem.message }, 'an object of the address pools cannot be read')
-    for (const held of blocks.objects) this.noteBlock(held)
     for (const held of affinities.objects) this.noteAffinity(held)
+    for (const held of blocks.objects) this.noteBlock(held)
     this.noteListed()
   }
 

@@ -2,6 +2,7 @@
  * Objects of kind IPAMHandle: for a handle, how many addresses it has in which blocks. weft finds handles in the blocks; others
  * look for the objects. So they are kept where addresses are few, live long, or lie in a block of another node, and an address
  * of an own block costs one write and not three. An object that Calico wrote is removed with the last address of its handle.
+ * Why, and what does without: docs/decisions/0020-addresses-in-blocks.md.
  *
  * Sources: Calico libcalico-go lib/ipam/ipam.go (incrementHandle, decrementHandle, ReleaseByHandle).
  */

@@ -204,11 +204,20 @@ class History {
       if (released !== undefined && !this.#clockJumps && this.#now < cooledAt && other !== pod)
         this.#problems.push(`${ip} is given ${cooledAt - this.#now} ms before its cooldown is over`)
       this.#live.set(`${ip}`, pod)
+      this.#checkOwner(ip, pod)
     }
     for (const ip of pod.addresses.filter((old) => !addresses.some((each) => each.equals(old))))
       this.#live.delete(`${ip}`)
     pod.addresses = addresses
     this.#pods.add(pod)
+  }
+
+  /** An address of another node's block is borrowed, which strict affinity forbids. */
+  #checkOwner(ip: Ip, { node }: Pod): void {
+    const owner = this.#blocks().find(({ value }) => value.cidr.contains(ip))?.value.owner
+    if (!owner || owner.name === node) return
+    this.#counts.borrowed++
+    if (this.#settings.strictAffinity) this.#problems.push(`${ip} is of ${owner.name}'s block and given to ${node}`)
   }
 
   #retry(): void {
