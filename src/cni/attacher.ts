@@ -441,6 +441,7 @@ export class Attacher {
     throwFirst(await this.#kernel.execute(own.map(remove)))
     if (!this.releases.hasAddresses || ifname !== 'eth0') return
     const handle = handleOf('weft', containerId, ifname)
+    if (this.releases.has(handle)) return
     const nothing = { network: 'weft', netnsPath: '', pool: '', ips: [], hostDevice: '' } as const
     this.releases.add(this.#begin({ role: 'routed', ...nothing, containerId, ifname, handle }, 'deleting'))
   }

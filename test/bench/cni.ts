@@ -4,7 +4,8 @@
  * are interleaved one by one, then eight by eight. The journal is on; the server is a process of its own.
  *
  *   npm run bench -- cni-add --wiring routed              pods routed as Calico's, addresses of the node's podCIDR
- *   npm run bench -- cni-add --wiring routed --pools      addresses of a pool, of which every one is a write to a store in memory
+ *   npm run bench -- cni-add --wiring routed --pools kube-apiserver
+ *                     addresses of a pool: every one is a write to Kubernetes' own API server, which runs beside (or `memory`)
  *
  * Beside both stands the kernel's floor: the same netlink messages from one C program, without plugin, socket or journal.
  */
@@ -12,10 +13,12 @@
 import { execFileSync } from 'node:child_process'
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { createNetns, deleteNetns } from '../../src/kernel/linux/netns.ts'
+import { RealApiServer } from '../kubernetes/api-server.ts'
+import { define } from '../netns/calico-api.ts'
 import type { CniAgentConfig } from '../netns/cni-agent.ts'
 import { bundleCniAgent } from '../netns/cni-bundle.ts'
 import type { Bench, BenchResult } from './bench.ts'
@@ -24,6 +27,11 @@ import { LineProgram } from './line-program.ts'
 const root = fileURLToPath(new URL('../..', import.meta.url))
 const here = fileURLToPath(new URL('.', import.meta.url))
 const reference = '/usr/lib/cni/bridge'
+
+/** Where the weft node reaches its API server. */
+const apiAddress = '192.0.2.66'
+const subnet = '10.66.0.0/16'
+type Pools = 'memory' | 'kube-apiserver'
 
 interface Pod {
   readonly container: string
@@ -75,8 +83,37 @@ class Stage {
   readonly floorPods: readonly string[]
   readonly #spaces: string[] = []
 
-  constructor(podCount: number, folder: string, agent: string, routed: CniAgentConfig['routed']) {
+  /** Kubernetes' API server, where addresses are of pools. */
+  readonly #api: RealApiServer | undefined
+
+  /** Undefined pools: addresses of the node's podCIDR. */
+  static async open(podCount: number, folder: string, routed: boolean, pools: Pools | undefined): Promise<Stage> {
+    const node = `/run/netns/weft-test-${process.pid}-node-weft`
+    createNetns(node)
+    execFileSync('ip', ['-n', basename(node), 'link', 'set', 'lo', 'up'])
+    const agent = await bundleCniAgent(folder)
+    if (pools !== 'kube-apiserver') {
+      const settings = routed ? { ...(pools ? { pools: [subnet] } : {}) } : undefined
+      return new Stage(podCount, folder, agent, node, settings)
+    }
+    execFileSync('ip', ['-n', basename(node), 'addr', 'add', `${apiAddress}/32`, 'dev', 'lo'])
+    const api = await RealApiServer.start({ place: { netns: node, address: apiAddress } })
+    await define(api.client)
+    const settings = { pools: [subnet], kubeconfig: api.kubeconfig() }
+    return new Stage(podCount, folder, agent, node, settings, api)
+  }
+
+  private constructor(
+    podCount: number,
+    folder: string,
+    agent: string,
+    node: string,
+    routed: CniAgentConfig['routed'],
+    api?: RealApiServer,
+  ) {
     this.folder = folder
+    this.#api = api
+    this.#spaces.push(node)
     const compile = (name: string): string => {
       const program = join(this.folder, name)
       execFileSync('gcc', ['-O2', '-Wall', '-o', program, join(here, `${name}.c`)], { stdio: 'inherit' })
@@ -84,8 +121,8 @@ class Stage {
     }
     const exec = compile('cni-exec')
     this.floorProgram = compile('cni-floor')
-    const nodes = (['weft', 'reference', 'floor'] as const).map((name) => this.#space(`node-${name}`))
-    for (const node of nodes) execFileSync('ip', ['-n', node.split('/').pop()!, 'link', 'set', 'lo', 'up'])
+    const others = (['reference', 'floor'] as const).map((name) => this.#space(`node-${name}`))
+    const nodes = [node, ...others]
     const podsOf = (name: string): Pod[] =>
       Array.from({ length: podCount }, (_, n) => ({ container: `${name}-${n}`, netns: this.#space(`${name}-${n}`) }))
     const [runDir, binDir] = [join(this.folder, 'run'), join(this.folder, 'bin')]
@@ -94,7 +131,7 @@ class Stage {
       runDir,
       binDir,
       shimPath: join(root, 'dist/native/weft-cni'),
-      podCidrs: ['10.66.0.0/16'],
+      podCidrs: [subnet],
       clusterNetworks: ['10.64.0.0/12'],
       mtuBytes: 1450,
       ...(routed ? { routed } : {}),
@@ -158,6 +195,7 @@ class Stage {
   async close(): Promise<void> {
     for (const { runner } of this.sides) await runner.end()
     await this.server.end()
+    await this.#api?.close()
     for (const path of this.#spaces) deleteNetns(path)
     rmSync(this.folder, { recursive: true, force: true })
   }
@@ -175,7 +213,7 @@ const referenceConfig = (dataDir: string): object => ({
   ipam: {
     type: 'host-local',
     dataDir,
-    ranges: [[{ subnet: '10.66.0.0/16' }]],
+    ranges: [[{ subnet }]],
     routes: [{ dst: '10.64.0.0/12' }],
   },
 })
@@ -239,14 +277,17 @@ function resultOf(bench: string, figures: Map<string, Figures>, more: object): B
 async function onStage<T>(args: readonly string[], run: (stage: Stage, rounds: number) => Promise<T>): Promise<T> {
   const { values, positionals } = parseArgs({
     args: [...args],
-    options: { wiring: { type: 'string', default: 'bridge' }, pools: { type: 'boolean', default: false } },
+    options: { wiring: { type: 'string', default: 'bridge' }, pools: { type: 'string' } },
     allowPositionals: true,
   })
-  if (!['bridge', 'routed'].includes(values.wiring)) throw new Error('--wiring: bridge or routed')
-  const routed = values.wiring === 'routed' ? { ...(values.pools ? { pools: ['10.66.0.0/16'] } : {}) } : undefined
-  const [pods, rounds] = [Number(positionals[0] ?? 40), Number(positionals[1] ?? 3)]
+  const { wiring, pools } = values
+  if (wiring !== 'bridge' && wiring !== 'routed') throw new Error('--wiring: bridge or routed')
+  if (pools !== undefined && pools !== 'memory' && pools !== 'kube-apiserver')
+    throw new Error('--pools: memory or kube-apiserver')
+  if (pools && wiring === 'bridge') throw new Error('--pools: for --wiring routed')
+  const [count, rounds] = [Number(positionals[0] ?? 40), Number(positionals[1] ?? 3)]
   const folder = mkdtempSync(join(tmpdir(), 'weft-bench-'))
-  const stage = new Stage(pods, folder, await bundleCniAgent(folder), routed)
+  const stage = await Stage.open(count, folder, wiring === 'routed', pools)
   try {
     await stage.ready()
     return await run(stage, rounds)
@@ -274,7 +315,7 @@ export const benches: readonly Bench[] = [
   {
     name: 'cni-add',
     describe:
-      'CNI ADD from exec to answer, against the reference bridge + host-local [pods 40] [rounds 3] [--wiring routed [--pools]]',
+      'CNI ADD from exec to answer, against the reference bridge + host-local [pods 40] [rounds 3] [--wiring routed [--pools kube-apiserver]]',
     run: (args) =>
       onStage(args, async (stage, rounds) => {
         const { ADD } = await measure(stage, rounds)
@@ -286,7 +327,7 @@ export const benches: readonly Bench[] = [
   {
     name: 'cni-del',
     describe:
-      'CNI DEL from exec to answer, against the reference; forty at once; event-loop lag [pods 40] [rounds 3] [--wiring routed [--pools]]',
+      'CNI DEL from exec to answer, against the reference; forty at once; event-loop lag [pods 40] [rounds 3] [--wiring routed [--pools kube-apiserver]]',
     run: (args) =>
       onStage(args, async (stage, rounds) => {
         const { DEL } = await measure(stage, rounds)

@@ -6,6 +6,9 @@
  */
 
 import { Applier } from '../../src/apply/applier.ts'
+import { KubernetesStore } from '../../src/cluster/calico/kubernetes-store.ts'
+import { HttpClient } from '../../src/cluster/http-client.ts'
+import { readKubeconfig } from '../../src/cluster/kubernetes/kubeconfig.ts'
 import { applierSink } from '../../src/cni/applier-sink.ts'
 import { installShim } from '../../src/cni/install.ts'
 import type { Log, NodeNetwork } from '../../src/cni/network.ts'
@@ -30,8 +33,10 @@ export interface CniAgentConfig {
   readonly routed?: {
     readonly interfacePrefix?: string
     readonly sourceSpoofing?: 'Any' | 'Disabled'
-    /** CIDRs of pools, in memory; without them the addresses are of podCidrs. */
+    /** CIDRs of pools; without them the addresses are of podCidrs. */
     readonly pools?: readonly string[]
+    /** Path of a kubeconfig: the API server that has the blocks of pools; in memory without. */
+    readonly kubeconfig?: string
     /** What is written on pods, by `namespace/name`; without it there is no directory. */
     readonly pods?: Readonly<Record<string, Readonly<Record<string, string>>>>
   }
@@ -69,7 +74,9 @@ const server = new CniServer({
   log,
 })
 const report = await server.start()
-const cluster = new PodCluster(config.routed?.pools ?? [], config.routed?.pods)
+const kubeconfig = config.routed?.kubeconfig
+const store = kubeconfig && new KubernetesStore({ client: new HttpClient(readKubeconfig(kubeconfig)) })
+const cluster = new PodCluster(config.routed?.pools ?? [], config.routed?.pods, store || undefined)
 let network: NodeNetwork = {
   podCidrs: config.podCidrs.map(Cidr.parse),
   clusterNetworks: config.clusterNetworks.map(Cidr.parse),

@@ -19,7 +19,7 @@ export async function bundleCniAgent(folder: string): Promise<string> {
     platform: 'node',
     target: 'node20',
     format: 'esm',
-    external: ['koffi'],
+    external: ['koffi', 'yaml'],
     logLevel: 'error',
   })
   symlinkSync(join(root, 'node_modules'), join(folder, 'node_modules'))

@@ -13,6 +13,9 @@ import type { IpPool } from '../../src/model/calico.ts'
 import { Cidr } from '../../src/net/cidr.ts'
 import type { Family } from '../../src/net/ip.ts'
 
+/** The allocator compares lists by identity. */
+const noReservations = [] as const
+
 type Words = Readonly<Record<string, string>>
 
 export interface PodClusterOptions {
@@ -40,18 +43,23 @@ export interface PodClusterNews {
   readonly written: Readonly<Record<string, Words>>
   /** Handles that were given back, in order. */
   readonly released: readonly string[]
+  /** Requests that changed the store. */
+  readonly writes: number
 }
 
 export class PodCluster {
   isAway = false
-  readonly #store = new MemoryStore()
+  readonly #store: IpamStore
+  readonly #memory = new MemoryStore()
   readonly #pools: readonly IpPool[]
   readonly #pods: Readonly<Record<string, Words>> | undefined
   readonly #written: Record<string, Record<string, string>> = {}
   readonly #released: string[] = []
   readonly #ipam: BlockIpam
 
-  constructor(pools: readonly string[], pods: Readonly<Record<string, Words>> | undefined) {
+  /** Without a store blocks are kept in memory. */
+  constructor(pools: readonly string[], pods?: Readonly<Record<string, Words>>, store?: IpamStore) {
+    this.#store = store ?? this.#memory
     this.#pools = pools.map((text) => poolOf(Cidr.parse(text)))
     this.#pods = pods
     const quiet = () => undefined
@@ -60,7 +68,7 @@ export class PodCluster {
       node: { name: 'node-1', labels: () => ({}) },
       log: { debug: quiet, info: quiet, warn: quiet },
       pools: () => this.#pools,
-      reservations: () => [],
+      reservations: () => noReservations,
       settings: () => ({ strictAffinity: false, maxBlocksPerHost: 0, autoAllocateBlocks: true, ipCooldownSeconds: 0 }),
       selects: () => true,
       now: Date.now,
@@ -89,10 +97,10 @@ export class PodCluster {
     },
   }
 
-  /** Addresses in use by handle, and what was written on pods. */
+  /** Addresses in use by handle, of a store in memory, and what was written on pods. */
   tell(): PodClusterNews {
     const given: Record<string, string[]> = {}
-    this.#store.blocks.watch((_block, held) => {
+    this.#memory.blocks.watch((_block, held) => {
       for (const one of held ? allocationsOf(held.value) : [])
         if (one.attribute?.handleId !== undefined && one.attribute.releasedAt === undefined)
           given[one.attribute.handleId] = [
@@ -100,7 +108,7 @@ export class PodCluster {
             `${held!.value.cidr.base.plus(one.ordinal)}`,
           ]
     })()
-    return { given, written: this.#written, released: this.#released }
+    return { given, written: this.#written, released: this.#released, writes: this.#ipam.counts.writes }
   }
 
   #directory(pods: Readonly<Record<string, Words>>): PodDirectory {
