@@ -32,7 +32,7 @@ import {
   vxlanPath,
   wantedPath,
 } from '../datapath/pools/pool-mode.ts'
-import { deviceOfPoolPath, parsePoolPath, poolPaths } from '../datapath/pools/pool-path.ts'
+import { deviceOfPoolPath, type PoolPath, parsePoolPath, poolPaths } from '../datapath/pools/pool-path.ts'
 import { blockSource, hopToward, peerEndsSource, planBlock, planPeerEnds } from '../datapath/pools/pool-routes.ts'
 import {
   POOL_RULES_SOURCE,
@@ -74,6 +74,8 @@ interface Block {
   readonly text: string
   /** Name of its pool, or `noPool`. */
   pool: string
+  /** It has routes among the fragments that were handed out. */
+  isRouted: boolean
 }
 
 /** In place of the name of a pool, for blocks whose pool is gone. No object has such a name. */
@@ -196,9 +198,11 @@ export class PoolPlanner {
   }
 
   setRoutes(routes: BlockRoutes): void {
-    this.#dropBlock(this.#blocks.get(`${routes.cidr}`))
-    const block: Block = { routes, text: `${routes.cidr}`, pool: this.#poolOf(routes.cidr) }
-    this.#blocks.set(block.text, block)
+    const text = `${routes.cidr}`
+    const before = this.#blocks.get(text)
+    this.#dropBlock(before)
+    const block: Block = { routes, text, pool: this.#poolOf(routes.cidr), isRouted: before?.isRouted ?? false }
+    this.#blocks.set(text, block)
     this.#dirtyBlocks.add(block)
     for (const { ip } of routes.borrowed) this.#lentBy.set(`${ip}`, (this.#lentBy.get(`${ip}`) ?? new Set()).add(block))
     this.#join(block)
@@ -262,7 +266,8 @@ export class PoolPlanner {
   /** The kernel has been given everything: what nobody is sent to by any more is not sent by. */
   noteSettled(): void {
     if (!this.#ledger.isLingering) return
-    for (const { routes } of this.#blocks.values()) if (!this.#inPlace(blockSource(routes.cidr))) return
+    for (const { routes, isRouted } of this.#blocks.values())
+      if (isRouted && !this.#inPlace(blockSource(routes.cidr))) return
     this.#ledger.noteSettled()
   }
 
@@ -332,7 +337,12 @@ export class PoolPlanner {
       ? new Set([...this.#peers.names(), ...this.#dirtyPeers])
       : this.#dirtyPeers)
       this.#planPeer(name, plan.paths, set, removed)
-    for (const block of this.#dirtyBlocks) if (this.#blocks.get(block.text) === block) set.push(this.#planRoutes(block))
+    for (const block of this.#dirtyBlocks) {
+      const fragment = this.#planRoutes(block)
+      if (fragment.objects.length > 0) set.push(fragment)
+      else if (block.isRouted) removed.push(fragment.source)
+      block.isRouted = fragment.objects.length > 0
+    }
     this.#isDirty = false
     this.#dirtyPeers.clear()
     this.#dirtyBlocks.clear()
@@ -584,14 +594,20 @@ export class PoolPlanner {
     )
   }
 
+  /** Whether some pool gives this node's end of the path an address. */
+  #givesAddress(path: PoolPath): boolean {
+    const device = deviceOfPoolPath(path)
+    return this.tunnelAddressesNeeded().some((need) => need.device === device && need.pools.length > 0)
+  }
+
   /** Paths that were handed out and have come into place stay so: what is lost by another hand is mended. */
   #notePlaced(): void {
     const { paths, placed } = this.#ledger
     for (const id of paths) {
       if (placed.has(id) || !this.#inPlace(poolPathSource(id)) || !this.#inPlace(POOL_RULES_SOURCE)) continue
       const path = parsePoolPath(id)!
-      // Others reach a VXLAN end by its tunnel address.
-      if (path.type === 'vxlan' && !tunnelAddressOf(path, this.#node!.words)) continue
+      // Others reach a VXLAN end by its tunnel address, except one that no pool selects, which has no blocks.
+      if (path.type === 'vxlan' && !tunnelAddressOf(path, this.#node!.words) && this.#givesAddress(path)) continue
       let whole = true
       for (const name of this.#peers.names()) if (!this.#inPlace(poolNodeSource(name))) whole = false
       if (whole) this.#ledger.notePlaced(id)

@@ -292,7 +292,7 @@ export class PoolCluster {
     pathOf: (from: PoolNode, to: PoolNode, pool: string) => string,
     pools: readonly string[],
   ): Promise<void> {
-    const end = performance.now() + 60_000
+    const end = performance.now() + 120_000
     const isDone = () =>
       this.nodes.every(
         (node) =>
@@ -304,7 +304,13 @@ export class PoolCluster {
           ),
       )
     while (!isDone()) {
-      const state = () => this.nodes.map(({ planner, applier }) => [planner.transition, applier.failures()])
+      const state = () =>
+        this.nodes.map(({ planner, applier, isTurning }) => ({
+          ...planner.transition,
+          toward: [...(planner.transition?.toward ?? [])],
+          failures: applier.failures(),
+          isTurning,
+        }))
       assert.ok(performance.now() < end, JSON.stringify(state(), undefined, 1))
       await new Promise((resolve) => setTimeout(resolve, 5))
     }

