@@ -19,19 +19,20 @@ export const definitionObjects = (): KubeObject[] =>
 /** A server that refuses one, or that its definitions may not be written on, is no reason not to install the rest. */
 export async function installDefinitions(client: ClusterClient, print: Print): Promise<void> {
   for (const object of definitionObjects()) {
-    const held = (await client.read(pathOf(object))) as KubeObject | undefined
-    if (held && !isOurs(held)) {
-      print(`${nameOf(object)}: there already, and not weft's: used as it is`)
-      continue
-    }
     try {
-      await client.apply(object)
-      print(`${nameOf(object)}: applied`)
+      print(`${nameOf(object)}: ${await installDefinition(client, object)}`)
     } catch (error) {
       if (!(error instanceof HttpError)) throw error
       print(`${nameOf(object)}: left out, pools cannot be used: ${error.message}`)
     }
   }
+}
+
+async function installDefinition(client: ClusterClient, object: KubeObject): Promise<string> {
+  const held = (await client.read(pathOf(object))) as KubeObject | undefined
+  if (held && !isOurs(held)) return "there already, and not weft's: used as it is"
+  await client.apply(object)
+  return 'applied'
 }
 
 /** `remove`: with all that is in them. */

@@ -122,11 +122,8 @@ function readUses(spec: Fields): readonly PoolUse[] {
 }
 
 function checkUses(spec: Fields, pool: IpPool): void {
-  if (
-    pool.allowedUses.includes('Tunnel') &&
-    pool.namespaceSelector !== undefined &&
-    spec.get('allowedUses') !== undefined
-  )
+  const isSaid = (spec.texts('allowedUses', 10) ?? []).length > 0
+  if (isSaid && pool.allowedUses.includes('Tunnel') && pool.namespaceSelector !== undefined)
     throw spec.error('namespaceSelector', 'cannot be used where allowedUses has Tunnel: tunnels are in no namespace')
   if (!pool.allowedUses.includes('LoadBalancer')) return
   if (pool.allowedUses.length > 1)

@@ -6,6 +6,7 @@ import { MemoryJournal } from '../../cluster/embedded/memory-journal.ts'
 import { ObjectStore } from '../../cluster/embedded/store.ts'
 import { calicoDefinitions } from '../../config/calico/definitions/index.ts'
 import { poolCases } from '../../config/calico/definitions/pool-cases.ts'
+import { parsePool } from '../../config/calico/pool.ts'
 import { ApiServer } from './server.ts'
 
 const tokens = new Map([['admin-token', { user: 'admin', groups: ['system:masters'] }]])
@@ -173,4 +174,80 @@ test('a FelixConfiguration of any Calico is kept whole; what is misspelt is told
   const address = { ...felix, metadata: { name: 'node.a' }, spec: { natOutgoingAddress: 'fd00::1' } }
   const wrong = await call('POST', `${group}/felixconfigurations`, address)
   assert.match(wrong.body.message, /spec\.natOutgoingAddress: Invalid value: must be an IPv4 address/)
+})
+
+/** Verdicts that a schema and rules cannot give. */
+const parserAlone = /is no selector|holds no addresses for pods/
+
+test('random pools: what the API takes the parser takes, and what it refuses the parser refuses', async () => {
+  const seed = Number(process.env.SEED ?? Date.now() % 1_000_000)
+  console.log(`seed ${seed}`)
+  let state = seed
+  const random = (below: number) => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0
+    return Math.floor((state / 2 ** 32) * below)
+  }
+  const one = <T>(choices: readonly T[]): T => choices[random(choices.length)]!
+  const modes = ['Never', 'Always', 'CrossSubnet', 'Never', 'always']
+  const values: Readonly<Record<string, () => unknown>> = {
+    blockSize: () => one([0, 19, 20, 24, 26, 28, 32, 33, 115, 116, 122, 128, 129, -1, '26', 26.5]),
+    ipipMode: () => one(modes),
+    vxlanMode: () => one(modes),
+    natOutgoing: () => one([true, false, 'true']),
+    disabled: () => one([true, false]),
+    disableBGPExport: () => one([true, false]),
+    nodeSelector: () => one(['all()', '', "a == 'b'", 'global()', 'has(x) && global()', "a = 'b'"]),
+    namespaceSelector: () => one(['all()', '', "a == 'b'", '!global()', '((']),
+    allowedUses: () =>
+      one([
+        [],
+        ['Workload'],
+        ['Tunnel'],
+        ['LoadBalancer'],
+        ['Workload', 'Tunnel'],
+        ['LoadBalancer', 'Tunnel'],
+        ['Tunnel', 'Tunnel'],
+      ]),
+    assignmentMode: () => one(['Automatic', 'Manual', 'manual']),
+  }
+  const address = () =>
+    `${one([10, 169, 172, 224, 127, 0])}.${one([0, 254, 16])}.${one([0, 7, 128])}.${one([0, 0, 1, 64])}`
+  const address6 = () =>
+    `${one(['fd00:', 'fe80:', 'fe00:', '2001:db8:', 'ff02:', '::ffff:10.0.0', ''])}${one([':', ':1', '::1'])}`
+  const cidr = () =>
+    one([
+      () => `${address()}/${one([0, 7, 8, 12, 16, 24, 26, 27, 32, 33])}`,
+      () => `${address6()}/${one([0, 9, 10, 48, 64, 96, 116, 122, 128, 129])}`,
+      () =>
+        one([
+          '',
+          'ten',
+          '10.0.0.0',
+          '010.0.0.0/8',
+          '10.0.0.0/08',
+          '10.0.0.0/8 ',
+          '::/ 1',
+          'fd00::%eth0/64',
+          '10.0.0/24',
+        ]),
+    ])()
+  const counts = { both: 0, neither: 0 }
+  for (let n = 0; n < 600; n++) {
+    const spec: Record<string, unknown> = { cidr: cidr() }
+    for (const [key, value] of Object.entries(values)) if (random(3) === 0) spec[key] = value()
+    // One wrong thing hides the next: most are to be right but for one.
+    if (random(2)) Object.assign(spec, { cidr: one(['10.5.0.0/16', 'fd00:5::/64']) })
+    const { code, body } = await call('POST', `${group}/ippools?dryRun=All`, poolOf('random', spec))
+    let problem: string | undefined
+    try {
+      parsePool(poolOf('random', spec))
+    } catch (error) {
+      problem = (error as Error).message
+    }
+    if (problem !== undefined && parserAlone.test(problem)) continue
+    const text = `${JSON.stringify(spec)}\nAPI: ${code === 201 ? 'taken' : body.message}\nparser: ${problem ?? 'taken'}`
+    assert.equal(code === 201, problem === undefined, text)
+    counts[problem === undefined ? 'both' : 'neither']++
+  }
+  assert.ok(counts.both > 20 && counts.neither > 100, JSON.stringify(counts))
 })

@@ -45,6 +45,10 @@ export const poolCases: readonly PoolCase[] = [
   { what: 'VXLAN of IPv6', spec: { cidr: v6, vxlanMode: 'Always' } },
   { what: 'a pool for LoadBalancer', spec: { cidr: v4, allowedUses: ['LoadBalancer'] } },
   {
+    what: 'a namespace selector where the list of uses is empty',
+    spec: { cidr: v4, allowedUses: [], namespaceSelector: "team == 'x'" },
+  },
+  {
     what: 'a namespace selector where uses are left out',
     spec: { cidr: v4, namespaceSelector: "team == 'x'" },
   },

@@ -5,6 +5,8 @@
 
 import { isDeepStrictEqual } from 'node:util'
 import { formatJson, parseJson } from '../../../bytes/json.ts'
+import { parsePrefixed } from '../../../net/cidr.ts'
+import { Ip } from '../../../net/ip.ts'
 import { type FieldProblem, problem } from '../api-error.ts'
 import { isObject, type Schema } from './schema.ts'
 
@@ -30,17 +32,26 @@ function patternOf(text: string): RegExp | undefined {
   return compiled.get(text)
 }
 
-const ipv4 = /^(25[0-5]|2[0-4]\d|1?\d?\d)(\.(25[0-5]|2[0-4]\d|1?\d?\d)){3}$/
 const formats: Readonly<Record<string, (text: string) => boolean>> = {
-  ipv4: (text) => ipv4.test(text),
-  ipv6: (text) => text.includes(':') && URL.canParse(`http://[${text}]/`),
-  cidr: (text) => /^[0-9a-fA-F:.]+\/\d{1,3}$/.test(text),
+  ipv4: (text) => Ip.tryParse(text)?.family === 4,
+  ipv6: (text) => Ip.tryParse(text)?.family === 6,
+  cidr: isPrefixed,
   'date-time': (text) => !Number.isNaN(Date.parse(text)),
   date: (text) => /^\d{4}-\d\d-\d\d$/.test(text),
   uuid: (text) => /^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$/i.test(text),
   uri: (text) => URL.canParse(text),
   byte: (text) => /^[A-Za-z0-9+/]*={0,2}$/.test(text) && text.length % 4 === 0,
   mac: (text) => /^([0-9a-f]{2}:){5}[0-9a-f]{2}$/i.test(text),
+}
+
+/** An address with a prefix length; host bits are no matter of the format. */
+function isPrefixed(text: string): boolean {
+  try {
+    parsePrefixed(text)
+    return true
+  } catch {
+    return false
+  }
 }
 
 /** Every constraint that `value` breaks. */
@@ -88,9 +99,10 @@ function checkText(schema: Schema, value: string, at: string, problems: FieldPro
     problems.push(problem.invalid(at, value, `${at} in body should match '${schema.pattern}'`))
   const format = schema.format === undefined ? undefined : formats[schema.format]
   if (format && !format(value))
-    problems.push(
-      problem.invalid(at, value, `${at} in body must be of type ${schema.format}: ${JSON.stringify(value)}`),
-    )
+    problems.push({
+      ...problem.invalid(at, value, `${at} in body must be of type ${schema.format}: ${JSON.stringify(value)}`),
+      reason: 'FieldValueTypeInvalid',
+    })
 }
 
 function checkNumber(schema: Schema, value: number | bigint, at: string, problems: FieldProblem[]): void {
