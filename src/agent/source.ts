@@ -17,6 +17,19 @@ export async function openSource(
   log: ClusterLog,
   observer?: SourceObserver,
 ): Promise<ClusterSource> {
+  const source = await openNodes(options, log, observer)
+  const { calico, nodeName } = options
+  if (calico.store !== 'etcd') return source
+  // Calico's nodes say there what they say on Node objects elsewhere.
+  const [{ EtcdClient }, { EtcdNodesSource }] = await Promise.all([
+    import('../cluster/etcd/client.ts'),
+    import('../cluster/calico/etcd-nodes-source.ts'),
+  ])
+  const client = new EtcdClient({ ...calico.etcd, ...(observer ? { observe: observer.request } : {}) })
+  return new EtcdNodesSource({ source, client, nodeName, log, ...(observer ? { observer } : {}) })
+}
+
+async function openNodes(options: AgentOptions, log: ClusterLog, observer?: SourceObserver): Promise<ClusterSource> {
   const { kubeconfig, kubeApiUrl, apiLimit, nodeName, annotationPrefix, netConfig, etcd } = options
   if (options.store === 'etcd') {
     const [{ EtcdClient }, { EtcdSource }] = await Promise.all([

@@ -3,10 +3,11 @@ import { execFileSync } from 'node:child_process'
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, afterEach, before, test } from 'node:test'
-import type { LeaseAnnouncement, SubnetRange } from '../../src/cluster/cluster.ts'
+import { EtcdNodesSource } from '../../src/cluster/calico/etcd-nodes-source.ts'
+import type { ClusterSource, LeaseAnnouncement, SubnetRange } from '../../src/cluster/cluster.ts'
 import { EtcdClient } from '../../src/cluster/etcd/client.ts'
 import { EtcdSource, type EtcdSourceOptions } from '../../src/cluster/etcd/source.ts'
-import { announcementOf, Recorder, testSource } from '../../src/cluster/source-suite.ts'
+import { announcementOf, Recorder, type StoreHarness, testSource } from '../../src/cluster/source-suite.ts'
 import { Cidr } from '../../src/net/cidr.ts'
 import { Ip } from '../../src/net/ip.ts'
 import { EtcdServer } from './etcd-server.ts'
@@ -65,11 +66,13 @@ class TakingSource extends EtcdSource {
   }
 }
 
-testSource('etcd', async () => {
+const harnessAt = async (
+  open: (line: string, prefix: string, name: string) => ClusterSource,
+): Promise<StoreHarness> => {
   const prefix = `/suite${++prefixes}`
   const line = await server.openLine()
   return {
-    source: (name) => new TakingSource(optionsOf(line, prefix, name)),
+    source: (name) => open(line, prefix, name),
     putNetwork: (text) => void server.ctl('put', `${prefix}/config`, text),
     putGarbage: () =>
       void server.ctl('put', `${prefix}/subnets/10.244.77.0-24`, '{"PublicIP":"999.1.1.1","BackendType":"vxlan"}'),
@@ -88,7 +91,27 @@ testSource('etcd', async () => {
     },
     close: () => server.cutLine(),
   }
-})
+}
+
+testSource('etcd', () => harnessAt((...at) => new TakingSource(optionsOf(...at))))
+
+testSource(
+  "etcd with Calico's nodes",
+  () => {
+    server.ctl('del', '--prefix', '/calico/')
+    return harnessAt(
+      (line, prefix, nodeName) =>
+        new EtcdNodesSource({
+          source: new TakingSource(optionsOf(line, prefix, nodeName)),
+          client: new EtcdClient({ endpoints: [line] }),
+          nodeName,
+          log: quiet,
+          backoff: { first: 5, cap: 50 },
+        }),
+    )
+  },
+  { hasCalico: true },
+)
 
 const storedAt = (key: string) => JSON.parse(server.ctl('get', '--print-value-only', key))
 /** The key's lease in hexadecimal, as etcdctl takes it; undefined when it has none, or there is no such key. Too long for a number. */
