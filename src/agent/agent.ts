@@ -22,7 +22,6 @@ import { openLinuxKernel } from '../kernel/linux/linux-kernel.ts'
 import { makeSysctlsWritable } from '../kernel/linux/proc-sys.ts'
 import { rememberSysctls } from '../kernel/linux/sysctl-memory.ts'
 import { useTunnelDirectory } from '../kernel/linux/tunnel-client.ts'
-import { probeLinkKinds } from '../kernel/probe.ts'
 import { formatOp } from '../model/format.ts'
 import type { Check } from '../status/checks.ts'
 import { EventLoopWatch } from '../status/event-loop.ts'
@@ -31,6 +30,7 @@ import { listenToLogSignals } from '../status/log-signals.ts'
 import { StatusServer } from '../status/status-server.ts'
 import { type CalicoAccess, openCalico } from './calico-store.ts'
 import { CHECKSUM_FEATURE, ChecksumRepair } from './checksum-repair.ts'
+import { missingEncapsulations } from './encapsulations.ts'
 import { ForwardRules } from './forward-rules.ts'
 import { readMetrics } from './metric-readings.ts'
 import { AgentMetrics } from './metrics.ts'
@@ -353,17 +353,6 @@ class Agent {
   #failures(): object[] {
     return this.#applier.failures().map(({ key, error, sources }) => ({ key, error: error.message, sources }))
   }
-}
-
-/** What pools may ask for and this kernel cannot make. */
-async function missingEncapsulations(): Promise<ReadonlyMap<'ipip' | 'vxlan' | 'geneve', string>> {
-  const kinds = ['ipip', 'vxlan', 'geneve'] as const
-  const found = await probeLinkKinds(kinds)
-  return new Map(
-    kinds
-      .filter((kind) => !found.has(kind))
-      .map((kind) => [kind, `this kernel cannot make ${kind} devices (module ${kind})`]),
-  )
 }
 
 /** `native/weft-cni` beside the bundle, or under dist/ of the checkout. */

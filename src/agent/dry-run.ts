@@ -17,6 +17,9 @@ import type { KernelOp } from '../model/kernel-state.ts'
 import type { Sysctl } from '../model/link.ts'
 import type { Check } from '../status/checks.ts'
 import { openLog } from '../status/log.ts'
+import { openCalico } from './calico-store.ts'
+import { echoStore } from './echo-store.ts'
+import { missingEncapsulations } from './encapsulations.ts'
 import { planForwardRules } from './forward-rules.ts'
 import { NetworkLoop } from './network-loop.ts'
 import { NodeWatch } from './node-watch.ts'
@@ -45,6 +48,7 @@ export async function runDry(options: AgentOptions, print: (line: string) => voi
   const source = new EchoSource(await openSource(options, log), options.nodeName, (report) => {
     print(`# event on node ${report.node}: ${report.reason}: ${report.message}`)
   })
+  const calico = await openCalico(options, log)
   let finish: (code: number) => void = () => {}
   const finished = new Promise<number>((resolve) => {
     finish = resolve
@@ -61,9 +65,19 @@ export async function runDry(options: AgentOptions, print: (line: string) => voi
       blackhole: options.blackholeRoute,
       ...(options.overlay && { overlay: options.overlay }),
     },
-    onOwnNode: ({ node, wishes }) => nodeWatch.setNode(node.addresses, wishes),
-    onPodNetwork: async ({ podCidrs, mtuBytes, allNetworks }) => {
-      print(`# pods: ${podCidrs.join(', ')} on cni0, MTU ${mtuBytes}`)
+    wiring: options.wiring,
+    ...(calico && {
+      calico: {
+        source: calico.source,
+        store: echoStore(calico.store),
+        settings: { fullyRandom: options.masquerade.fullyRandom, missing: await missingEncapsulations() },
+        now: Date.now,
+      },
+    }),
+    onOwnNode: ({ node, wishes }) => nodeWatch.setNode(node.addresses, wishes, node.calico),
+    onPodNetwork: async ({ podCidrs, mtuBytes, allNetworks, routed }) => {
+      const addresses = routed?.addresses ? 'addresses out of pools' : podCidrs.join(', ')
+      print(`# pods: ${addresses}, ${routed ? 'routed' : 'on cni0'}, MTU ${mtuBytes}`)
       const { changes, problems } = await planForwardRules(kernel, allNetworks, options.forwardRules)
       for (const change of changes) print(formatForwardChange(change))
       for (const problem of problems) print(`# ${problem}`)
@@ -75,6 +89,7 @@ export async function runDry(options: AgentOptions, print: (line: string) => voi
   const nodeWatch = new NodeWatch({
     kernel,
     options: options.interface,
+    addresses: options.addresses,
     onDetected: (detected) => loop.onDetected(detected),
     onProblem: (error) => log.error({ err: error.message }, 'the external interface is not known'),
   })
@@ -94,12 +109,14 @@ export async function runDry(options: AgentOptions, print: (line: string) => voi
       // Whoever is not in the complete list does not appear by being waited for.
       if (event.type === 'synced' && !source.hasOwnNode) giveUp()
     })
+    calico?.source.start((event) => loop.onCalico(event))
     return await finished
   } finally {
     clearTimeout(timer)
     loop.close()
     nodeWatch.close()
     await source.close()
+    await calico?.close()
     await applier.close()
     kernel.close()
   }
@@ -114,10 +131,13 @@ function holdsSysctl({ path, value }: Sysctl): boolean {
   }
 }
 
+/** Each follows from the ones before. */
+const chainOfCauses: readonly string[] = ['cluster', 'net-conf', 'pools', 'node', 'lease', 'node-address']
+
 /** What is missing by itself, without what only follows from it. */
 function rootCauses(checks: readonly Check[]): string[] {
   const failing = checks.filter(({ problem }) => problem !== undefined)
-  const chain = failing.find(({ name }) => ['cluster', 'net-conf', 'node', 'lease'].includes(name))
+  const chain = failing.find(({ name }) => chainOfCauses.includes(name))
   const own = failing.filter((check) => check === chain || check.name === 'interface')
   return (own.length > 0 ? own : failing).map(({ problem }) => problem!)
 }

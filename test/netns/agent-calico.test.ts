@@ -3,8 +3,10 @@
  * and pools on the lab's API server.
  */
 import assert from 'node:assert/strict'
-import type { ChildProcess } from 'node:child_process'
+import { type ChildProcess, spawn } from 'node:child_process'
 import { after, before, test } from 'node:test'
+import { fileURLToPath } from 'node:url'
+import { inNetns } from '../../src/kernel/linux/netns.ts'
 import { AgentCluster, type TestNode, type TestPod } from './agent-cluster.ts'
 import { SteadyPing, startServer } from './steady-ping.ts'
 
@@ -179,4 +181,66 @@ test('a node moves to another subnet: CrossSubnet wraps what goes there, and onl
     await setMode('Never')
     await settled(plain, [])
   })
+})
+
+/** Runs a command of weft in a node's namespace. */
+async function weft(
+  node: TestNode,
+  ...args: string[]
+): Promise<{ readonly code: number | null; readonly text: string }> {
+  const child = inNetns(node.namespace.path, () =>
+    spawn(process.execPath, ['--import', 'tsx', 'bin/weft.ts', ...args], {
+      cwd: fileURLToPath(new URL('../..', import.meta.url)),
+      stdio: ['ignore', 'pipe', 'pipe'],
+      env: { ...process.env, NODE_OPTIONS: '' },
+    }),
+  )
+  let text = ''
+  for (const stream of [child.stdout, child.stderr])
+    stream.on('data', (chunk) => {
+      text += chunk
+    })
+  const code = await new Promise<number | null>((resolve) => child.once('close', resolve))
+  return { code, text }
+}
+
+test('a dry run beside a living agent finds nothing to do; on a new node it says everything', async () => {
+  await setMode('Always')
+  await settled(vxlan, devices)
+  await cluster.until('nothing to do', async () => {
+    const { code, text } = await weft(n1, 'agent', ...cluster.flags(n1), '--dry-run')
+    const done = code === 0 && text.split('\n').every((line) => line === '' || line.startsWith('#'))
+    return done ? undefined : `${code}: ${text}`
+  })
+  const n3 = await cluster.addNode('n3', { dualStack: true, podCidrs: false })
+  const { code, text } = await weft(n3, 'agent', ...cluster.flags(n3), '--dry-run')
+  assert.equal(code, 0, text)
+  assert.match(text, /^# pods: addresses out of pools, routed, MTU 1430$/m)
+  assert.match(text, /^ip link add vxlan\.calico .* type vxlan id 4096 dstport 4789 /m)
+  assert.match(text, /^ip route add 172\.26\.\S+\/26 via \S+ dev vxlan\.calico .*onlink/m)
+  const { items } = await cluster.client.list('blockaffinities.crd.projectcalico.org')
+  assert.deepEqual(
+    items.filter(({ spec }) => (spec as { node: string }).node === 'n3'),
+    [],
+    'nothing is claimed',
+  )
+  assert.equal(n3.namespace.run('ip -br link | grep -c calico || true').trim(), '0')
+})
+
+test('cleanup takes devices, routes, rules and sets away', async () => {
+  await cluster.stopAgent(n1)
+  const { folder } = n1
+  const flags = [
+    '--run-dir',
+    `${folder}/run`,
+    '--cni-bin-dir',
+    `${folder}/cni-bin`,
+    '--cni-conf-dir',
+    `${folder}/cni-conf`,
+  ]
+  const { code, text } = await weft(n1, 'cleanup', ...flags)
+  assert.equal(code, 0, text)
+  assert.doesNotMatch(n1.namespace.run('ip -br link'), /calico|cali[0-9a-f]{11}|tunl0/)
+  assert.doesNotMatch(n1.namespace.run('ip route; ip -6 route'), /proto 119|172\.26\./)
+  assert.equal(n1.namespace.run('nft list tables').trim(), '')
 })
