@@ -44,6 +44,7 @@ import { nodePool, type Pools } from './pools.ts'
 import type { AttachmentRequest, ValidAttachment } from './request.ts'
 import type { CniResult } from './result.ts'
 import { type AttachmentSteps, RoutedAttacher } from './routed-attacher.ts'
+import { podOfCluster } from './routed-request.ts'
 import { ruleProblem } from './rule-problem.ts'
 import {
   type AddressRule,
@@ -489,14 +490,13 @@ export class Attacher {
     this.#sink
       .remove(fragmentSource(attachment))
       .catch((err) => this.#log.warn({ err }, 'Cannot remove what a pod wanted of the node'))
-    const { pod = '', ifname, podUid } = attachment
+    const { pod, ifname, podUid } = attachment
+    const of = podOfCluster(pod)
     const isAnothers = [...this.#journal.entries.values()].some(
       (entry) => entry.attachment.pod === pod && entry.attachment.ifname === ifname && entry.state !== 'deleting',
     )
-    const slash = pod.indexOf('/')
-    if (slash < 1 || ifname !== 'eth0' || isAnothers) return
-    const pods = this.#network?.routed?.pods
-    pods?.annotate(pod.slice(0, slash), pod.slice(slash + 1), formatPodAnnotations(null), podUid)
+    if (!of || ifname !== 'eth0' || isAnothers) return
+    this.#network?.routed?.pods?.annotate(of.namespace, of.name, formatPodAnnotations(null), podUid)
   }
 
   /** A full disk must not keep containers from going. A restart finds that their devices are gone and says so again. */

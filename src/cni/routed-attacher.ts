@@ -39,7 +39,7 @@ import type { Attachment, Entry, Journal } from './journal.ts'
 import type { Log, NodeNetwork, RoutedNetwork } from './network.ts'
 import type { AttachmentRequest } from './request.ts'
 import type { CniResult } from './result.ts'
-import { askedFor, attributesOf, type PodWishes, readWishes, wantedOf } from './routed-request.ts'
+import { askedFor, attributesOf, type PodWishes, podOfCluster, readWishes, wantedOf } from './routed-request.ts'
 import { fillNamespace, makePair, set, throwFirst } from './wiring.ts'
 
 /** How long the pools may take to answer. */
@@ -177,11 +177,11 @@ export class RoutedAttacher {
     throwFirst(await this.#kernel.execute([set({ kind: 'link', name: hostDevice, type: 'veth', alias })]))
   }
 
-  #writeBack({ request, routed }: Order, { containerId, ips, podUid }: Attachment): void {
-    const { podNamespace, podName } = request.args
-    if (request.ifname !== 'eth0' || podNamespace === undefined || podName === undefined) return
+  #writeBack({ routed }: Order, { containerId, ifname, ips, pod, podUid }: Attachment): void {
+    const of = podOfCluster(pod)
+    if (ifname !== 'eth0' || !of) return
     const words = formatPodAnnotations({ ips: ips.map(({ ip }) => ip), containerId })
-    routed.pods?.annotate(podNamespace, podName, words, podUid)
+    routed.pods?.annotate(of.namespace, of.name, words, podUid)
   }
 }
 

@@ -13,6 +13,7 @@ import { type PodRequest, parsePodWords } from '../config/calico/pod-words.ts'
 import type { AddressRequest } from '../ipam/stores/pool-addresses.ts'
 import { ConfigError } from '../model/errors.ts'
 import type { Family, Ip } from '../net/ip.ts'
+import { podOf } from './attachment-plan.ts'
 import { CniCode, CniError } from './error.ts'
 import type { RoutedNetwork } from './network.ts'
 import type { AttachmentRequest } from './request.ts'
@@ -24,24 +25,30 @@ export interface PodWishes extends PodRequest {
   readonly namespaceLabels?: Readonly<Record<string, string>>
 }
 
-/** The pod that a request is about, as messages name it; undefined when the runtime did not say. */
-export const podNameOf = ({ args }: AttachmentRequest): string | undefined =>
-  args.podName === undefined ? undefined : `${args.podNamespace ?? ''}/${args.podName}`
+const nameOfLabel = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/
+const nameOfObject = /^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$/
+
+/** The pod of `namespace/name`; undefined for what cannot be a pod's: runtimes besides Kubernetes say names of their own. */
+export function podOfCluster(text = ''): { readonly namespace: string; readonly name: string } | undefined {
+  const slash = text.indexOf('/')
+  const [namespace, name] = [text.slice(0, Math.max(slash, 0)), text.slice(slash + 1)]
+  return nameOfLabel.test(namespace) && nameOfObject.test(name) ? { namespace, name } : undefined
+}
 
 /**
  * Looks at the pod. Throws CniError 11 when nobody can be asked, 7 naming pod and annotation for what cannot be read or is not
  * allowed here.
  */
 export async function readWishes(request: AttachmentRequest, routed: RoutedNetwork): Promise<PodWishes> {
-  const { podName, podNamespace, podUid } = request.args
-  if (!routed.pods || podName === undefined || podNamespace === undefined) return {}
+  const pod = podOfCluster(podOf(request).pod)
+  if (!routed.pods || !pod) return {}
   let words: PodWords | undefined
   try {
-    words = await routed.pods.find(podNamespace, podName, podUid)
+    words = await routed.pods.find(pod.namespace, pod.name, request.args.podUid)
   } catch (cause) {
     throw new CniError(
       CniCode.tryAgainLater,
-      `Pod ${podNamespace}/${podName} cannot be read now`,
+      `Pod ${pod.namespace}/${pod.name} cannot be read now`,
       (cause as Error).message,
       { cause },
     )
@@ -50,7 +57,7 @@ export async function readWishes(request: AttachmentRequest, routed: RoutedNetwo
 }
 
 function parseWishes(words: PodWords, request: AttachmentRequest, routed: RoutedNetwork): PodWishes {
-  const pod = `Pod ${podNameOf(request)}`
+  const pod = `Pod ${podOf(request).pod}`
   const refuse = (key: string, problem: string) =>
     new CniError(CniCode.invalidConfig, `${pod}: ${annotation(key)} ${problem}`)
   let wishes: PodRequest
@@ -97,11 +104,11 @@ export function wantedOf(
 }
 
 /** What is kept beside the addresses in their block: whose they are. */
-export function attributesOf({ args }: AttachmentRequest, routed: RoutedNetwork): Readonly<Record<string, string>> {
+export function attributesOf(request: AttachmentRequest, routed: RoutedNetwork): Readonly<Record<string, string>> {
+  const pod = podOfCluster(podOf(request).pod)
   return {
     node: routed.nodeName,
-    ...(args.podNamespace === undefined ? {} : { namespace: args.podNamespace }),
-    ...(args.podName === undefined ? {} : { pod: args.podName }),
+    ...(pod ? { namespace: pod.namespace, pod: pod.name } : {}),
     timestamp: new Date().toISOString(),
   }
 }

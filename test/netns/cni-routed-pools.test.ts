@@ -115,6 +115,8 @@ test('what pods and namespaces ask for', { skip }, () =>
       addressesOf(await given('tenant/inherits', 'w3')).map((address) => address.split('/')[1]),
       ['128'],
     )
+    for (const strange of ['../etc', 'DEFAULT/plain', `default/${'x'.repeat(300)}`, 'a b/c?d'])
+      assert.equal((await given(strange, 'w5')).ips.length, 2, strange)
     const nobody = await given('default/unheard-of', 'w4')
     assert.equal(nobody.ips.length, 2, 'a pod that the API does not have')
   }),
