@@ -28,7 +28,7 @@ import { EventLoopWatch } from '../status/event-loop.ts'
 import { openLog, setLogLevel } from '../status/log.ts'
 import { listenToLogSignals } from '../status/log-signals.ts'
 import { StatusServer } from '../status/status-server.ts'
-import { type CalicoAccess, openCalico } from './calico-store.ts'
+import { type CalicoAccess, openCachedCalico } from './calico-store.ts'
 import { CHECKSUM_FEATURE, ChecksumRepair } from './checksum-repair.ts'
 import { missingEncapsulations } from './encapsulations.ts'
 import { ForwardRules } from './forward-rules.ts'
@@ -68,7 +68,7 @@ export async function runAgent(options: AgentOptions, version: string): Promise<
     watchEnd: (...seen) => metrics.countWatchEnd(...seen),
   }
   const source = await openCachedSource(options, log, observer)
-  const calico = await openCalico(options, log, observer)
+  const calico = await openCachedCalico(options, log, observer)
   const agent = new Agent(options, log, metrics, source, calico)
   const stopListening = listenToLogSignals(log)
   process.on('uncaughtException', (error) => {

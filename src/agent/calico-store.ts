@@ -18,22 +18,45 @@ export interface CalicoAccess {
   close(): Promise<void>
 }
 
+/** The same with a memory: an agent that starts while the store is away works from what it knew of it before. */
+export async function openCachedCalico(
+  options: AgentOptions,
+  log: ClusterLog,
+  observer: SourceObserver,
+): Promise<CalicoAccess | undefined> {
+  const access = await openCalico(options, log, observer)
+  if (!access) return undefined
+  const { nodeName: node, stateDir } = options
+  const source = new CachedCalicoSource({
+    source: access.source,
+    file: `${stateDir}/calico-view`,
+    identity: { node, store: storeOf(options) },
+    log,
+  })
+  const close = async () => {
+    await source.close()
+    await access.close()
+  }
+  return { source, store: access.store, close }
+}
+
+/** What makes two runs of an agent use one store. Holds no secret. */
+function storeOf({ calico, kubeApiUrl, kubeconfig }: AgentOptions): string {
+  if (calico.store === 'etcd') return `etcd ${[...calico.etcd.endpoints].sort().join()}`
+  return `kubernetes ${kubeApiUrl ?? kubeconfig ?? 'in-cluster'}`
+}
+
 /** Undefined where there are to be none. Throws ConfigError for a kubeconfig or certificate that cannot be read. */
 export async function openCalico(
   options: AgentOptions,
   log: ClusterLog,
   observer?: SourceObserver,
 ): Promise<CalicoAccess | undefined> {
-  const { nodeName, stateDir } = options
+  const { nodeName } = options
   const places = await openPlaces(options, log, observer)
   if (!places) return undefined
   const { watching, writing } = places
-  const source = new CachedCalicoSource({
-    source: await openCalicoSource({ place: watching, nodeName, log, ...(observer ? { observer } : {}) }),
-    file: `${stateDir}/calico-view`,
-    identity: { node: nodeName, store: storeOf(options) },
-    log,
-  })
+  const source = await openCalicoSource({ place: watching, nodeName, log, ...(observer ? { observer } : {}) })
   const store = await openIpamStore(writing)
   return {
     source: {
@@ -51,12 +74,6 @@ export async function openCalico(
       for (const { client } of [watching, writing]) void client.close()
     },
   }
-}
-
-/** What makes two runs of an agent use one store. Holds no secret. */
-function storeOf({ calico, kubeApiUrl, kubeconfig }: AgentOptions): string {
-  if (calico.store === 'etcd') return `etcd ${[...calico.etcd.endpoints].sort().join()}`
-  return `kubernetes ${kubeApiUrl ?? kubeconfig ?? 'in-cluster'}`
 }
 
 async function openPlaces(
