@@ -3,18 +3,17 @@
  * agents say that their journals hold. All of it strangers' words, bounded, and each agent believed of its own node only.
  */
 
+import { usesOfNode, usesOfPod } from '../cluster/calico/address-uses.ts'
 import { collectionPath, readGroup } from '../cluster/calico/api-group.ts'
 import type { ClusterLog } from '../cluster/cluster.ts'
 import type { HttpClient } from '../cluster/http-client.ts'
-import type { RawObject } from '../cluster/kubernetes/informer.ts'
+import { listObjects } from '../cluster/kubernetes/list-objects.ts'
 import { defaultIpamSettings, parseIpamSettings } from '../config/calico/ipam-settings.ts'
 import { parsePool } from '../config/calico/pool.ts'
 import { parseReservation } from '../config/calico/reservation.ts'
-import type { AddressUse } from '../ipam/audit.ts'
 import type { NodeInfo } from '../model/cluster.ts'
-import { Ip } from '../net/ip.ts'
 import type { AddressSight, PoolObjects } from './ipam-collector.ts'
-import { type AgentPlace, addressesOf, parseHeld, readAddresses } from './leaked-addresses.ts'
+import { type AgentPlace, parseHeld, readAddresses } from './leaked-addresses.ts'
 
 export interface IpamSightOptions {
   readonly client: HttpClient
@@ -26,10 +25,8 @@ export interface IpamSightOptions {
   agents(): readonly AgentPlace[]
 }
 
-const PAGE_SIZE = 500
 /** As many agents are asked at a time. */
 const ASKED_AT_ONCE = 16
-const FINISHED = ['Succeeded', 'Failed']
 
 export class IpamSight {
   readonly #options: IpamSightOptions
@@ -47,9 +44,9 @@ export class IpamSight {
     const group = await readGroup(client, signal)
     if (!group) return undefined
     const [pools, reservations, settings] = await Promise.all([
-      this.#listObjects(collectionPath(group, 'ippools')),
-      this.#listObjects(collectionPath(group, 'ipreservations')),
-      this.#listObjects(collectionPath(group, 'ipamsettings')),
+      listObjects(client, collectionPath(group, 'ippools'), signal),
+      listObjects(client, collectionPath(group, 'ipreservations'), signal),
+      listObjects(client, collectionPath(group, 'ipamsettings'), signal),
     ])
     if (pools.length === 0) return undefined
     const own = settings.find(({ metadata }) => metadata?.name === 'default')
@@ -62,9 +59,10 @@ export class IpamSight {
 
   /** Rejects when pods cannot be listed; an agent that does not answer is left out. */
   async look(): Promise<AddressSight> {
+    const { client, signal } = this.#options
     // Journals first: a pod that comes between the two is in the second answer.
     const journals = await this.#readJournals()
-    const pods = await this.#listObjects('/api/v1/pods')
+    const pods = await listObjects(client, '/api/v1/pods', signal)
     const nodes = [...this.#options.nodes()]
     return {
       uses: [...pods.flatMap(usesOfPod), ...nodes.flatMap(usesOfNode)],
@@ -89,38 +87,4 @@ export class IpamSight {
     await Promise.all(Array.from({ length: ASKED_AT_ONCE }, ask))
     return journals
   }
-
-  async #listObjects(path: string): Promise<readonly RawObject[]> {
-    const { client, signal } = this.#options
-    const objects: RawObject[] = []
-    let next = ''
-    do {
-      const query = new URLSearchParams({ limit: `${PAGE_SIZE}`, ...(next ? { continue: next } : {}) })
-      const page = (await client.request({ method: 'GET', path: `${path}?${query}`, signal })) as {
-        readonly items?: readonly RawObject[] | null
-        readonly metadata?: { readonly continue?: string }
-      }
-      objects.push(...(page.items ?? []))
-      next = page.metadata?.continue ?? ''
-    } while (next)
-    return objects
-  }
-}
-
-/** A pod that has finished has its address until the runtime takes its sandbox down, which its node's journal tells. */
-function usesOfPod(pod: RawObject): AddressUse[] {
-  const { namespace = '', name = '' } = (pod.metadata ?? {}) as { namespace?: string; name?: string }
-  const { phase } = (pod.status ?? {}) as { phase?: string }
-  const { nodeName, hostNetwork } = (pod.spec ?? {}) as { nodeName?: string; hostNetwork?: boolean }
-  if (hostNetwork === true || FINISHED.includes(phase ?? '')) return []
-  return addressesOf(pod).map((text) => ({
-    ip: Ip.parse(text),
-    holder: `Workload(${namespace}/${name})`,
-    ...(nodeName === undefined ? {} : { node: nodeName }),
-  }))
-}
-
-function usesOfNode({ name, calico }: NodeInfo): AddressUse[] {
-  const own = [calico?.ipv4IpipTunnelAddr, calico?.ipv4VxlanTunnelAddr, calico?.ipv6VxlanTunnelAddr]
-  return own.flatMap((ip) => (ip ? [{ ip, holder: `Node(${name})`, node: name }] : []))
 }

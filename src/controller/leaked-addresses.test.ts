@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { addressesOf, findLeaks, parseHeld } from './leaked-addresses.ts'
+import { addressesOf } from '../cluster/calico/address-uses.ts'
+import { findLeaks, parseHeld } from './leaked-addresses.ts'
 
 test('a sandbox is a pod’s when one of its addresses is', () => {
   const held = parseHeld('10.244.1.2 fd00:10:244:1::2\n10.244.1.3 fd00:10:244:1:0::3\n10.244.1.4\n')

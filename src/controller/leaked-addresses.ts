@@ -7,12 +7,10 @@
  *
  * It is told and not freed: from here nothing can be seen of what still runs in such a sandbox, and an address that is given
  * twice is worse than one that is lost. Agents answer to anybody, so what they say is bounded, and believed of their own node only.
- *
- * Sources: Multus network-status annotation (k8s.v1.cni.cncf.io/network-status) of the Network Plumbing Working Group's
- * multi-network specification v1, section 5.4: addresses of further interfaces.
  */
 import { get } from 'node:http'
 import { sleep } from '../cluster/backoff.ts'
+import { addressesOf } from '../cluster/calico/address-uses.ts'
 import type { ClusterLog } from '../cluster/cluster.ts'
 import type { HttpClient } from '../cluster/http-client.ts'
 import type { RawObject } from '../cluster/kubernetes/informer.ts'
@@ -41,7 +39,6 @@ export interface LeakedAddressesOptions {
 const ANSWER_TIMEOUT_MS = 5000
 const MAX_ANSWER_CHARS = 1 << 20
 const MAX_TOLD = 10
-const NETWORK_STATUS = 'k8s.v1.cni.cncf.io/network-status'
 
 export class LeakedAddresses {
   readonly #options: LeakedAddressesOptions
@@ -137,24 +134,6 @@ export const findLeaks = (held: readonly (readonly string[])[], owned: ReadonlyS
     .filter((addresses) => !addresses.some((address) => owned.has(address)))
     .map((addresses) => addresses.join(' '))
     .sort()
-
-/** Every address that a pod's object names, those of further interfaces included. Never throws. */
-export function addressesOf({ metadata, status }: RawObject): string[] {
-  const { podIPs } = (status ?? {}) as { podIPs?: unknown }
-  const texts: unknown[] = (Array.isArray(podIPs) ? podIPs : []).map((each) => (each as { ip?: unknown } | null)?.ip)
-  const { annotations = {} } = (metadata ?? {}) as { annotations?: Readonly<Record<string, unknown>> }
-  try {
-    const networks = JSON.parse(String(annotations[NETWORK_STATUS] ?? '[]')) as unknown
-    for (const network of Array.isArray(networks) ? networks : [])
-      texts.push(...[(network as { ips?: unknown } | null)?.ips ?? []].flat())
-  } catch {
-    // Not Multus' words.
-  }
-  return texts.flatMap((text) => {
-    const ip = typeof text === 'string' ? Ip.tryParse(text) : undefined
-    return ip ? [String(ip)] : []
-  })
-}
 
 /** What an agent's journal holds, as text. Rejects for a status other than 200, for more than a mebibyte, and when it takes too long. */
 export function readAddresses({ address, port }: AgentPlace, signal: AbortSignal): Promise<string> {
