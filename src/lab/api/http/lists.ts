@@ -227,17 +227,22 @@ export async function startWatch(
   let watch: StoreWatch | undefined
   let sendsBookmarks: NodeJS.Timeout | undefined
   let ends: NodeJS.Timeout | undefined
-  const handle: OpenWatch = {
-    end() {
-      if (bookmarks && watch) bookmark(store.committedVersion)
-      response.end()
-    },
-  }
-  response.on('close', () => {
+  const stop = (): void => {
     watch?.close()
     watch = undefined
     clearInterval(sendsBookmarks)
     clearTimeout(ends)
+  }
+  const handle: OpenWatch = {
+    end() {
+      if (bookmarks && watch) bookmark(store.committedVersion)
+      // A client that reads slowly keeps the connection for a while: nothing may be written to it any more.
+      stop()
+      response.end()
+    },
+  }
+  response.on('close', () => {
+    stop()
     closed(handle)
   })
   for (const object of existing) if (!predicate || predicate(object)) write('ADDED', present(object))
