@@ -52,3 +52,45 @@ test('an object within itself is an error', () => {
   round.self = round
   assert.throws(() => formatJson(round))
 })
+
+test('texts of any length are passed over', () => {
+  for (const piece of ['a', '\\\\', '\\"', '\\\\\\n', '9']) {
+    const text = `{"s":"${piece.repeat(2_000_000)}","n":12345678901234567890}`
+    assert.equal(formatJson(parseJson(text)), text)
+  }
+})
+
+test('random JSON comes back as it was', () => {
+  const seed = Number(process.env.SEED ?? Date.now() % 1_000_000)
+  console.log(`seed ${seed}`)
+  let state = seed
+  const random = (below: number) => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0
+    return Math.floor((state / 2 ** 32) * below)
+  }
+  const text = () =>
+    Array.from({ length: random(6) }, () => ['"', '\\', '\n', '1234567890123456789', '{', 'ü'][random(6)]).join('')
+  const make = (depth: number): unknown => {
+    switch (random(depth > 0 ? 8 : 6)) {
+      case 0:
+        return BigInt(random(2) ? 1 : -1) * (2n ** 53n + (BigInt(random(2 ** 31)) << BigInt(random(40))))
+      case 1:
+        return random(2 ** 31) - 2 ** 30
+      case 2:
+        return random(2 ** 31) / 7
+      case 3:
+        return [null, true, false, 0, 1e21, 1e-7][random(6)]
+      case 4:
+      case 5:
+        return text()
+      case 6:
+        return Array.from({ length: random(5) }, () => make(depth - 1))
+      default:
+        return Object.fromEntries(Array.from({ length: random(5) }, () => [`k${text()}`, make(depth - 1)]))
+    }
+  }
+  for (let n = 0; n < 2000; n++) {
+    const value = make(4)
+    assert.deepEqual(parseJson(formatJson(value)), value)
+  }
+})
