@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import type { IpamSettings, IpPool } from '../../model/calico.ts'
+import type { IpamBlock, IpamSettings, IpPool } from '../../model/calico.ts'
 import { Cidr } from '../../net/cidr.ts'
 import { type Family, Ip } from '../../net/ip.ts'
 import { audit, notes } from '../audit.ts'
@@ -157,6 +157,25 @@ test('when no block is left an address is borrowed, with a handle of its own, un
   await ipam.idle()
   assert.equal(inUseOf(store).length, 6)
   assert.deepEqual(store.handles.all(), [])
+})
+
+test('a block of another node that is told of is written whole', async () => {
+  const store = new MemoryStore()
+  const pool = poolOf('p', '172.26.0.0/30', { blockSize: 30 })
+  const lender = ipamOf(store, 'n2', [pool])
+  for (const handle of ['a', 'b', 'c']) await one(lender, handle)
+  const ipam = ipamOf(store, 'n1', [pool])
+  for (const held of store.blocks.all()) ipam.noteBlock(held)
+  ipam.noteListed()
+  assert.equal(await one(ipam, 'd'), '172.26.0.3')
+  for (const held of store.blocks.all()) ipam.noteBlock(held)
+  await ipam.release('d')
+  const [{ value }] = store.blocks.all() as [{ value: IpamBlock }]
+  assert.deepEqual(
+    value.attributes.map(({ handleId }) => handleId),
+    ['a', 'b', 'c'],
+  )
+  assert.equal(Object.keys(value.sequenceNumberForAllocation).length, 3)
 })
 
 test('an empty block of another node is taken when it has had it for a while', async () => {

@@ -47,6 +47,8 @@ export class BlockLane {
   readonly cidr: Cidr
   readonly #options: LaneOptions
   #held: Held<IpamBlock> | undefined
+  /** Parts of the block are left out: it is read before it is written. */
+  #isPartial = false
   #waiting: Waiting[] = []
   #running = false
   /** What is known may be old: read before the next write. */
@@ -54,7 +56,7 @@ export class BlockLane {
   /** The revision that a write without an answer was conditional on. */
   #doubted: string | undefined
   /** News that came while a write was under way. */
-  #news: Held<IpamBlock> | undefined
+  #news: { readonly held: Held<IpamBlock>; readonly isPartial: boolean } | undefined
 
   constructor(cidr: Cidr, options: LaneOptions) {
     this.cidr = cidr
@@ -66,10 +68,6 @@ export class BlockLane {
     return this.#held?.value
   }
 
-  get held(): Held<IpamBlock> | undefined {
-    return this.#held
-  }
-
   /** How many works wait for a write. */
   get waiting(): number {
     return this.#waiting.length
@@ -79,11 +77,15 @@ export class BlockLane {
     return this.#running || this.#waiting.length > 0
   }
 
-  /** The block as somebody saw it. What is older than what is known, by its sequence number, is no news. */
-  note(held: Held<IpamBlock>): void {
+  /**
+   * The block as somebody saw it. What is older than what is known, by its sequence number, is no news. `isPartial`: without
+   * its attributes.
+   */
+  note(held: Held<IpamBlock>, isPartial = false): void {
+    const { sequenceNumber } = held.value
     if (this.#running) {
-      if (!this.#news || this.#news.value.sequenceNumber <= held.value.sequenceNumber) this.#news = held
-    } else if (!this.#held || this.#held.value.sequenceNumber <= held.value.sequenceNumber) this.#set(held)
+      if (!this.#news || this.#news.held.value.sequenceNumber <= sequenceNumber) this.#news = { held, isPartial }
+    } else if (!this.#held || this.#held.value.sequenceNumber <= sequenceNumber) this.#set(held, isPartial)
   }
 
   /** What is known may be wrong: the store is asked before anything is written. */
@@ -131,12 +133,12 @@ export class BlockLane {
     this.#running = false
     const news = this.#news
     this.#news = undefined
-    if (news) this.note(news)
+    if (news) this.note(news.held, news.isPartial)
   }
 
   async #write(batch: readonly Waiting[]): Promise<void> {
     const { store, counts, cooldown } = this.#options
-    if (this.#stale || !this.#held) await this.#read()
+    if (this.#stale || this.#isPartial || !this.#held) await this.#read()
     const held = this.#held
     if (!held) throw new BlockGoneError(`Block ${this.cidr} does not exist`)
     const draft = new BlockDraft(held.value)
@@ -172,8 +174,9 @@ export class BlockLane {
     this.#stale = false
   }
 
-  #set(held: Held<IpamBlock> | undefined): void {
+  #set(held: Held<IpamBlock> | undefined, isPartial = false): void {
     this.#held = held
+    this.#isPartial = isPartial
     this.#options.onChange(this.cidr, held?.value)
   }
 }

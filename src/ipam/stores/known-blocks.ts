@@ -31,8 +31,12 @@ export class KnownBlocks {
     return this.#highest
   }
 
+  /** Of a block that is nobody's concern here only the free places are kept: whose addresses are is most of a block. */
   note(held: Held<IpamBlock>): void {
-    this.lane(held.value.cidr).note(held)
+    const { value } = held
+    const lane = this.lane(value.cidr)
+    if (sameOwner(value.owner, this.#owner) || this.#handlesOf(value).length > 0) lane.note(held)
+    else lane.note({ ...held, value: { ...value, attributes: [], sequenceNumberForAllocation: {} } }, true)
   }
 
   noteGone(cidr: Cidr): void {
@@ -113,16 +117,21 @@ export class KnownBlocks {
     if (!block) return this.index.remove(cidr)
     this.index.add(cidr)
     if (block.sequenceNumber > this.#highest) this.#highest = block.sequenceNumber
-    const isOwn = sameOwner(block.owner, this.#owner)
-    if (isOwn) this.own.add(text)
-    const handles = new Set<string>()
-    for (const { handleId, secondary, releasedAt } of block.attributes)
-      if (handleId !== undefined && releasedAt === undefined && (isOwn || secondary.node === this.#owner.name))
-        handles.add(plainHandle(handleId))
+    if (sameOwner(block.owner, this.#owner)) this.own.add(text)
+    const handles = new Set(this.#handlesOf(block))
     this.#handlesIn.set(text, handles)
     for (const handle of handles) {
       const blocks = this.#blocksOf.get(handle) ?? new Set()
       this.#blocksOf.set(handle, blocks.add(text))
     }
+  }
+  /** Handles of this node that have addresses in the block; in an own block everybody's. */
+  #handlesOf({ owner, attributes }: IpamBlock): string[] {
+    const isOwn = sameOwner(owner, this.#owner)
+    return attributes.flatMap(({ handleId, secondary, releasedAt }) =>
+      handleId !== undefined && releasedAt === undefined && (isOwn || secondary.node === this.#owner.name)
+        ? [plainHandle(handleId)]
+        : [],
+    )
   }
 }
