@@ -26,7 +26,8 @@ export interface MeasuredParts {
 
 /** Callers of CNI may bring ranges of their own: more than this many are not told apart. */
 const MOST_RANGES = 32
-const FORGED = 'forged-'
+/** How names of counters of dropped packets begin; the rest is the check. */
+const FORGED = /^(?:calico-)?forged-|^calico-(?=tunnel-from-pod$)/
 
 export async function readMetrics(metrics: AgentMetrics, parts: MeasuredParts): Promise<string> {
   readLoop(metrics, parts.loop)
@@ -87,12 +88,16 @@ function readNetlink(metrics: AgentMetrics): void {
 }
 
 async function readRules(metrics: AgentMetrics, kernel: Kernel): Promise<void> {
-  const counters = (await readNftCounters(kernel)).filter(
-    ({ table, name }) => table === 'weft' && name.startsWith(FORGED),
-  )
+  // Both dialects count forged packets of tunnels, each in its own chains.
+  const byCheck = new Map<string, number>()
+  for (const { table, name, packets } of await readNftCounters(kernel)) {
+    if (table !== 'weft' || !FORGED.test(name)) continue
+    const check = name.replace(FORGED, '')
+    byCheck.set(check, (byCheck.get(check) ?? 0) + Number(packets))
+  }
   setTotal(
     metrics.forged,
-    counters.map(({ name, packets }) => [{ check: name.slice(FORGED.length) }, Number(packets)]),
+    [...byCheck].map(([check, packets]) => [{ check }, packets]),
   )
 }
 

@@ -79,7 +79,7 @@ test('what another hand takes away is back within a second', { skip }, async () 
     host(damage)
     one.space.run('ip neigh flush dev eth0 nud permanent')
     assert.ok(await waitUntil(() => reaches(one, two), 10_000), damage)
-    const strict = () => /counter name "calico-spoofed" drop/.test(host('nft list table inet weft'))
+    const strict = () => /counter name "calico-forged-pod-source" drop/.test(host('nft list table inet weft'))
     assert.ok(await waitUntil(strict, 5000), damage)
   }
   one.space.run('ip addr add 10.77.0.201/32 dev eth0')

@@ -143,13 +143,13 @@ test('packets under other sources are dropped and counted, in both families', { 
       [one.v4, two.v4, '10.77.0.200/32'],
       [one.v6, two.v6, 'fd00:77::dead/128'],
     ] as const) {
-      const before = counted('calico-spoofed')
+      const before = counted('calico-forged-pod-source')
       const source = spoof.split('/')[0]
       one.space.run(`ip addr add ${spoof} dev eth0 nodad`)
       assert.equal(one.space.succeeds(`ping -c 2 -i 0.2 -W 1 -I ${source} ${theirs}`), false)
-      assert.equal(counted('calico-spoofed'), before + 2)
+      assert.equal(counted('calico-forged-pod-source'), before + 2)
       one.space.run(`ping -c 1 -W 5 -I ${mine} ${theirs}`)
-      assert.equal(counted('calico-spoofed'), before + 2)
+      assert.equal(counted('calico-forged-pod-source'), before + 2)
     }
     const before = counted('forged-loopback')
     one.space.run(

@@ -83,7 +83,7 @@ test('the check of sources', () => {
       'ip6 saddr :: return',
       'iifname . ip saddr @calico-source-ranges4 return',
       'iifname . ip6 saddr @calico-source-ranges6 return',
-      'counter name "calico-spoofed" drop',
+      'counter name "calico-forged-pod-source" drop',
       '',
     ],
   )

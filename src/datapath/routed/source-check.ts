@@ -10,7 +10,7 @@
  *       ip daddr 127.0.0.0/8 counter name "forged-loopback" drop
  *       iifname . ip saddr @calico-sources4 return
  *       …
- *       counter name "calico-spoofed" drop
+ *       counter name "calico-forged-pod-source" drop
  *
  * Prefixes that a pod may send under besides (allowedSourcePrefixes) are in sets of ranges, which are asked last: most packets
  * are never looked up there. Of IPv6 the unspecified source and link-local ones pass, for neighbour discovery; they are routed
@@ -45,7 +45,7 @@ const sources = (family: Family): string => `calico-sources${family}`
 const ranges = (family: Family): string => `calico-source-ranges${family}`
 
 /** Counts packets of pods under sources that are not theirs. */
-export const spoofedCounter = 'calico-spoofed'
+export const spoofedCounter = 'calico-forged-pod-source'
 
 const set = (name: string, type: NftSet['type'], rest: Partial<NftSet> = {}): NftSet => ({
   kind: 'nft-set',
