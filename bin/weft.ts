@@ -9,6 +9,7 @@ import { register as agent } from './agent.ts'
 import { register as cleanup } from './cleanup.ts'
 import { register as controller } from './controller.ts'
 import { register as install } from './install.ts'
+import { register as ipam } from './ipam.ts'
 import { register as lab } from './lab.ts'
 
 const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string }
@@ -32,7 +33,7 @@ Examples:
 Exit codes: 0 done, 1 failed, 2 wrong use or wrong configuration.`,
   )
 
-for (const register of [agent, cleanup, controller, install, lab]) register(program)
+for (const register of [agent, cleanup, controller, install, ipam, lab]) register(program)
 
 try {
   await program.parseAsync()

@@ -19,6 +19,7 @@ import type { IpamStore } from '../../ipam/stores/ipam-store.ts'
 import type { IpamSettings, IpPool, IpReservation } from '../../model/calico.ts'
 import type { NodeInfo } from '../../model/cluster.ts'
 import { ConfigError } from '../../model/errors.ts'
+import { etcdShelf, kubernetesShelf, type PoolShelf } from './split.ts'
 
 /** The part of the agent's options that says where things are. */
 export interface IpamPlace {
@@ -172,6 +173,11 @@ export class IpamSight {
       signal,
     )
     return nodes
+  }
+
+  /** Pools as objects, to be changed. */
+  async openShelf(): Promise<PoolShelf> {
+    return this.#place.kind === 'kubernetes' ? kubernetesShelf(this.#place.client) : etcdShelf(this.#place.client)
   }
 
   async close(): Promise<void> {
