@@ -116,7 +116,7 @@ function changeOf(
   const device = standing && deviceOf(standing)
   const goesAlong = device !== undefined && lost.has(device)
   // A route that leaves the device before it goes is replaced, and never missing.
-  if (goesAlong && want && deviceOf(want) !== device) return [{ verb: 'set', object: want, was: standing }]
+  if (standing && goesAlong && want && deviceOf(want) !== device) return [{ verb: 'set', object: want, was: standing }]
   const have = goesAlong ? undefined : standing
   if (!have) return want ? [{ verb: 'add', object: want }] : []
   if (!want && have.kind === 'link' && isFallbackDevice(have))
