@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import type { IpamBlock, IpamSettings, IpPool } from '../../model/calico.ts'
+import type { IpamSettings, IpPool } from '../../model/calico.ts'
 import { Cidr } from '../../net/cidr.ts'
 import { type Family, Ip } from '../../net/ip.ts'
 import { audit, notes } from '../audit.ts'
@@ -170,7 +170,7 @@ test('a block of another node that is told of is written whole', async () => {
   assert.equal(await one(ipam, 'd'), '172.26.0.3')
   for (const held of store.blocks.all()) ipam.noteBlock(held)
   await ipam.release('d')
-  const [{ value }] = store.blocks.all() as [{ value: IpamBlock }]
+  const { value } = store.blocks.all()[0]!
   assert.deepEqual(
     value.attributes.map(({ handleId }) => handleId),
     ['a', 'b', 'c'],
