@@ -11,6 +11,7 @@ import { register as controller } from './controller.ts'
 import { register as install } from './install.ts'
 import { register as ipam } from './ipam.ts'
 import { register as lab } from './lab.ts'
+import { register as node } from './node.ts'
 
 const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string }
 
@@ -29,11 +30,13 @@ Examples:
   weft agent --help           what runs on every node
   weft controller --help      what runs once for a cluster
   weft install                put weft into a cluster; weft uninstall takes it out
+  weft ipam show              how full address pools are; weft ipam check finds what is wrong
+  weft node status            this node as its agent sees it
 
 Exit codes: 0 done, 1 failed, 2 wrong use or wrong configuration.`,
   )
 
-for (const register of [agent, cleanup, controller, install, ipam, lab]) register(program)
+for (const register of [agent, cleanup, controller, install, ipam, lab, node]) register(program)
 
 try {
   await program.parseAsync()
