@@ -1,7 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { parseNetConf } from '../flannel/net-conf.ts'
-import { parsePodCidrs } from './annotations.ts'
 import { type OverlayKey, parseOverlayFlags } from './overlay.ts'
 
 const flags = (given: Partial<Record<OverlayKey, unknown>>) => parseOverlayFlags((key) => given[key])
@@ -53,20 +52,4 @@ test('a Backend object has the flags as keys; ipip has DirectRouting and carries
     () => backend({ Type: 'ipip' }, { EnableIPv6: true, IPv6Network: 'fd00:10:244::/56' }),
     /EnableIPv6.*ipip carries IPv4 alone/,
   )
-})
-
-test('the annotations of pod subnets', () => {
-  const parse = (annotations: Record<string, string>) => {
-    const parsed = parsePodCidrs(annotations)
-    return typeof parsed === 'string' || parsed === undefined ? parsed : `${parsed}`
-  }
-  assert.equal(parse({}), undefined)
-  assert.equal(
-    parse({ 'kube-router.io/pod-cidr': '10.1.0.0/24', 'kube-router.io/pod-cidrs': 'fd00::/64' }),
-    '10.1.0.0/24',
-  )
-  assert.equal(parse({ 'kube-router.io/pod-cidrs': '10.1.0.0/24, fd00::/64' }), '10.1.0.0/24,fd00::/64')
-  assert.match(parse({ 'kube-router.io/pod-cidrs': '10.1.0.0/24,,' })!, /pod-cidrs: "" is not a subnet/)
-  assert.match(parse({ 'kube-router.io/pod-cidr': '10.1.0.0' })!, /is not a subnet/)
-  assert.match(parse({ 'kube-router.io/pod-cidr': 'x'.repeat(5000) })!, /longer than/)
 })
