@@ -32,6 +32,8 @@ import { clear, define, GROUP, ipamResources } from '../netns/calico-api.ts'
 import type { Bench, BenchResult } from './bench.ts'
 
 const POOL = poolOf('bench', '10.64.0.0/14')
+/** A machine that is busy is no failure. */
+const PATIENCE_MS = 60_000
 const faulty: Faults = { refused: 0.02, answerLost: 0.02, doneLater: 0.01 }
 
 interface Round {
@@ -87,7 +89,7 @@ class Agent {
 
   constructor(name: string, client: HttpClient, random: SeededRandom, faults: Faults) {
     this.name = name
-    this.#store = new KubernetesStore({ client, group: GROUP })
+    this.#store = new KubernetesStore({ client, group: GROUP, patienceMs: PATIENCE_MS })
     this.#random = random
     this.#faults = faults
     this.#start()
@@ -181,6 +183,9 @@ class Bed {
       }),
     )
     const seconds = (performance.now() - begun) / 1000
+    console.log(
+      `  ${count * perAgent} addresses in ${seconds.toFixed(1)} s${faults === noFaults ? '' : ', with faults'}`,
+    )
     await disturbing
     for (const agent of agents) agent.ipam.close()
     await informer.close()
@@ -238,7 +243,7 @@ class Bed {
 
   /** Kills agents, and writes to blocks without changing an address: whoever holds an older revision loses. */
   async #disturb(agents: readonly Agent[], goesOn: () => boolean, onCrash: () => void): Promise<void> {
-    const store = new KubernetesStore({ client: this.server.client, group: GROUP })
+    const store = new KubernetesStore({ client: this.server.client, group: GROUP, patienceMs: PATIENCE_MS })
     while (goesOn()) {
       await pause(100)
       this.random.pick(agents).crash()
@@ -265,7 +270,7 @@ class CalicoRequests {
 
   constructor(client: HttpClient, node: string) {
     this.#client = client
-    this.#store = new KubernetesStore({ client, group: GROUP })
+    this.#store = new KubernetesStore({ client, group: GROUP, patienceMs: PATIENCE_MS })
     this.#owner = { type: 'host', name: node }
   }
 
