@@ -131,6 +131,10 @@ test('sequence numbers of blocks keep all their digits', async () => {
   for (const part of digits) assert.ok(text.includes(part), text)
   const read = await call('GET', `${group}/ipamblocks/10-0-0-0-31`)
   for (const part of digits) assert.ok(read.text.includes(part), read.text)
+  const path = `${group}/ipamblocks/applied?fieldManager=test`
+  const applied = { ...block, metadata: { name: 'applied' } }
+  const answer = await call('PATCH', path, applied, { 'content-type': 'application/apply-patch+yaml' })
+  for (const part of digits) assert.ok(answer.text.includes(part), answer.text)
   const beyond = { ...block, metadata: { name: 'beyond' }, spec: { ...block.spec, sequenceNumber: 2n ** 63n } }
   assert.equal((await call('POST', `${group}/ipamblocks`, beyond)).code, 422)
 })

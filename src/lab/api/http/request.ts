@@ -79,12 +79,23 @@ export async function readBody(request: IncomingMessage): Promise<Buffer> {
 export const mediaType = (request: IncomingMessage): string =>
   (request.headers['content-type'] ?? '').split(';')[0]!.trim().toLowerCase()
 
+function asJson(text: string): unknown {
+  try {
+    return parseJson(text)
+  } catch {
+    return undefined
+  }
+}
+
 /** Body as a value. Throws 400 or 415. */
 export function parseBody(body: Buffer, media: string): unknown {
   if (body.length === 0) return undefined
   if (media === 'application/vnd.kubernetes.protobuf') return decodeProtobuf(body)
   const text = body.toString('utf8')
   if (media.includes('yaml')) {
+    // kubectl sends JSON as YAML, which it is; its large numbers keep their digits only as JSON.
+    const json = text.startsWith('{') ? asJson(text) : undefined
+    if (json !== undefined) return json
     const document = parseDocument(text, { merge: true, uniqueKeys: true })
     const [error] = document.errors
     if (error) throw badRequest(`error converting YAML to JSON: yaml: ${error.message.split('\n')[0]}`)
