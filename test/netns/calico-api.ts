@@ -51,24 +51,43 @@ export async function until<T>(what: string, ask: () => Promise<T | undefined> |
   }
 }
 
+const pathOf = (spec: Any): string => `/apis/${spec.group}/${spec.versions[0].name}/${spec.names.plural}?limit=1`
+
+/** The same definitions under the name and with the shapes of Calico's later group. */
+export const laterDefinitions: readonly Any[] = (calicoDefinitions as readonly Any[]).map((each) => {
+  const { metadata, spec } = structuredClone(each)
+  const later = spec.names.kind === 'IPAMConfig' ? { kind: 'IPAMConfiguration', plural: 'ipamconfigurations' } : {}
+  const { kind, plural } = { ...spec.names, ...later }
+  if (kind === 'BlockAffinity')
+    spec.versions[0].schema.openAPIV3Schema.properties.spec.properties.deleted = { type: 'boolean' }
+  return {
+    ...each,
+    metadata: { ...metadata, name: `${plural}.projectcalico.org` },
+    spec: {
+      ...spec,
+      group: 'projectcalico.org',
+      names: { kind, plural, singular: kind.toLowerCase(), listKind: `${kind}List` },
+      versions: [{ ...spec.versions[0], name: 'v3' }],
+    },
+  }
+})
+
 /** Applies Calico's definitions and waits until every one is served. */
-export async function define(client: HttpClient): Promise<void> {
-  for (const definition of calicoDefinitions)
+export async function define(client: HttpClient, definitions: readonly Any[] = calicoDefinitions): Promise<void> {
+  for (const definition of definitions)
     await send(client, 'POST', DEFINITIONS, definition).catch((error: unknown) => {
       if (!(error instanceof HttpError && error.status === 409)) throw error
     })
-  for (const { spec } of calicoDefinitions as readonly Any[])
-    await until(spec.names.plural, () =>
-      send(client, 'GET', `/apis/${GROUP}/${spec.names.plural}?limit=1`).catch(() => undefined),
-    )
+  for (const { spec } of definitions)
+    await until(spec.names.plural, () => send(client, 'GET', pathOf(spec)).catch(() => undefined))
 }
 
 /** Removes the definitions, and with them every object. */
-export async function undefine(client: HttpClient): Promise<void> {
-  for (const { metadata, spec } of calicoDefinitions as readonly Any[]) {
+export async function undefine(client: HttpClient, definitions: readonly Any[] = calicoDefinitions): Promise<void> {
+  for (const { metadata, spec } of definitions) {
     await send(client, 'DELETE', `${DEFINITIONS}/${metadata.name}`)
     await until(`no ${spec.names.plural}`, () =>
-      send(client, 'GET', `/apis/${GROUP}/${spec.names.plural}?limit=1`).then(
+      send(client, 'GET', pathOf(spec)).then(
         () => undefined,
         () => true,
       ),

@@ -3,10 +3,22 @@ import { after, before, test } from 'node:test'
 import { EtcdCalicoSource } from '../../src/cluster/calico/etcd-source.ts'
 import { EtcdStore } from '../../src/cluster/calico/etcd-store.ts'
 import { KubernetesCalicoSource } from '../../src/cluster/calico/kubernetes-source.ts'
+import { KubernetesStore } from '../../src/cluster/calico/kubernetes-store.ts'
 import { EtcdClient } from '../../src/cluster/etcd/client.ts'
 import { encodeBlock } from '../../src/config/calico/block.ts'
 import { etcdKeys, etcdPrefixes } from '../../src/config/calico/store-names.ts'
-import { define, type LabApi, put, send, sourceHarnessOn, startLabApi, undefine, until } from './calico-api.ts'
+import { Cidr } from '../../src/net/cidr.ts'
+import {
+  define,
+  type LabApi,
+  laterDefinitions,
+  put,
+  send,
+  sourceHarnessOn,
+  startLabApi,
+  undefine,
+  until,
+} from './calico-api.ts'
 import { blockOf, CalicoRecorder, quiet, testCalicoSource } from './calico-source-suite.ts'
 import { EtcdServer } from './etcd-server.ts'
 
@@ -109,6 +121,38 @@ test("the lab's API: a cluster without the definitions is told at once; they com
   await recorder.until('pool', ({ name }) => name === 'pool-b')
   assert.equal(recorder.all.filter(({ type }) => type === 'synced').length, 1)
   await close()
+})
+
+test("the lab's API: Calico's later group, where it is served alone", async () => {
+  await undefine(lab.admin)
+  await define(lab.admin, laterDefinitions)
+  const { recorder, close } = begin()
+  const send3 = (resource: string, kind: string, name: string, spec: object) =>
+    send(lab.admin, 'POST', `/apis/projectcalico.org/v3/${resource}`, {
+      apiVersion: 'projectcalico.org/v3',
+      kind,
+      metadata: { name },
+      spec,
+    })
+  await send3('ippools', 'IPPool', 'pool-a', { cidr: '172.26.0.0/16' })
+  await send3('ipamconfigurations', 'IPAMConfiguration', 'default', { strictAffinity: true, autoAllocateBlocks: true })
+  await recorder.until('ipam-settings', ({ settings }) => settings?.strictAffinity === true)
+  assert.ok(recorder.all.some((event) => event.type === 'pool' && event.name === 'pool-a'))
+  const store = new KubernetesStore({ client: lab.admin })
+  const affinity = { owner: { type: 'host', name: 'n1' }, cidr: Cidr.parse('172.26.4.0/26'), deleted: false } as const
+  const held = await store.affinities.create({ ...affinity, state: 'pending' })
+  const { spec } = await send(lab.admin, 'GET', '/apis/projectcalico.org/v3/blockaffinities/n1-172-26-4-0-26')
+  assert.equal(spec.deleted, false)
+  await store.affinities.replace(held, { ...affinity, state: 'confirmed' })
+  const block = await store.blocks.create(blockOf('172.26.4.0/26'))
+  assert.deepEqual((await recorder.until('block')).held, block)
+  await close()
+  await undefine(lab.admin, laterDefinitions)
+  await define(lab.admin)
+  // Who learnt of the one group finds the other when the first is gone.
+  await assert.rejects(store.blocks.list(), { name: 'StoreAwayError' })
+  assert.deepEqual((await store.blocks.list()).objects, [])
+  await store.close()
 })
 
 test("the lab's API: annotations that Calico's tools keep inside of one count", async () => {

@@ -241,8 +241,8 @@ class KubernetesKept<K, T> implements Kept<K, T> {
     try {
       return (await this.#options.client.request({ method, path, signal, ...(body ? { body } : {}) })) as RawObject
     } catch (cause) {
-      // Nothing can be made where the definition is missing: the other group may have it by now.
-      const hasNoPlace = method === 'POST' && cause instanceof HttpError && cause.status === 404
+      // The definition itself is missing: the other group may have it by now.
+      const hasNoPlace = !rest.startsWith('/') && cause instanceof HttpError && cause.status === 404
       if (hasNoPlace) this.#group.forget()
       if (hasNoPlace) throw new StoreAwayError((cause as Error).message, { cause })
       throw classified(cause as Error, method !== 'GET', `${method} ${path.split('?')[0]}`)

@@ -33,7 +33,13 @@ async function watched(): Promise<void> {
 
 type Tuning = Pick<
   InformerOptions<unknown>,
-  'watchSeconds' | 'watchGraceMilliseconds' | 'headPatienceMs' | 'bookmarkPatienceMs' | 'spreadMs'
+  | 'watchSeconds'
+  | 'watchGraceMilliseconds'
+  | 'headPatienceMs'
+  | 'bookmarkPatienceMs'
+  | 'spreadMs'
+  | 'absentIsEmpty'
+  | 'absencePatienceMs'
 >
 
 function begin(options: Tuning = {}): void {
@@ -262,4 +268,38 @@ test('a watch that has carried a bookmark and then says nothing is begun anew wh
   const [, second] = server.requests.filter((line) => line.includes('watch=1'))
   assert.match(second!, /resourceVersion=98765/)
   assert.deepEqual(log, [])
+})
+
+/** Answers lists and watches of nodes as a server does that does not serve them. */
+const deny = (): void => {
+  server.intercept = (_, response) => {
+    response.statusCode = 404
+    response.end('404 page not found')
+    return true
+  }
+}
+
+test('a resource that is not served has no objects, and is asked for again', async () => {
+  deny()
+  begin({ absentIsEmpty: true, absencePatienceMs: 10 })
+  await until(/^listed$/)
+  assert.ok(!log.some((line) => line.startsWith('down')), 'that is no failure')
+  server.intercept = undefined
+  await until(/^set n7/)
+})
+
+test('a resource that is denied for a moment is not given up, one that is denied for long is', async () => {
+  begin({ absentIsEmpty: true, absencePatienceMs: 150 })
+  await until(/^listed$/)
+  await watched()
+  deny()
+  const deniedAt = performance.now()
+  server.requests.length = 0
+  server.cut()
+  await until(/^delete n1$/)
+  assert.ok(performance.now() - deniedAt >= 150)
+  assert.ok(server.requests.length > 1, 'it was asked for again before that')
+  await until(/^listed again$/)
+  server.intercept = undefined
+  await until(/^set n1/)
 })
