@@ -19,7 +19,6 @@ import { BlockIpam } from '../ipam/stores/block-ipam.ts'
 import type { IpamStore } from '../ipam/stores/ipam-store.ts'
 import {
   type BlockRoutes,
-  type CalicoNode,
   type FelixSettings,
   familiesOf,
   type IpamBlock,
@@ -35,6 +34,7 @@ import type { Complaints } from './complaints.ts'
 import type { Detected } from './external-interface.ts'
 import type { LoopLog, Writer } from './network-loop.ts'
 import type { NetworkPart, PartChecks, PartWords, PodShare, Surroundings } from './network-part.ts'
+import { poolContextOf } from './own-place.ts'
 import { PathDrains } from './path-drains.ts'
 import type { PlanChange } from './planner.ts'
 import { PoolPlanner, type PoolPlannerSettings } from './pool-planner.ts'
@@ -431,29 +431,7 @@ export class CalicoPart implements NetworkPart {
 
   /** Undefined until the node has an address of its own. */
   #context(): NodeContext | undefined {
-    const [own, found] = [this.#own, this.#detected?.node]
-    const { v4, v6, external } = found ?? {}
-    if (!own || !external || !(v4 ?? v6)) return undefined
     const { nodeName } = this.#options
-    const said = own.calico
-    const calico: CalicoNode = {
-      ...(v4 ? { ipv4: { ip: v4.ip, prefixLength: v4.prefixLength } } : {}),
-      ...(v6 ? { ipv6: { ip: v6.ip, prefixLength: v6.prefixLength } } : {}),
-      ...(said?.asNumber === undefined ? {} : { asNumber: said.asNumber }),
-      ...(said?.routeReflectorClusterId === undefined ? {} : { routeReflectorClusterId: said.routeReflectorClusterId }),
-      ...(said?.vxlanTunnelMac ? { vxlanTunnelMac: said.vxlanTunnelMac } : {}),
-      ...(said?.vxlanTunnelMacV6 ? { vxlanTunnelMacV6: said.vxlanTunnelMacV6 } : {}),
-      ...this.#tunnels.words,
-    }
-    return {
-      name: nodeName,
-      podCidrs: own.podCidrs,
-      external,
-      ...(own.uid === undefined ? {} : { uid: own.uid }),
-      ...(v4 ? { publicIp: v4.ip } : {}),
-      ...(v6 ? { publicIpv6: v6.ip } : {}),
-      calico,
-      ...(own.labels ? { labels: own.labels } : {}),
-    }
+    return this.#own && poolContextOf(nodeName, this.#own, this.#detected?.node, this.#tunnels.words)
   }
 }

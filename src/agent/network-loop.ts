@@ -11,7 +11,6 @@
  * come and go and drift is healed, but nothing is swept and nothing announced before the real list has taken its place.
  */
 import type { ApplyReport } from '../apply/applier.ts'
-import { DesiredConflict } from '../apply/desired.ts'
 import type { CalicoEvent } from '../cluster/calico/calico-source.ts'
 import type { ClusterEvent, ClusterSource, WiringChoice } from '../cluster/cluster.ts'
 import type { FelixSettings } from '../model/calico.ts'
@@ -24,9 +23,10 @@ import { CalicoPart, type CalicoStores, type PoolCounts } from './calico-part.ts
 import { Complaints } from './complaints.ts'
 import type { Detected } from './external-interface.ts'
 import { FlannelPart } from './flannel-part.ts'
+import { FragmentWriter } from './fragment-writer.ts'
 import type { NetworkPart, Surroundings } from './network-part.ts'
 import { mergeWords, type Speaker } from './own-words.ts'
-import type { PlanChange, PlannerSettings } from './planner.ts'
+import type { PlannerSettings } from './planner.ts'
 import { decideWiring, type PodNetwork, podNetworkOf, routedText, type Wiring } from './pod-network.ts'
 import type { ReadTraffic } from './traffic.ts'
 
@@ -76,6 +76,7 @@ export class NetworkLoop {
   readonly #parts: readonly NetworkPart[]
   readonly #announcer: Announcer
   readonly #complaints: Complaints
+  readonly #fragments: FragmentWriter
   #own: NodeInfo | undefined
   #wish: WiringChoice | undefined
   #detected: Detected | undefined
@@ -103,6 +104,8 @@ export class NetworkLoop {
     this.#flannel = new FlannelPart({ ...shared, previousSubnets, settings, onConfigError })
     this.#calico = options.calico && new CalicoPart({ ...shared, ...options.calico })
     this.#parts = this.#calico ? [this.#flannel, this.#calico] : [this.#flannel]
+    const peer = (name: string) => this.#parts.map((part) => part.peer(name)).find((found) => found)
+    this.#fragments = new FragmentWriter(writer, this.#complaints, peer)
     this.#announcer = new Announcer({
       nodeName,
       source,
@@ -303,7 +306,7 @@ export class NetworkLoop {
     this.#flannel.setOtherNetworks(this.#calico?.networks ?? [])
     const ready = this.#parts.filter((part) => part.prepare(around))
     if (ready.length === 0) return
-    for (const part of ready) this.#write(part.plan())
+    for (const part of ready) this.#fragments.write(part.plan())
     for (const part of ready)
       for (const [name, problems] of part.problems)
         for (const { key, problem } of problems)
@@ -325,38 +328,6 @@ export class NetworkLoop {
     )
   }
 
-  /**
-   * Hands a plan to the applier; false when it is empty. Peers whose words passed every check and still want one kernel
-   * object differently are told apart here: the first stands, the other is refused.
-   */
-  #write({ set, removed }: PlanChange): boolean {
-    if (set.length + removed.length === 0) return false
-    const { writer } = this.#options
-    try {
-      writer.change(set, removed)
-    } catch (error) {
-      if (!(error instanceof DesiredConflict)) throw error
-      writer.change([], removed)
-      for (const fragment of set) this.#writeAlone(fragment)
-    }
-    return true
-  }
-
-  #writeAlone(fragment: Fragment): void {
-    try {
-      this.#options.writer.change([fragment], [])
-    } catch (error) {
-      if (!(error instanceof DesiredConflict)) throw error
-      const name = /^node\/([^/]+)/.exec(fragment.source)?.[1]
-      if (name === undefined) {
-        this.#complaints.ofOwn('ConflictingWishes', `${fragment.source}: ${error.message}`)
-        return
-      }
-      const known = this.#parts.map((part) => part.peer(name)).find((peer) => peer)
-      this.#complaints.ofPeer(known ?? { name }, `Node ${name}: ${error.message}`)
-    }
-  }
-
   /** Once the kernel has taken what was planned: serves pods, announces, and decides again if that changed something. */
   async #conclude(): Promise<void> {
     if (this.#concluding) {
@@ -374,7 +345,7 @@ export class NetworkLoop {
       await this.#serve()
       if (this.#synced && this.#active.some((part) => part.words()))
         this.#announcer.say(mergeWords(this.#speakers(), this.#own))
-      for (const part of this.#parts) if (this.#write(part.plan())) this.#concludeAgain = true
+      for (const part of this.#parts) if (this.#fragments.write(part.plan())) this.#concludeAgain = true
       if (this.#statuses() !== before) this.#concludeAgain = true
     } while (this.#concludeAgain && !this.#closed)
     this.#concluding = false
