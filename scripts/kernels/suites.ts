@@ -16,7 +16,6 @@ export interface Suite {
 }
 
 export const suites: readonly Suite[] = [
-  { file: 'test/kernels/lab-ipip.test.ts', cpus: 2, capSeconds: 480 },
   { file: 'test/netns/rtnetlink.test.ts' },
   { file: 'test/netns/firewall.test.ts' },
   { file: 'test/netns/twin-walk.test.ts' },
