@@ -27,7 +27,6 @@ export const suites: readonly Suite[] = [
   { file: 'test/kernels/cni-vlan.test.ts', capSeconds: 480 },
   { file: 'test/kernels/sctp-host-port.test.ts' },
   { file: 'test/kernels/lab-underlay.test.ts' },
-  { file: 'test/netns/pools-switch.test.ts', cpus: 2, capSeconds: 600 },
   { file: 'test/netns/pools-ipip.test.ts', cpus: 2, capSeconds: 480 },
   { file: 'test/netns/kernel-compliance.test.ts' },
   { file: 'test/netns/datapath.test.ts' },
