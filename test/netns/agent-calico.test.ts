@@ -162,10 +162,12 @@ test('the API server away: an ADD says try again and leaves nothing; packets pas
 })
 
 test('a node moves to another subnet: CrossSubnet wraps what goes there, and only that', async () => {
-  const isPlain = () =>
-    /172\.26\.\S+\/26 via 172\.30\.0\.12 dev eth0/.test(n1.namespace.run('ip route'))
-      ? undefined
-      : n1.namespace.run('ip route')
+  const isPlain = () => {
+    const routes = n1.namespace.run('ip route; ip -6 route')
+    const ways = [/172\.26\.\S+\/26 via 172\.30\.0\.12 dev eth0/, /fd00:26::\S+\/122 via fd00:172:30::12 dev eth0/]
+    const isReached = () => pod2.addresses.every((address) => pod1.namespace.succeeds(`ping -c 1 -W 1 ${address}`))
+    return ways.every((way) => way.test(routes)) && isReached() ? undefined : routes
+  }
   await setMode('CrossSubnet')
   await settled(both, devices)
   await cluster.until('the plain way', isPlain)
