@@ -20,7 +20,6 @@ export const suites: readonly Suite[] = [
   { file: 'test/netns/firewall.test.ts' },
   { file: 'test/netns/twin-walk.test.ts' },
   { file: 'test/kernels/link-kinds.test.ts' },
-  { file: 'test/kernels/ip-tunnel-switch.test.ts', cpus: 2, capSeconds: 480 },
   { file: 'test/kernels/ip-tunnels.test.ts' },
   { file: 'test/netns/nftables.test.ts' },
   { file: 'test/netns/cni-capabilities.test.ts' },
