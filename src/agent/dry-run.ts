@@ -77,7 +77,7 @@ export async function runDry(options: AgentOptions, print: (line: string) => voi
     onOwnNode: ({ node, wishes }) => nodeWatch.setNode(node.addresses, wishes, node.calico),
     onPodNetwork: async ({ podCidrs, mtuBytes, allNetworks, routed }) => {
       const addresses = routed?.addresses ? 'addresses out of pools' : podCidrs.join(', ')
-      print(`# pods: ${addresses}, ${routed ? 'routed' : 'on cni0'}, MTU ${mtuBytes}`)
+      print(`# pods: ${addresses}${routed ? ', routed' : ' on cni0'}, MTU ${mtuBytes}`)
       const { changes, problems } = await planForwardRules(kernel, allNetworks, options.forwardRules)
       for (const change of changes) print(formatForwardChange(change))
       for (const problem of problems) print(`# ${problem}`)
@@ -132,12 +132,12 @@ function holdsSysctl({ path, value }: Sysctl): boolean {
 }
 
 /** Each follows from the ones before. */
-const chainOfCauses: readonly string[] = ['cluster', 'net-conf', 'pools', 'node', 'lease', 'node-address']
+const chainOfCauses: readonly string[] = ['cluster', 'net-conf', 'node', 'pools', 'lease', 'node-address']
 
 /** What is missing by itself, without what only follows from it. */
 function rootCauses(checks: readonly Check[]): string[] {
   const failing = checks.filter(({ problem }) => problem !== undefined)
-  const chain = failing.find(({ name }) => chainOfCauses.includes(name))
+  const chain = chainOfCauses.map((cause) => failing.find(({ name }) => name === cause)).find((check) => check)
   const own = failing.filter((check) => check === chain || check.name === 'interface')
   return (own.length > 0 ? own : failing).map(({ problem }) => problem!)
 }
