@@ -27,6 +27,7 @@ export const suites: readonly Suite[] = [
   { file: 'test/kernels/sctp-host-port.test.ts' },
   { file: 'test/kernels/lab-underlay.test.ts' },
   { file: 'test/netns/pools-ipip.test.ts', cpus: 2, capSeconds: 480 },
+  { file: 'test/netns/pools-geneve.test.ts', cpus: 2, capSeconds: 480 },
   { file: 'test/netns/kernel-compliance.test.ts' },
   { file: 'test/netns/datapath.test.ts' },
   { file: 'test/netns/probe.test.ts' },

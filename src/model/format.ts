@@ -250,6 +250,7 @@ function formatHop(hop: NextHop): string {
         `encap ip${wrapped.destination.family === 6 ? '6' : ''} id ${wrapped.id}`,
         option('src', wrapped.source),
         `dst ${wrapped.destination}`,
+        option(wrapped.destination.family === 6 ? 'hoplimit' : 'ttl', wrapped.ttl),
       ),
     option('via', hop.via),
     option('dev', hop.device),

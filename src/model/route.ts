@@ -13,6 +13,8 @@ export interface HopEncapsulation {
   /** The remote end; its family decides the outer one. */
   readonly destination: Ip
   readonly source?: Ip
+  /** TTL or hop limit of the outer packets, 1..255; left out, some devices send 0, which no router passes on. */
+  readonly ttl?: number
 }
 
 export interface NextHop {

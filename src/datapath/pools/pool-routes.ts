@@ -6,7 +6,7 @@
  *   calico/ipip     172.26.1.0/26 via 172.30.0.2 dev tunl0 onlink
  *   calico/vxlan    172.26.1.0/26 via 172.26.1.0 dev vxlan.calico onlink        the peer's tunnel address, whose MAC is a
  *                                                                               neighbour, whose node a forwarding entry
- *   calico/geneve   172.26.1.0/26 encap ip id 4096 dst 172.30.0.2 via 172.30.0.2 dev geneve.weft onlink
+ *   calico/geneve   172.26.1.0/26 encap ip id 4096 dst 172.30.0.2 ttl 64 via 172.30.0.2 dev geneve.weft onlink
  *   its own         blackhole 172.26.0.0/26        what finds no pod goes nowhere else
  *
  * For IPv6 the next hop is the link-local address of the peer's MAC instead, as in ../vxlan/vxlan.ts and for its reason.
@@ -23,6 +23,9 @@ import type { Mac } from '../../net/mac.ts'
 import type { PathId } from '../path.ts'
 import { linkLocalOf } from '../vxlan/vtep.ts'
 import { deviceOfPoolPath, type PoolPath, parsePoolPath } from './pool-path.ts'
+
+/** Of packets that a route wraps: GENEVE devices in collect-metadata mode have none of their own. */
+const OUTER_TTL = 64
 
 /** One end of a tunnel that frames go through. */
 export interface TunnelEnd {
@@ -54,7 +57,7 @@ export function hopToward(id: PathId, peer: PoolPeer, family: Family, external: 
   if (!end) return undefined
   const via = family === 6 ? { via: linkLocalOf(end.mac) } : { via: end.ip ?? remote, onlink: true }
   if (path.type === 'vxlan') return { ...via, device }
-  return { ...via, device, encapsulation: { id: path.vni, destination: remote } }
+  return { ...via, device, encapsulation: { id: path.vni, destination: remote, ttl: OUTER_TTL } }
 }
 
 /** Neighbours and forwarding entries that the next hops by these paths need. Source is `calico/node/<name>`. */

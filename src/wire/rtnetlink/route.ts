@@ -39,6 +39,7 @@ export const encapsulationAttributes = attributeTable('encapsulation', {
   id: [k.LWTUNNEL_IP_ID, u64be],
   destination: [k.LWTUNNEL_IP_DST, ip],
   source: [k.LWTUNNEL_IP_SRC, ip],
+  ttl: [k.LWTUNNEL_IP_TTL, u8],
 })
 
 /** RTA_ENCAP stays bytes here: what they mean depends on the type. */

@@ -97,9 +97,9 @@ function multipathHop(route: Route, hop: NextHop, sink: RequestSink): RouteHop {
   }
 }
 
-function encodeEncapsulation({ id, destination, source }: HopEncapsulation): EncapsulationBytes {
+function encodeEncapsulation({ id, destination, source, ttl }: HopEncapsulation): EncapsulationBytes {
   const writer = new Writer()
-  encapsulationAttributes.encode(writer, { id: BigInt(id), destination, source })
+  encapsulationAttributes.encode(writer, { id: BigInt(id), destination, source, ttl })
   const encapsulationType = destination.family === 4 ? k.LWTUNNEL_ENCAP_IP : k.LWTUNNEL_ENCAP_IP6
   return { encapsulationType, encapsulation: writer.finish() }
 }
@@ -107,9 +107,9 @@ function encodeEncapsulation({ id, destination, source }: HopEncapsulation): Enc
 /** Undefined for none, and for kinds outside the vocabulary. */
 function decodeEncapsulation({ encapsulationType, encapsulation }: EncapsulationBytes): HopEncapsulation | undefined {
   if (encapsulationType !== k.LWTUNNEL_ENCAP_IP && encapsulationType !== k.LWTUNNEL_ENCAP_IP6) return undefined
-  const { id, destination, source } = encapsulationAttributes.decode(new Reader(encapsulation ?? new Uint8Array()))
+  const { id, destination, source, ttl } = encapsulationAttributes.decode(new Reader(encapsulation ?? new Uint8Array()))
   if (!destination) return undefined
-  return { id: Number(id ?? 0n), destination, ...(source && !source.isAny && { source }) }
+  return { id: Number(id ?? 0n), destination, ...(source && !source.isAny && { source }), ...(ttl && { ttl }) }
 }
 
 const dumpOf = (family: number): DumpRequest => ({
