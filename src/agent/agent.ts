@@ -203,6 +203,8 @@ class Agent {
       },
     }
     this.#cni = at(`--state-dir ${options.stateDir}`, () => new CniServer(cniOptions))
+    // A node whose pods are bridged again still has addresses of pools to give back.
+    if (this.#loop.poolAddresses) this.#cni.giveBackTo(this.#loop.poolAddresses)
     this.#runtimeFiles = new RuntimeFiles({
       binDir: options.cniBinDir,
       confDir: options.cniConfDir,

@@ -13,6 +13,7 @@
 import type { ApplyReport } from '../apply/applier.ts'
 import type { CalicoEvent } from '../cluster/calico/calico-source.ts'
 import type { ClusterEvent, ClusterSource, WiringChoice } from '../cluster/cluster.ts'
+import type { PoolAddresses } from '../ipam/stores/pool-addresses.ts'
 import type { FelixSettings } from '../model/calico.ts'
 import type { NodeInfo } from '../model/cluster.ts'
 import type { Fragment } from '../model/kernel-state.ts'
@@ -173,6 +174,11 @@ export class NetworkLoop {
   /** Undefined where there is no store of pools. */
   get poolCounts(): PoolCounts | undefined {
     return this.#calico?.counts
+  }
+
+  /** What gives addresses of pools and takes them back; undefined where there is no store of pools. */
+  get poolAddresses(): PoolAddresses | undefined {
+    return this.#calico?.ipam
   }
 
   onCluster(event: ClusterEvent): void {
