@@ -1,0 +1,203 @@
+/**
+ * Address pools when something is wrong with them, or with what they are kept in: real agents, pods by the plugin, blocks on the
+ * lab's API server. Each test has a pool of its own; those of the tests before are disabled, and their pods gone.
+ */
+import assert from 'node:assert/strict'
+import { after, afterEach, before, test } from 'node:test'
+import type { KubeObject } from '../../src/lab/api/interfaces.ts'
+import { Cidr } from '../../src/net/cidr.ts'
+import { Ip } from '../../src/net/ip.ts'
+import { AgentCluster, type TestNode, type TestPod } from './agent-cluster.ts'
+
+const POOLS = 'ippools.crd.projectcalico.org'
+const BLOCKS = 'ipamblocks.crd.projectcalico.org'
+
+let cluster: AgentCluster
+let n1: TestNode
+let n2: TestNode
+const pods = new Set<TestPod>()
+
+before(async () => {
+  cluster = await AgentCluster.open({ Network: '10.244.0.0/16', Backend: { Type: 'host-gw' } })
+  await cluster.defineCalico()
+  n1 = await cluster.addNode('n1')
+  n2 = await cluster.addNode('n2')
+  for (const node of [n1, n2]) cluster.startAgent(node)
+  await Promise.all([cluster.ready(n1), cluster.ready(n2)])
+})
+afterEach(async () => {
+  for (const pod of pods) await leave(pod)
+})
+after(async () => {
+  await cluster?.close()
+})
+
+async function join(node: TestNode): Promise<TestPod> {
+  const pod = await cluster.joinPod(node)
+  pods.add(pod)
+  return pod
+}
+
+async function leave(pod: TestPod): Promise<void> {
+  pods.delete(pod)
+  await cluster.leavePod(pod)
+}
+
+async function joinMany(node: TestNode, count: number): Promise<TestPod[]> {
+  const all: TestPod[] = []
+  while (all.length < count) all.push(await join(node))
+  return all
+}
+
+const reaches = (from: TestPod, to: TestPod): Promise<void> =>
+  cluster.until(`${from.address} reaches ${to.address}`, () =>
+    from.namespace.succeeds(`ping -c 1 -W 1 ${to.address}`)
+      ? undefined
+      : `${from.node.namespace.run('ip route')}\n${to.node.namespace.run('ip route')}`,
+  )
+
+async function talk(one: TestPod, other: TestPod): Promise<void> {
+  await reaches(one, other)
+  await reaches(other, one)
+}
+
+async function restart(node: TestNode): Promise<void> {
+  await cluster.stopAgent(node, 'SIGKILL')
+  cluster.startAgent(node)
+  await cluster.ready(node)
+}
+
+const stateOf = async (node: TestNode) => JSON.parse((await cluster.ask(node, '/state')).body)
+
+const wired = (node: TestNode, wiring: string): Promise<void> =>
+  cluster.until(`${node.name} is ${wiring}`, async () => {
+    const state = await stateOf(node)
+    return state.wiring === wiring && state.settled ? undefined : JSON.stringify(state)
+  })
+
+/** Waits until these nodes go by this pool and no other. */
+async function heard(name: string, nodes: readonly TestNode[], blockSize?: number): Promise<void> {
+  for (const node of nodes)
+    await cluster.until(`${node.name} goes by ${name}`, async () => {
+      const state = await stateOf(node)
+      const known = (state.calico?.pools ?? []) as { name: string; disabled: boolean; blockSize: number }[]
+      const live = known.filter(({ disabled }) => !disabled)
+      const isRight =
+        live.length === 1 && live[0]!.name === name && (blockSize ?? live[0]!.blockSize) === live[0]!.blockSize
+      return isRight && state.wiring === 'routed' && state.settled ? undefined : JSON.stringify(state)
+    })
+}
+
+/** New pods of these nodes get addresses of this pool alone. */
+async function usePool(name: string, spec: object, nodes: readonly TestNode[] = [n1, n2]): Promise<void> {
+  for (const { metadata } of (await cluster.client.list(POOLS)).items)
+    await cluster.putPool(metadata.name!, { disabled: true })
+  await cluster.putPool(name, { vxlanMode: 'Never', ipipMode: 'Never', natOutgoing: true, ...spec })
+  await heard(name, nodes)
+}
+
+interface BlockSpec {
+  readonly cidr: string
+  readonly affinity?: string
+  readonly allocations: readonly (number | null)[]
+  readonly attributes: readonly { readonly handle_id?: string }[]
+}
+
+const specOf = (block: KubeObject): BlockSpec => block.spec as BlockSpec
+
+async function blocks(): Promise<KubeObject[]> {
+  return (await cluster.client.list(BLOCKS)).items
+}
+
+/** The block that has an address. */
+async function blockOf({ address }: TestPod): Promise<KubeObject> {
+  const found = (await blocks()).find((block) => Cidr.parse(specOf(block).cidr).contains(Ip.parse(address)))
+  assert.ok(found, `a block has ${address}`)
+  return found
+}
+
+const handleOf = ({ containerId }: TestPod): string => `k8s-pod-network.${containerId}`
+
+/** Waits until no block knows a pod any more. */
+const givenBack = (pod: TestPod): Promise<void> =>
+  cluster.until(`${pod.address} is given back`, async () => {
+    const handles = (await blocks()).flatMap((block) => specOf(block).attributes.map(({ handle_id }) => handle_id))
+    return handles.includes(handleOf(pod)) ? handles.join('\n') : undefined
+  })
+
+const distinct = (all: readonly TestPod[]): void =>
+  assert.equal(new Set(all.map(({ address }) => address)).size, all.length, all.map(({ address }) => address).join())
+
+test('a node whose pods are bridged again gives addresses of pools back, also after a restart', async () => {
+  await usePool('returned', { cidr: '172.26.0.0/24', blockSize: 29 })
+  const [routed, another] = [await join(n1), await join(n1)]
+  for (const pod of [routed, another]) assert.match(pod.address, /^172\.26\.0\./)
+  await cluster.client.patch('nodes', { name: 'n1' }, { metadata: { annotations: { 'weft.dev/wiring': 'bridge' } } })
+  await wired(n1, 'bridge')
+  const bridged = await join(n1)
+  assert.match(bridged.address, /^10\.244\.1\./)
+  await talk(bridged, routed)
+  await leave(another)
+  await givenBack(another)
+  await restart(n1)
+  await wired(n1, 'bridge')
+  await talk(bridged, routed)
+  await leave(routed)
+  await givenBack(routed)
+  await cluster.client.patch('nodes', { name: 'n1' }, { metadata: { annotations: { 'weft.dev/wiring': null } } })
+  await wired(n1, 'routed')
+})
+
+test('a block of a node that is gone: no way leads there, and its addresses in use are given to nobody', async () => {
+  const n3 = await cluster.addNode('n3')
+  cluster.startAgent(n3)
+  await cluster.ready(n3)
+  await usePool('orphaned', { cidr: '172.26.1.0/27', blockSize: 30 }, [n1, n2, n3])
+  const gone = await cluster.joinPod(n3)
+  const [first, far] = [await join(n1), await join(n2)]
+  await talk(first, gone)
+  const orphan = await blockOf(gone)
+  const { cidr } = specOf(orphan)
+  await cluster.stopAgent(n3, 'SIGKILL')
+  await cluster.client.delete('nodes', { name: 'n3' })
+  const routes = () => n1.namespace.run('ip route')
+  await cluster.until(`nothing leads to ${cidr}`, () => (routes().includes(cidr) ? routes() : undefined))
+  // Others of nodes that never were, full: they leave one to claim.
+  const taken = new Set((await blocks()).map((block) => specOf(block).cidr))
+  const places = [0, 4, 8, 12, 16, 20, 24, 28].map((last) => Cidr.parse(`172.26.1.${last}/30`))
+  const open = places.filter((each) => !taken.has(`${each}`))
+  for (const each of open.slice(1)) await putGhost(orphan, each)
+  await talk(first, far)
+  // A block of four, another one of four, and what is free of the others' in the pool: three each.
+  const all = [first, ...(await joinMany(n1, 13))]
+  distinct([...all, gone, far])
+  assert.ok(all.every(({ address }) => !open.slice(1).some((each) => each.contains(Ip.parse(address)))))
+  const own = (await blocks())
+    .map(specOf)
+    .filter(({ affinity }) => affinity === 'host:n1')
+    .map((each) => each.cidr)
+  assert.ok(own.includes(`${open[0]}`), `${own} has ${open[0]}`)
+  await assert.rejects(cluster.joinPod(n1), /No address in orphaned \(172\.26\.1\.0\/27\)/)
+  const borrowed = all.filter(({ address }) => Cidr.parse(cidr).contains(Ip.parse(address)))
+  assert.equal(borrowed.length, 3)
+  for (const pod of borrowed) await talk(pod, far)
+  assert.match((await cluster.ask(n1, '/readyz')).body, /^ok$/m)
+  await restart(n1)
+  await talk(borrowed[0]!, far)
+  assert.ok(!new RegExp(`${cidr} via`).test(routes()), routes())
+})
+
+/** A full block of a node that nobody has. */
+async function putGhost(like: KubeObject, cidr: Cidr): Promise<void> {
+  const size = Number(cidr.size)
+  const name = `${cidr}`.replaceAll(/[./]/g, '-')
+  const spec = {
+    ...specOf(like),
+    cidr: `${cidr}`,
+    affinity: 'host:ghost',
+    allocations: Array(size).fill(0),
+    unallocated: [],
+    sequenceNumberForAllocation: {},
+  }
+  await cluster.client.create(BLOCKS, { apiVersion: like.apiVersion!, kind: like.kind!, metadata: { name }, spec })
+}
