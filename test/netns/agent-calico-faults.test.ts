@@ -201,3 +201,58 @@ async function putGhost(like: KubeObject, cidr: Cidr): Promise<void> {
   }
   await cluster.client.create(BLOCKS, { apiVersion: like.apiVersion!, kind: like.kind!, metadata: { name }, spec })
 }
+
+/** Waits for an Event of a node that speaks of this. */
+const told = (node: TestNode, words: RegExp): Promise<void> =>
+  cluster.until(`an Event of ${node.name} says ${words}`, async () => {
+    const { items } = await cluster.client.list('events')
+    const messages = items
+      .filter((event) => (event.involvedObject as { name?: string }).name === node.name)
+      .map(({ message }) => String(message))
+    return messages.some((message) => words.test(message)) ? undefined : messages.join('\n')
+  })
+
+/** Cuts a block's allocations short, and says how it was. */
+async function corrupt(block: KubeObject): Promise<BlockSpec> {
+  await cluster.client.patch(BLOCKS, { name: block.metadata.name! }, { spec: { allocations: [null] } })
+  return specOf(block)
+}
+
+test('a block that nobody can read: its pods go on, others get addresses elsewhere, an Event names it', async () => {
+  await usePool('broken', { cidr: '172.26.2.0/24', blockSize: 29 })
+  const [one, two] = [await join(n1), await join(n2)]
+  await talk(one, two)
+  const block = await blockOf(two)
+  const { name } = block.metadata
+  const { cidr, allocations } = await corrupt(block)
+  const words = new RegExp(`IPAMBlock ${name}: .*allocations: has 1 entries for 8 addresses`)
+  for (const node of [n1, n2]) await told(node, words)
+  await talk(one, two)
+  // Another node's for n1, its own for n2.
+  const isInside = ({ address }: TestPod) => Cidr.parse(cidr).contains(Ip.parse(address))
+  for (const node of [n1, n2]) {
+    const pod = await join(node)
+    assert.ok(!isInside(pod), `${pod.address} is not of ${cidr}`)
+    await talk(pod, one)
+    await talk(pod, two)
+  }
+  for (const node of [n1, n2]) {
+    await restart(node)
+    await talk(one, two)
+    const pod = await join(node)
+    assert.ok(!isInside(pod), `${pod.address} is not of ${cidr}`)
+    await talk(pod, two)
+    await leave(pod)
+  }
+  const untouched = specOf(await blockOf(two))
+  assert.deepEqual(untouched.allocations, [null], 'nobody writes what nobody understands')
+  // Put right by hand, it counts again.
+  await cluster.client.patch(BLOCKS, { name: name! }, { spec: { allocations } })
+  await cluster.until('its addresses are given again', async () => {
+    const pod = await join(n2)
+    await talk(pod, one)
+    return isInside(pod) ? undefined : pod.address
+  })
+  await leave(two)
+  await givenBack(two)
+})
