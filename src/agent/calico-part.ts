@@ -249,6 +249,7 @@ export class CalicoPart implements NetworkPart {
         break
       case 'corrupt':
         complaints.ofOwn('CorruptObject', `${event.object}: ${event.problem}`, event.object)
+        if (event.head) this.ipam.noteUnreadable(event.head.cidr)
         if (event.head && !this.#blocks.has(`${event.head.cidr}`)) this.#setRoutes(headRoutesOf(event.head))
         break
       case 'felix':

@@ -410,6 +410,25 @@ test('a block that nobody can read is left alone, and others serve', async () =>
   await late.release('a')
 })
 
+test('the place of a block that nobody can read is taken, whatever the size of new blocks; it is free when the block is gone', async () => {
+  const large = poolOf('large', '172.26.0.0/28', { blockSize: 29 })
+  const ipam = ipamOf(new MemoryStore(), 'n1', [large])
+  ipam.noteUnreadable(Cidr.parse('172.26.0.4/30'))
+  ipam.noteListed()
+  const got = await Promise.all(Array.from({ length: 8 }, (_, n) => one(ipam, `a${n}`)))
+  assert.ok(
+    got.every((ip) => Cidr.parse('172.26.0.8/29').contains(Ip.parse(ip))),
+    got.join(),
+  )
+  await assert.rejects(one(ipam, 'b'), NoAddressError)
+  await assert.rejects(
+    one(ipam, 'b', { family: 4, ip: Ip.parse('172.26.0.5') }),
+    refused(/would overlap 172.26.0.4.30/),
+  )
+  ipam.noteBlockGone(Cidr.parse('172.26.0.4/30'))
+  assert.ok(Cidr.parse('172.26.0.0/29').contains(Ip.parse(await one(ipam, 'b'))))
+})
+
 test('a clock that goes back makes no sequence number that was there before', async () => {
   const store = new MemoryStore()
   let now = Date.now()

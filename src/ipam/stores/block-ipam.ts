@@ -117,6 +117,11 @@ export class BlockIpam implements PoolAddresses {
     this.#known.noteGone(cidr)
   }
 
+  /** A block that nobody can read. One that was read before is asked for when it is wanted. */
+  noteUnreadable(cidr: Cidr): void {
+    if (!this.#known.lane(cidr).block) this.#known.setAside(cidr)
+  }
+
   noteAffinity({ value: { owner, cidr, state } }: Held<BlockAffinity>): void {
     if (!sameOwner(owner, this.#owner)) return
     this.#affinities.set(`${cidr}`, state)

@@ -93,6 +93,12 @@ export class BlockLane {
     this.#stale = true
   }
 
+  /** Nobody can read the block: it is as if there were none, and the store is asked before anything is written. */
+  forget(): void {
+    this.#stale = true
+    this.#set(undefined)
+  }
+
   /**
    * Does a work on the block as it is, and resolves with its outcome when the block with its changes is written. A work may be
    * done several times, each time on a fresh draft; it must not keep anything. Rejects with BlockGoneError, StoreAwayError,

@@ -50,8 +50,7 @@ export class KnownBlocks {
 
   /** A block that nobody can read: nothing is given there, and its place is taken all the same. */
   setAside(cidr: Cidr): void {
-    this.#lanes.delete(`${cidr}`)
-    this.#change(cidr, undefined)
+    this.lane(cidr).forget()
     this.index.add(cidr)
   }
 
