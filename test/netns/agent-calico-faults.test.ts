@@ -3,6 +3,7 @@
  * lab's API server. Each test has a pool of its own; those of the tests before are disabled, and their pods gone.
  */
 import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
 import { after, afterEach, before, test } from 'node:test'
 import type { KubeObject } from '../../src/lab/api/interfaces.ts'
 import { Cidr } from '../../src/net/cidr.ts'
@@ -105,7 +106,7 @@ interface BlockSpec {
 
 const specOf = (block: KubeObject): BlockSpec => block.spec as BlockSpec
 
-async function blocks(): Promise<KubeObject[]> {
+async function blocks(): Promise<readonly KubeObject[]> {
   return (await cluster.client.list(BLOCKS)).items
 }
 
@@ -255,4 +256,46 @@ test('a block that nobody can read: its pods go on, others get addresses elsewhe
   })
   await leave(two)
   await givenBack(two)
+})
+
+test('an agent that starts while the API server is away: pods talk, drift is healed, an ADD says try again', async () => {
+  await usePool('away', { cidr: '172.26.3.0/24', blockSize: 29 })
+  const [one, two] = [await join(n1), await join(n2)]
+  await talk(one, two)
+  const { cidr } = specOf(await blockOf(two))
+  await cluster.until('n1 remembers', () => {
+    const [peers, pools] = ['cluster-view', 'calico-view'].map((name) =>
+      readFileSync(`${n1.folder}/run/${name}`, 'utf8'),
+    )
+    return peers!.includes('"written":[]') && pools!.includes(cidr) ? undefined : `${peers}\n${pools}`
+  })
+  await cluster.stopApi()
+  await restart(n1)
+  assert.match((await cluster.ask(n1, '/readyz')).body, /^working from the cache of \d{4}-\d\d-\d\dT/)
+  await talk(one, two)
+  const routes = () => n1.namespace.run('ip route')
+  for (const way of [cidr, one.address]) {
+    assert.ok(routes().includes(way), routes())
+    n1.namespace.run(`ip route del ${way}`)
+    await cluster.until(`the way to ${way} is back`, () => (routes().includes(way) ? undefined : routes()))
+  }
+  await talk(one, two)
+  await assert.rejects(join(n1), /"code": 11/)
+  const leaving = await leave(one).then(
+    () => 'gone',
+    (error: Error) => error.message,
+  )
+  assert.equal(leaving, 'gone', 'a pod goes whether or not the store can be asked')
+  await cluster.startApi()
+  await cluster.until('a pod joins', async () => {
+    const pod = await join(n1).catch((error: Error) => error)
+    if (pod instanceof Error) return pod.message
+    await talk(pod, two)
+    return undefined
+  })
+  await givenBack(one)
+  await cluster.until('n1 works from the store', async () => {
+    const { body } = await cluster.ask(n1, '/readyz')
+    return /^ok$/m.test(body) ? undefined : body
+  })
 })
