@@ -47,12 +47,33 @@ const calicoDefinitionsRule: Rule = {
   resourceNames: calico.map((group) => `ippools.${group}`),
   verbs: ['get', 'list', 'watch'],
 }
-const calicoBlocksRule = (why: string): Rule => ({
-  why,
+const calicoBlocksRule: Rule = {
+  why: 'Blocks of addresses and who has which: every node takes, gives and routes them. There is no smaller right.',
   apiGroups: calico,
   resources: ['ipamblocks', 'blockaffinities', 'ipamhandles'],
   verbs: ['get', 'list', 'watch', 'create', 'update', 'delete'],
-})
+}
+/** What it takes to look through pools now and then, and to put right what is wrong. */
+const calicoCollectorRules: readonly Rule[] = [
+  {
+    why: "Calico's pools, reservations and settings, where there are any. Not watched: a list every now and then.",
+    apiGroups: calico,
+    resources: ['ippools', 'ipreservations', 'ipamconfigs', 'ipamconfigurations'],
+    verbs: ['list'],
+  },
+  {
+    why: 'Blocks of nodes that are gone, addresses and handles that nobody has any more: they are given back.',
+    apiGroups: calico,
+    resources: ['ipamblocks', 'blockaffinities', 'ipamhandles'],
+    verbs: ['get', 'list', 'update', 'delete'],
+  },
+  {
+    why: "A block whose node's claim was lost gets one again.",
+    apiGroups: calico,
+    resources: ['blockaffinities'],
+    verbs: ['create'],
+  },
+]
 
 export const agentAccount: Account = {
   name: 'weft-agent',
@@ -71,9 +92,7 @@ export const agentAccount: Account = {
     },
     calicoDefinitionsRule,
     calicoSettingsRule,
-    calicoBlocksRule(
-      'Blocks of addresses and who has which: every node takes, gives and routes them. There is no smaller right.',
-    ),
+    calicoBlocksRule,
     {
       why: 'What pods of this node ask for by annotations: one list and one watch of its pods alone.',
       apiGroups: core,
@@ -152,11 +171,7 @@ export const controllerAccount = ({ allocates, findsLeaks }: ControllerDuties): 
             resources: ['pods'],
             verbs: ['list'],
           },
-          calicoDefinitionsRule,
-          calicoSettingsRule,
-          calicoBlocksRule(
-            'Blocks of nodes that are gone, and addresses that nobody has any more: they are given back.',
-          ),
+          ...calicoCollectorRules,
         ]
       : []),
   ],

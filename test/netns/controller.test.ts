@@ -394,7 +394,10 @@ test('uses every right of its role, and needs no other', async () => {
         ),
       ),
     )
-  assert.deepEqual([...new Set(proxy.asked.map(rightFor))].sort(), granted.sort())
+  // This cluster has no pools, so what it takes to look through them is not asked for: ipam-collector.test.ts does.
+  const ofPools = / (ip\S*|blockaffinities) \S+ \S+$/
+  const asked = new Set(proxy.asked.filter(({ url }) => url !== '/apis').map(rightFor))
+  assert.deepEqual([...asked].sort(), granted.filter((right) => !ofPools.test(right)).sort())
 })
 
 /** `namespace resource name verb` of a request, in the words of the role. */
