@@ -9,6 +9,7 @@ import type { KubeObject } from '../../src/lab/api/interfaces.ts'
 import { Cidr } from '../../src/net/cidr.ts'
 import { Ip } from '../../src/net/ip.ts'
 import { AgentCluster, type TestNode, type TestPod } from './agent-cluster.ts'
+import { SteadyPing } from './steady-ping.ts'
 
 const POOLS = 'ippools.crd.projectcalico.org'
 const BLOCKS = 'ipamblocks.crd.projectcalico.org'
@@ -188,15 +189,18 @@ test('a block of a node that is gone: no way leads there, and its addresses in u
   assert.ok(!new RegExp(`${cidr} via`).test(routes()), routes())
 })
 
-/** A full block of a node that nobody has. */
-async function putGhost(like: KubeObject, cidr: Cidr): Promise<void> {
-  const size = Number(cidr.size)
+/** A block of a node that nobody has: a full one. */
+async function putGhost(
+  like: KubeObject,
+  cidr: Cidr,
+  allocations: readonly null[] | readonly 0[] = Array(Number(cidr.size)).fill(0),
+): Promise<void> {
   const name = `${cidr}`.replaceAll(/[./]/g, '-')
   const spec = {
     ...specOf(like),
     cidr: `${cidr}`,
     affinity: 'host:ghost',
-    allocations: Array(size).fill(0),
+    allocations,
     unallocated: [],
     sequenceNumberForAllocation: {},
   }
@@ -297,5 +301,138 @@ test('an agent that starts while the API server is away: pods talk, drift is hea
   await cluster.until('n1 works from the store', async () => {
     const { body } = await cluster.ask(n1, '/readyz')
     return /^ok$/m.test(body) ? undefined : body
+  })
+})
+
+/** A stream between two pods while `work` is done; not one message may be lost. */
+async function keeping(from: TestPod, to: TestPod, work: () => Promise<void>): Promise<void> {
+  const stream = await SteadyPing.start(from.namespace, to.address, '--icmp')
+  try {
+    await work()
+    const counts = await stream.stop()
+    assert.equal(counts.lost, 0, `${JSON.stringify(counts)}\n${cluster.log(n1).slice(-3000)}`)
+  } finally {
+    stream.kill()
+  }
+}
+
+async function assertNoOverlap(): Promise<void> {
+  const cidrs = (await blocks()).map((block) => Cidr.parse(specOf(block).cidr))
+  const pairs = cidrs.flatMap((one, i) => cidrs.slice(i + 1).map((other) => [one, other] as const))
+  assert.deepEqual(
+    pairs.filter(([one, other]) => one.overlaps(other)).map((pair) => pair.join()),
+    [],
+  )
+}
+
+test('another blockSize, by a pool deleted and made again over living blocks: none overlaps, pods go on', async () => {
+  const network = '172.26.4.0/25'
+  const remake = async (blockSize: number) => {
+    await cluster.client.delete(POOLS, { name: 'resized' })
+    for (const node of [n1, n2])
+      await cluster.until(`${node.name} knows no such pool`, async () => {
+        const state = await stateOf(node)
+        const isThere = (state.calico.pools as { name: string }[]).some(({ name }) => name === 'resized')
+        return isThere || !state.settled ? JSON.stringify(state) : undefined
+      })
+    await talk(all[0]!, all[1]!)
+    await usePool('resized', { cidr: network, blockSize })
+  }
+  await usePool('resized', { cidr: network, blockSize: 30 })
+  const all = [await join(n1), await join(n2), ...(await joinMany(n1, 4))]
+  const [one, two] = all as [TestPod, TestPod]
+  await talk(one, two)
+  for (const blockSize of [29, 28])
+    await keeping(one, two, async () => {
+      await remake(blockSize)
+      for (const node of [n1, n2]) all.push(...(await joinMany(node, 6)))
+      const sizes = new Set(
+        (await blocks()).map((block) => specOf(block).cidr).filter((each) => each.startsWith('172.26.4.')),
+      )
+      assert.ok(
+        [...sizes].some((each) => each.endsWith(`/${blockSize}`)),
+        [...sizes].join(),
+      )
+      distinct(all)
+      await assertNoOverlap()
+      for (const pod of all) if (pod !== one) await talk(one, pod)
+    })
+})
+
+test('the place of a block that nobody can read stays free of larger ones, until it is gone', async () => {
+  await usePool('former', { cidr: '172.26.5.0/28', blockSize: 30 })
+  const pod = await join(n2)
+  const like = await blockOf(pod)
+  await leave(pod)
+  await cluster.client.delete(POOLS, { name: 'former' })
+  for (const block of await blocks())
+    if (specOf(block).cidr.startsWith('172.26.5.')) await cluster.client.delete(BLOCKS, { name: block.metadata.name! })
+  const name = '172-26-5-4-30'
+  await putGhost(like, Cidr.parse('172.26.5.4/30'), [null])
+  await told(n1, new RegExp(`IPAMBlock ${name}: `))
+  await usePool('latter', { cidr: '172.26.5.0/28', blockSize: 29 })
+  const all = await joinMany(n1, 8)
+  distinct(all)
+  await assertNoOverlap()
+  await assert.rejects(join(n1), /No address in latter/)
+  await cluster.client.delete(BLOCKS, { name })
+  await cluster.until('a pod joins', async () => {
+    const last = await join(n1).catch((error: Error) => error)
+    return last instanceof Error ? last.message : undefined
+  })
+})
+
+test('a reservation over a living address: its pod keeps it over a restart, and nobody gets it afterwards', async () => {
+  await usePool('reserved', { cidr: '172.26.6.0/28', blockSize: 29 })
+  const [one, two] = [await join(n1), await join(n2)]
+  await talk(one, two)
+  // Of the own block all but the last address, whichever that is.
+  const { cidr } = specOf(await blockOf(one))
+  const network = Cidr.parse(cidr)
+  const ordinals = Array.from({ length: 8 }, (_, n) => `${network.base.plus(BigInt(n))}`)
+  const left = ordinals.findLast((ip) => ip !== one.address)!
+  const reservedCIDRs = ordinals.filter((ip) => ip !== left).map((ip) => `${ip}/32`)
+  await cluster.client.create('ipreservations.crd.projectcalico.org', {
+    apiVersion: 'crd.projectcalico.org/v1',
+    kind: 'IPReservation',
+    metadata: { name: 'living' },
+    spec: { reservedCIDRs },
+  })
+  const fill = async () => {
+    const all: TestPod[] = []
+    for (;;) {
+      const pod = await join(n1).catch((error: Error) => error)
+      if (!(pod instanceof Error)) all.push(pod)
+      else {
+        assert.match(pod.message, /No address in reserved/)
+        return all
+      }
+    }
+  }
+  // Heard of when the only addresses that are given are the one left and those of the other node's block.
+  await cluster.until('the reservation is heard of', async () => {
+    const all = await fill()
+    const outside = all.filter(({ address }) => !reservedCIDRs.includes(`${address}/32`))
+    const isHeard = outside.length === all.length
+    if (isHeard)
+      assert.ok(
+        all.some(({ address }) => address === left),
+        'what is not reserved is given',
+      )
+    for (const pod of all) await leave(pod)
+    for (const pod of all) await givenBack(pod)
+    return isHeard ? undefined : all.map(({ address }) => address).join()
+  })
+  await talk(one, two)
+  await restart(n1)
+  await talk(one, two)
+  await leave(one)
+  await givenBack(one)
+  const all = await fill()
+  assert.ok(!all.some(({ address }) => address === one.address), all.map(({ address }) => address).join())
+  await cluster.client.delete('ipreservations.crd.projectcalico.org', { name: 'living' })
+  await cluster.until('its address is given again', async () => {
+    const pod = await join(n1).catch((error: Error) => error)
+    return pod instanceof Error ? pod.message : undefined
   })
 })
