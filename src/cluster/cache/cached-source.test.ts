@@ -157,6 +157,22 @@ test('the store away: what was known is told, marked, and nothing more', async (
   await source.close()
 })
 
+test('the store away: that there was no network configuration is told as well', async () => {
+  const cluster = new FakeCluster()
+  cluster.putNode(nodeOf(1))
+  const file = await leaveView(cluster)
+  cluster.setUp(false)
+  const { source, recorder } = open(cluster, file)
+  const told: ClusterEvent[] = []
+  await recorder.until('remembered', () => {
+    told.push(...recorder.events)
+    return true
+  })
+  const texts = told.flatMap((event) => (event.type === 'network' ? [event.text] : []))
+  assert.deepEqual(texts, [undefined])
+  await source.close()
+})
+
 test('the store comes back: differences alone are told, then that it has told everything', async () => {
   const cluster = openCluster()
   const file = await leaveView(cluster)

@@ -147,7 +147,8 @@ export class CachedSource implements ClusterSource {
     this.#view = undefined
     const told = new Map<string, string>()
     for (const [name, event] of this.#nodes) told.set(name, textOf(event))
-    if (this.#network === undefined && view.network) this.#listener({ type: 'network', ...view.network })
+    const nothing = { text: undefined, object: `the network configuration in the cache of ${view.savedAt}` }
+    if (this.#network === undefined) this.#listener({ type: 'network', ...(view.network ?? nothing) })
     for (const { node, wishes } of view.nodes) {
       if (told.has(node.name)) continue
       const event: NodeEvent = { type: 'node', node, problems: [], wishes }
