@@ -140,14 +140,22 @@ export class EtcdNodesSource implements ClusterSource {
 
   #tellNode(name: string): void {
     const [known, words] = [this.#nodes.get(name), this.#words.get(name)]
-    if (!known && !words) return this.#tell({ type: 'node-gone', name })
+    if (!known && !words) return this.#tell(this.#isOurs(name) ? newcomer(name) : { type: 'node-gone', name })
     const problems = [...(known?.problems ?? []), ...(words?.problems ?? [])]
     const node = words ? join(known?.node ?? bareNode(name, words), words) : known!.node
     this.#tell({ type: 'node', node, problems, wishes: known?.wishes ?? {} })
   }
 
   #arrived(part: 'nodes' | 'words'): void {
-    if (this.#awaited.delete(part) && this.#awaited.size === 0) this.#tell({ type: 'synced' })
+    if (!this.#awaited.delete(part) || this.#awaited.size > 0) return
+    const { nodeName } = this.#options
+    if (this.#isOurs(nodeName) && !this.#nodes.has(nodeName) && !this.#words.has(nodeName)) this.#tellNode(nodeName)
+    this.#tell({ type: 'synced' })
+  }
+
+  /** Where nodes take their subnets themselves, nobody makes this node but it: it is there before it has said anything. */
+  #isOurs(name: string): boolean {
+    return name === this.#options.nodeName && this.acquire !== undefined && this.#awaited.size === 0
   }
 
   #tell(event: ClusterEvent): void {
@@ -212,6 +220,14 @@ function readWords(key: string, text: string): Words {
     status === undefined ? undefined : attempt(`metadata.annotations.${STATUS_ANNOTATION}`, () => parseStatus(status))
   return { ...resource, ...(weft ? { weft } : {}), problems }
 }
+
+/** A node that has said nothing yet. */
+const newcomer = (name: string): NodeEvent => ({
+  type: 'node',
+  node: { name, addresses: [], podCidrs: [] },
+  problems: [],
+  wishes: {},
+})
 
 /** A node that only Calico's store knows. */
 function bareNode(name: string, { calico, creationTimestamp }: Words): NodeInfo {
