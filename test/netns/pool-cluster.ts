@@ -53,7 +53,8 @@ export class PoolNode {
   readonly #cluster: PoolCluster
   readonly #leaving: Drain
   readonly #arriving: Drain
-  #turning = false
+  #turning: Promise<void> | undefined
+  #closed = false
   #again = false
   #written = ''
 
@@ -163,11 +164,14 @@ export class PoolNode {
     void this.turn()
   }
 
-  async turn(): Promise<void> {
+  turn(): Promise<void> {
     this.#again = true
-    if (this.#turning) return
-    this.#turning = true
-    while (this.#again) {
+    this.#turning ??= this.#work()
+    return this.#turning
+  }
+
+  async #work(): Promise<void> {
+    while (this.#again && !this.#closed) {
       this.#again = false
       const { set, removed } = this.planner.plan()
       if (set.length + removed.length > 0) this.applier.change(set, removed)
@@ -177,7 +181,7 @@ export class PoolNode {
       await this.#tellPods()
       this.#announce()
     }
-    this.#turning = false
+    this.#turning = undefined
   }
 
   /** As the agent does: a path is sent by, and taken in, until its last packets are out of every queue. */
@@ -212,7 +216,7 @@ export class PoolNode {
   }
 
   get isTurning(): boolean {
-    return this.#turning
+    return this.#turning !== undefined
   }
 
   get isSettled(): boolean {
@@ -220,6 +224,8 @@ export class PoolNode {
   }
 
   async close(): Promise<void> {
+    this.#closed = true
+    await this.#turning
     this.#leaving.close()
     this.#arriving.close()
     this.applier.change([], [...this.applier.desired.sources()])
