@@ -16,6 +16,7 @@ export interface Suite {
 }
 
 export const suites: readonly Suite[] = [
+  { file: 'test/kernels/lab-ipip.test.ts', cpus: 2, capSeconds: 900 },
   { file: 'test/netns/rtnetlink.test.ts' },
   { file: 'test/netns/firewall.test.ts' },
   { file: 'test/netns/twin-walk.test.ts' },
