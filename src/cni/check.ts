@@ -42,6 +42,14 @@ export async function checkAttachment(
   }
 }
 
+/** The node's end of a pair, which must be up. */
+function upHostEnd(links: ReadonlyMap<string, Link | ForeignLink>, device: string): Link | ForeignLink {
+  const host = links.get(device)
+  if (!host) throw broken(`${device} is missing on the node`)
+  if (!host.up) throw broken(`${device} is down`)
+  return host
+}
+
 async function checkBridged(
   kernel: Kernel,
   request: AttachmentRequest,
@@ -51,9 +59,7 @@ async function checkBridged(
 ): Promise<void> {
   checkResult(attachment, previous)
   const { hostDevice, bridge } = attachment
-  const host = links.get(hostDevice)
-  if (!host) throw broken(`${hostDevice} is missing on the node`)
-  if (!host.up) throw broken(`${hostDevice} is down`)
+  const host = upHostEnd(links, hostDevice)
   if (host.master !== bridge) throw broken(`${hostDevice} is not a port of ${bridge}`)
   if (!links.get(bridge ?? '')?.up) throw broken(`${bridge} is down`)
   if (attachment.vlans) await checkVlans(kernel, hostDevice, attachment.vlans)
@@ -78,9 +84,7 @@ async function checkRouted(
 ): Promise<void> {
   checkResult(attachment, previous)
   const { hostDevice, ips } = attachment
-  const host = links.get(hostDevice)
-  if (!host) throw broken(`${hostDevice} is missing on the node`)
-  if (!host.up) throw broken(`${hostDevice} is down`)
+  const host = upHostEnd(links, hostDevice)
   if (!host.mac?.equals(nodeMac)) throw broken(`${hostDevice} has ${host.mac} as its address, not ${nodeMac}`)
   const has = await kernel.read('route')
   for (const { ip } of ips) {

@@ -123,9 +123,10 @@ export class IpamSight {
     }
     // The pods of a node by this name are none.
     const source = await openCalicoSource({ place: this.#place, nodeName: '', log: this.#log })
+    let timeout: NodeJS.Timeout | undefined
     try {
       await new Promise<void>((resolve, reject) => {
-        const timeout = setTimeout(
+        timeout = setTimeout(
           () => reject(new Error(`the store did not answer for ${LOAD_TIMEOUT_MS / 1000} s`)),
           LOAD_TIMEOUT_MS,
         )
@@ -133,12 +134,11 @@ export class IpamSight {
           hear(event)
           if (event.type === 'connection' && !event.up)
             reject(new Error(event.problem ?? 'the store cannot be reached'))
-          if (event.type !== 'synced') return
-          clearTimeout(timeout)
-          resolve()
+          if (event.type === 'synced') resolve()
         })
       })
     } finally {
+      clearTimeout(timeout)
       await source.close()
     }
     return { pools: [...pools.values()], reservations: [...reservations.values()], settings, problems }
