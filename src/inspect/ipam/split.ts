@@ -62,7 +62,8 @@ export async function splitPool(shelf: PoolShelf, pool: IpPool, parts: number): 
       ...(object.apiVersion ? { apiVersion: object.apiVersion } : {}),
       ...(object.kind ? { kind: object.kind } : {}),
       metadata: { name: child, ...(labels ? { labels } : {}), ...(annotations ? { annotations } : {}) },
-      spec: { ...object.spec, cidr: `${cidr}`, disabled: pool.disabled },
+      // The old one may have been disabled by a split that was interrupted.
+      spec: { ...object.spec, cidr: `${cidr}`, disabled: false },
     })
     lines.push(`Created ${child} with CIDR ${cidr}.`)
   }
