@@ -2,6 +2,8 @@
 
 /// Round trips kept for percentiles; the counts go on after that.
 const SAMPLE_LIMIT: usize = 1 << 20;
+/// Lost messages that are named.
+const NAMED_LOSSES: usize = 8;
 
 #[derive(Default)]
 pub struct Meter {
@@ -76,13 +78,14 @@ impl Meter {
         // Silence that lasts until the end is a gap as well.
         let tail_ns = self.last_arrival_ns.map_or(0, |last| self.last_sent_ns.saturating_sub(last));
         format!(
-            "\"sent\":{},\"received\":{},\"lost\":{},\"duplicates\":{},\"reordered\":{},\"longestLoss\":{},\"maxGapMs\":{:.3},\"rttUs\":{{\"min\":{},\"p50\":{},\"p99\":{},\"max\":{}}}",
+            "\"sent\":{},\"received\":{},\"lost\":{},\"duplicates\":{},\"reordered\":{},\"longestLoss\":{},\"lostNumbers\":[{}],\"maxGapMs\":{:.3},\"rttUs\":{{\"min\":{},\"p50\":{},\"p99\":{},\"max\":{}}}",
             self.sent,
             self.received,
             self.sent - self.received,
             self.duplicates,
             self.reordered,
             self.longest_loss(),
+            self.lost_numbers().take(NAMED_LOSSES).map(|number| number.to_string()).collect::<Vec<_>>().join(","),
             self.longest_gap_ns.max(tail_ns) as f64 / 1e6,
             at(0.0),
             at(0.5),
@@ -91,13 +94,17 @@ impl Meter {
         )
     }
 
+    /// The messages that got no answer, in their order.
+    fn lost_numbers(&self) -> impl Iterator<Item = u64> + '_ {
+        (0..self.sent).filter(|number| self.answered[(number / 64) as usize] >> (number % 64) & 1 == 0)
+    }
+
     /// The most messages in a row that got no answer.
     fn longest_loss(&self) -> u64 {
-        let mut longest = 0;
-        let mut run = 0;
-        for number in 0..self.sent {
-            let answered = self.answered[(number / 64) as usize] >> (number % 64) & 1 == 1;
-            run = if answered { 0 } else { run + 1 };
+        let (mut longest, mut run, mut last) = (0, 0, None);
+        for number in self.lost_numbers() {
+            run = if last.map_or(false, |last| last + 1 == number) { run + 1 } else { 1 };
+            last = Some(number);
             longest = longest.max(run);
         }
         longest
@@ -121,7 +128,7 @@ mod tests {
         meter.received(3, 3_000_000, 251_000_000);
         meter.received(999, 0, 0);
         let json = meter.to_json();
-        let expected = "\"sent\":200,\"received\":195,\"lost\":5,\"duplicates\":1,\"reordered\":1,\"longestLoss\":5,";
+        let expected = "\"sent\":200,\"received\":195,\"lost\":5,\"duplicates\":1,\"reordered\":1,\"longestLoss\":5,\"lostNumbers\":[70,71,72,73,74],";
         assert!(json.starts_with(expected), "{json}");
         assert!(json.contains("\"maxGapMs\":50.950,"), "{json}");
         assert!(json.contains("\"rttUs\":{\"min\":50,\"p50\":50,\"p99\":50,\"max\":247000}"), "{json}");
@@ -136,7 +143,7 @@ mod tests {
                 meter.received(number, number * 1_000_000, number * 1_000_000);
             }
         }
-        assert!(meter.to_json().contains("\"longestLoss\":990,\"maxGapMs\":990.000,"));
+        assert!(meter.to_json().contains("\"longestLoss\":990,\"lostNumbers\":[10,11,12,13,14,15,16,17],\"maxGapMs\":990.000,"));
         assert!(Meter::default().to_json().contains("\"rttUs\":{\"min\":null"));
     }
 }
