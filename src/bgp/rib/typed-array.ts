@@ -1,0 +1,34 @@
+/**
+ * Typed arrays that grow. By half each time: what is copied stays in proportion to what is added, and at most a third is unused.
+ */
+type IntArray = Int32Array | Uint32Array | Uint16Array | Uint8Array
+
+/** A copy of at least `length` elements, zeros behind the old ones; the same array when it is long enough. */
+export function grown<A extends IntArray>(array: A, length: number): A {
+  if (length <= array.length) return array
+  const Type = array.constructor as new (length: number) => A
+  const copy = new Type(Math.max(length, Math.ceil(array.length * 1.5)))
+  copy.set(array)
+  return copy
+}
+
+/** A list of signed 32-bit integers that keeps its memory between uses. */
+export class IntList {
+  items: Int32Array
+  length = 0
+
+  constructor(capacity = 64) {
+    this.items = new Int32Array(capacity)
+  }
+
+  push(value: number): void {
+    if (this.length === this.items.length) this.items = grown(this.items, this.length + 1)
+    this.items[this.length++] = value
+  }
+
+  /** Forgets the items, and the memory too when there were very many. */
+  clear(): void {
+    this.length = 0
+    if (this.items.length > 1 << 20) this.items = new Int32Array(64)
+  }
+}
