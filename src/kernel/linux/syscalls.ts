@@ -14,6 +14,9 @@ const libc = koffi.load('libc.so.6')
 const c = {
   socket: libc.func('int socket(int domain, int type, int protocol)'),
   bind: libc.func('int bind(int fd, const void *address, uint32_t length)'),
+  connect: libc.func('int connect(int fd, const void *address, uint32_t length)'),
+  getsockname: libc.func('int getsockname(int fd, void *address, void *length)'),
+  getpeername: libc.func('int getpeername(int fd, void *address, void *length)'),
   listen: libc.func('int listen(int fd, int backlog)'),
   accept4: libc.func('int accept4(int fd, void *address, void *length, int flags)'),
   sendto: libc.func(
@@ -21,6 +24,7 @@ const c = {
   ),
   recv: libc.func('long recv(int fd, void *buffer, unsigned long length, int flags)'),
   setsockopt: libc.func('int setsockopt(int fd, int level, int name, const void *value, uint32_t length)'),
+  getsockopt: libc.func('int getsockopt(int fd, int level, int name, void *value, void *length)'),
   poll: libc.func('int poll(void *fds, unsigned long count, int timeout)'),
   ioctl: libc.func('int ioctl(int fd, unsigned long request, void *argument)'),
   ioctlNumber: libc.func('ioctl', 'int', ['int', 'unsigned long', 'unsigned long']),
@@ -39,6 +43,7 @@ const answer = (result: number): number => (result < 0 ? -koffi.errno() : result
 
 export const AF_UNIX = 1
 export const AF_INET = 2
+export const AF_INET6 = 10
 export const AF_NETLINK = 16
 export const SOCK_STREAM = 1
 export const SOCK_DGRAM = 2
@@ -65,6 +70,7 @@ export const MS_REC = 16384
 export const MS_SHARED = 1 << 20
 export const MNT_DETACH = 2
 export const POLLIN = 1
+export const EINPROGRESS = 115
 export const EAGAIN = 11
 export const ECONNABORTED = 103
 export const ENOBUFS = 105
@@ -129,6 +135,38 @@ export function setsockoptInt(fd: number, level: number, name: number, value: nu
   return answer(c.setsockopt(fd, level, name, option, 4))
 }
 
+/** Sets a socket option of any other shape. */
+export const setsockopt = (fd: number, level: number, name: number, value: Uint8Array): number =>
+  answer(c.setsockopt(fd, level, name, value, value.length))
+
+/** The value of a 32-bit socket option that is never negative, or -errno. */
+export function getsockoptInt(fd: number, level: number, name: number): number {
+  const value = new Int32Array(1)
+  const result = answer(c.getsockopt(fd, level, name, value, Uint32Array.of(4)))
+  return result < 0 ? result : value[0]!
+}
+
+/** Binds to an address in the kernel's form (struct sockaddr_in, sockaddr_in6). */
+export const bind = (fd: number, address: Uint8Array): number => answer(c.bind(fd, address, address.length))
+
+/** Connects to such an address; -EINPROGRESS of a non-blocking socket that goes on by itself. */
+export const connect = (fd: number, address: Uint8Array): number => answer(c.connect(fd, address, address.length))
+
+const SOCKADDR_BYTES = 28
+
+function nameOf(call: typeof c.getsockname, fd: number): Uint8Array | number {
+  const address = new Uint8Array(SOCKADDR_BYTES)
+  const length = Uint32Array.of(SOCKADDR_BYTES)
+  const result = answer(call(fd, address, length))
+  return result < 0 ? result : address.subarray(0, length[0])
+}
+
+/** Where a socket is bound, in the kernel's form, or -errno. */
+export const getsockname = (fd: number): Uint8Array | number => nameOf(c.getsockname, fd)
+
+/** Where a socket is connected, in the kernel's form, or -errno. */
+export const getpeername = (fd: number): Uint8Array | number => nameOf(c.getpeername, fd)
+
 /** Waits until `fd` can be read; 1, 0 after the timeout, or -errno. Blocks the thread. */
 export function pollReadable(fd: number, timeoutMilliseconds: number): number {
   const entry = new DataView(new ArrayBuffer(8))
@@ -166,16 +204,18 @@ export const mount = (from: string, to: string, type: string, flags: number): nu
 export const unmount = (path: string, flags: number): number => answer(c.umount2(path, flags))
 
 /**
- * Calls back when a descriptor can be read or has an error: once, in a turn of the event loop of its own, and after that
+ * Calls back when a descriptor can be read (or written) or has an error: once, in a turn of the event loop of its own, and after that
  * again once it is armed. Armed from the beginning. Keeps the process alive until it is closed; the descriptor must be
  * closed after it.
  */
 export class Readiness {
   readonly #handle: ReturnType<typeof koffi.node.poll>
   readonly #ready: () => void
+  readonly #wanted: { readonly readable: boolean; readonly writable: boolean }
   #closed = false
 
-  constructor(fd: number, listener: () => void) {
+  constructor(fd: number, listener: () => void, to: 'read' | 'write' = 'read') {
+    this.#wanted = { readable: to === 'read', writable: to === 'write' }
     const tell = (): void => {
       if (!this.#closed) listener()
     }
@@ -184,11 +224,11 @@ export class Readiness {
       this.#handle.stop()
       setImmediate(tell)
     }
-    this.#handle = koffi.node.poll(fd, this.#ready)
+    this.#handle = koffi.node.poll(fd, this.#wanted, this.#ready)
   }
 
   arm(): void {
-    if (!this.#closed) this.#handle.start(this.#ready)
+    if (!this.#closed) this.#handle.start(this.#wanted, this.#ready)
   }
 
   close(): void {

@@ -67,6 +67,8 @@ export const ErrorCode = {
   FINITE_STATE_MACHINE: 5,
   CEASE: 6,
   ROUTE_REFRESH_MESSAGE: 7,
+  /** RFC 9687. */
+  SEND_HOLD_TIMER_EXPIRED: 8,
 } as const
 
 /** Subcodes of MESSAGE_HEADER. */

@@ -93,6 +93,7 @@ const codeNames: Readonly<Record<number, string>> = {
   5: 'finite state machine error',
   6: 'cease',
   7: 'ROUTE-REFRESH message error',
+  8: 'send hold timer expired',
 }
 const subcodeNames: Readonly<Record<number, Readonly<Record<number, string>>>> = {
   1: { 1: 'connection not synchronized', 2: 'bad message length', 3: 'bad message type' },
