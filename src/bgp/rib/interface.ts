@@ -2,7 +2,7 @@
  * What the speaker may ask of the RIB. Nothing here takes long: calls note what changed, and `work` does the rest in slices,
  * so that the owner's timers and sockets get their turn in between.
  *
- *   applyUpdate, setLocal, nextHopsChanged, attach … ─► dirty prefixes ─► work(budget) ─► sink.chosen, sink.send
+ *   announce, withdraw, setLocal, nextHopsChanged, attach … ─► dirty prefixes ─► work(budget) ─► sink.chosen, sink.send
  *
  * Sources: RFC 4271 section 9 (UPDATE handling), RFC 4724, RFC 9494, RFC 7313 (stale routes), RFC 7911.
  */
@@ -11,14 +11,6 @@ import type { Attributes } from '../../wire/bgp/attributes.ts'
 import type { NlriRun } from '../../wire/bgp/nlri.ts'
 import type { DecisionStep } from './decision.ts'
 import type { PeerLoss, PeerRouteCounts, RibPeer } from './peer.ts'
-
-/** One UPDATE, decoded as far as it concerns routes. */
-export interface RouteUpdate {
-  readonly withdrawn: readonly NlriRun[]
-  readonly announced: readonly NlriRun[]
-  /** Of `announced`, next hop included. One object per distinct set where the decoder knows it. Undefined with nothing announced. */
-  readonly attributes: Attributes | undefined
-}
 
 /** One candidate of a prefix for `why`. */
 export interface Candidate {
@@ -40,8 +32,13 @@ export interface Rib {
   /** Is it attached, or are stale routes of it kept? */
   has(name: string): boolean
 
-  /** Takes over an UPDATE of an attached peer. Nothing of the argument is kept but the attribute objects. */
-  applyUpdate(name: string, update: RouteUpdate): void
+  /**
+   * Prefixes that an attached peer announces with one attribute set, next hop included. The run is read at once; the object is kept and
+   * known again: `AttributeCache` gives one object for equal blocks.
+   */
+  announce(name: string, run: NlriRun, attributes: Attributes): void
+  /** Prefixes that it withdraws, or that count as withdrawn (RFC 7606). */
+  withdraw(name: string, run: NlriRun): void
   /** The peer's End-of-RIB, or its End of route refresh: what is still stale goes. Also when the restart timer ran out. */
   sweepStale(name: string, family: BgpFamily): void
   /** Beginning of route refresh: everything that the peer sent is stale until sent again. */
