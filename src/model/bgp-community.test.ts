@@ -9,16 +9,16 @@ test('communities go from text to numbers and back', () => {
     ['no-export', { kind: 'standard', value: 0xffffff01 }],
     ['graceful-shutdown', { kind: 'standard', value: 0xffff0000 }],
     ['4200000000:1:4294967295', { kind: 'large', value: [4200000000, 1, 4294967295] }],
-    ['rt:65000:4294967295', { kind: 'extended', value: [0x0002fde8, 4294967295] }],
-    ['ro:192.0.2.255:5', { kind: 'extended', value: [0x0103c000, 0x02ff0005] }],
-    ['rt:4200000000:7', { kind: 'extended', value: [0x0202fa56, 0xea000007] }],
+    ['rt:65000:4294967295', { kind: 'extended', value: 0x0002fde8ffffffffn }],
+    ['ro:192.0.2.255:5', { kind: 'extended', value: 0x0103c00002ff0005n }],
+    ['rt:4200000000:7', { kind: 'extended', value: 0x0202fa56ea000007n }],
   ]
   for (const [text, community] of cases) {
     assert.deepEqual(parseCommunity(text), community, text)
     assert.equal(formatCommunity(community!), text)
   }
   assert.deepEqual(parseCommunity('4259840100'), { kind: 'standard', value: 0xfde80064 }, 'one number is all 32 bits')
-  assert.equal(formatExtendedCommunity(0x43000000, 1000), '0x43000000000003e8')
+  assert.equal(formatExtendedCommunity(0x43000000000003e8n), '0x43000000000003e8')
 })
 
 test('what is no community is refused', () => {

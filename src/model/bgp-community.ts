@@ -14,8 +14,8 @@ import { type CommunityText, wellKnownCommunities } from './bgp.ts'
 export type Community =
   | { readonly kind: 'standard'; readonly value: number }
   | { readonly kind: 'large'; readonly value: readonly [number, number, number] }
-  /** Eight octets as two words, the most significant first. */
-  | { readonly kind: 'extended'; readonly value: readonly [number, number] }
+  /** Eight octets as an unsigned integer. */
+  | { readonly kind: 'extended'; readonly value: bigint }
 
 const WORD = 0xffffffff
 const HALF = 0xffff
@@ -45,17 +45,20 @@ function parseExtended(
 ): Community | undefined {
   const number = parseNumber(numberText)
   if (more.length > 0 || number < 0 || number > WORD) return undefined
-  const head = (type: number, half: number) => ((type << 24) | (subtype << 16) | half) >>> 0
+  const community = (type: number, half: number, word: number): Community => ({
+    kind: 'extended',
+    value: (BigInt(((type << 24) | (subtype << 16) | half) >>> 0) << 32n) | BigInt(word >>> 0),
+  })
   const address = Ip.tryParse(administrator)
   if (address) {
     if (address.family !== 4 || number > HALF) return undefined
-    return { kind: 'extended', value: [head(1, address.w3 >>> 16), (((address.w3 & HALF) << 16) | number) >>> 0] }
+    return community(1, address.w3 >>> 16, ((address.w3 & HALF) << 16) | number)
   }
   const asn = parseNumber(administrator)
   if (asn < 0 || asn > WORD) return undefined
-  if (asn <= HALF) return { kind: 'extended', value: [head(0, asn), number] }
+  if (asn <= HALF) return community(0, asn, number)
   if (number > HALF) return undefined
-  return { kind: 'extended', value: [head(2, asn >>> 16), (((asn & HALF) << 16) | number) >>> 0] }
+  return community(2, asn >>> 16, ((asn & HALF) << 16) | number)
 }
 
 const parseNumber = (text: string): number => (/^(0|[1-9]\d{0,9})$/.test(text) ? Number(text) : -1)
@@ -68,19 +71,20 @@ export const formatLargeCommunity = (a: number, b: number, c: number): Community
   `${a >>> 0}:${b >>> 0}:${c >>> 0}`
 
 /** Those without a name as 16 digits: `0x43000000000003e8`. */
-export function formatExtendedCommunity(high: number, low: number): CommunityText {
+export function formatExtendedCommunity(value: bigint): CommunityText {
+  const high = Number(value >> 32n)
+  const low = Number(value & 0xffffffffn)
   const type = high >>> 24
   const name = Object.keys(subtypes).find((each) => subtypes[each] === ((high >>> 16) & 0xff))
   const wide = ((high & HALF) * 65536 + (low >>> 16)) >>> 0
   if (name && type === 0) return `${name}:${high & HALF}:${low >>> 0}`
   if (name && type === 1) return `${name}:${Ip.v4(wide)}:${low & HALF}`
   if (name && type === 2) return `${name}:${wide}:${low & HALF}`
-  const hex = (word: number) => (word >>> 0).toString(16).padStart(8, '0')
-  return `0x${hex(high)}${hex(low)}`
+  return `0x${value.toString(16).padStart(16, '0')}`
 }
 
 export function formatCommunity(community: Community): CommunityText {
   if (community.kind === 'standard') return formatStandardCommunity(community.value)
   if (community.kind === 'large') return formatLargeCommunity(...community.value)
-  return formatExtendedCommunity(...community.value)
+  return formatExtendedCommunity(community.value)
 }

@@ -253,8 +253,11 @@ export interface PolicyRule {
   /** In their order, on routes that match; of a rule that rejects they have no effect. */
   readonly changes: readonly RouteChange[]
   /** `next`: the changes are made, and the following rules look at what came of them. */
-  readonly then: PolicyVerdict | 'next'
+  readonly verdict: PolicyVerdict | 'next'
 }
+
+/** Name of the rule that guards the cluster's blocks, as `RibRoute.rejected` has it. */
+export const MISPLACED_RULE = "another node's block"
 
 export interface RouteMatch {
   readonly family?: BgpFamily
