@@ -135,16 +135,17 @@ export function prefixBytes(words: Int32Array, stride: number, i: number, addPat
   return ((words[i * stride + 1]! + 7) >>> 3) + (addPath ? 5 : 1)
 }
 
-/** Writes the prefix at index `i` of a run at `at` and returns the offset behind it. */
+/** Writes the prefix at index `i` of a run at `offset` and returns the offset behind it. */
 export function putPrefix(
   out: Uint8Array,
-  at: number,
+  offset: number,
   words: Int32Array,
   stride: number,
   i: number,
   addPath: boolean,
 ): number {
   const from = i * stride
+  let at = offset
   if (addPath) {
     const pathId = words[from]!
     out[at] = pathId >>> 24
