@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { Cidr, parsePrefixed } from '../net/cidr.ts'
 import { Ip } from '../net/ip.ts'
-import { detectExternal, type InterfaceReading } from './external-interface.ts'
+import { detectExternal, type InterfaceReading, readingOf } from './external-interface.ts'
 import type { InterfaceOptions } from './options.ts'
 
 const link = (name: string, mtuBytes = 1500) => ({ kind: 'link', name, type: 'foreign', mtuBytes }) as const
@@ -68,4 +68,20 @@ test('nothing to go by is said with the flag', () => {
     () => detectExternal(bare, { ...none, canReach: Ip.parse('8.8.8.8') }, node()),
     /--iface-can-reach: 8.8.8.8/,
   )
+})
+
+test("an address that weft's own device has too leads to the other device", () => {
+  const geneve = { kind: 'link', name: 'geneve.weft', type: 'foreign', alias: 'weft:geneve' } as const
+  const objects = [
+    geneve,
+    ...reading.links,
+    address('geneve.weft', '192.0.2.5/32'),
+    ...reading.addresses,
+    ...reading.routes,
+  ]
+  const found = detectExternal(readingOf(objects), none, {
+    addresses: [],
+    wishes: { publicIp: Ip.parse('192.0.2.5') },
+  })
+  assert.equal(found.external.device, 'eth1')
 })

@@ -10,6 +10,7 @@
 import type { NodeWishes } from '../cluster/cluster.ts'
 import type { NodeContext } from '../model/cluster.ts'
 import { ConfigError } from '../model/errors.ts'
+import type { KernelObject } from '../model/kernel-object.ts'
 import type { Address, ForeignLink, Link } from '../model/link.ts'
 import type { Route } from '../model/route.ts'
 import { type Family, Ip } from '../net/ip.ts'
@@ -31,6 +32,17 @@ export interface Detected {
   readonly node?: NodeAddresses
   /** Which rule decided, for the log: `--iface eth1`, `default route`, … */
   readonly reason: string
+}
+
+/** Sorts what was read. Devices of weft's own may have the node's address as well, and lead nowhere without it. */
+export function readingOf(objects: readonly KernelObject[]): InterfaceReading {
+  const links = objects.filter((object) => object.kind === 'link')
+  const own = new Set(links.flatMap(({ name, alias }) => (alias?.startsWith('weft:') ? name : [])))
+  return {
+    links,
+    addresses: objects.filter((object) => object.kind === 'address' && !own.has(object.device)) as Address[],
+    routes: objects.filter((object) => object.kind === 'route'),
+  }
 }
 
 const MAIN_TABLE = 254

@@ -11,7 +11,7 @@ import { WEFT_ROUTE_PROTOCOL } from '../model/route.ts'
 import { Ip } from '../net/ip.ts'
 import type { AddressMethod } from './address-methods.ts'
 import { type AddressOptions, detectAddresses, isOverlayDevice } from './calico-addresses.ts'
-import { type Detected, detectExternal, type InterfaceReading } from './external-interface.ts'
+import { type Detected, detectExternal, readingOf } from './external-interface.ts'
 import type { InterfaceOptions } from './options.ts'
 
 const SETTLE_MS = 50
@@ -102,13 +102,8 @@ export class NodeWatch {
     const { kernel, options, onDetected, onProblem } = this.#options
     try {
       const resolved = await resolve(this.#methods)
-      const objects = await kernel.read('link', 'address', 'route')
+      const reading = readingOf(await kernel.read('link', 'address', 'route'))
       if (this.#closed) return
-      const reading: InterfaceReading = {
-        links: objects.filter((object) => object.kind === 'link'),
-        addresses: objects.filter((object) => object.kind === 'address'),
-        routes: objects.filter((object) => object.kind === 'route'),
-      }
       const found = detectExternal(reading, options, this.#node)
       const { addresses } = this.#options
       const detected: Detected = addresses

@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
 import { probeLinkKinds } from '../../src/kernel/probe.ts'
-import { PoolCluster, type PoolNode, testPool } from './pool-cluster.ts'
+import { PoolCluster, type PoolNode, startPing, testPool } from './pool-cluster.ts'
 
 const kinds = await probeLinkKinds(['geneve'])
 const skip = kinds.has('geneve') ? false : 'this kernel has no GENEVE'
@@ -34,4 +34,23 @@ test('GENEVE across subnets, both families, by one device', { skip }, () => {
     n1.namespace.run('ip route show 172.26.2.0/26'),
     /encap ip id 4096 .*dst 172\.30\.2\.2 .*ttl 64 .*dev geneve\.weft/,
   )
+})
+
+test('from GENEVE to VXLAN and back under way, both families', { skip }, async (t) => {
+  const vxlan = (_from: PoolNode, _to: PoolNode, pool: string) => `calico/vxlan${pool === 'six' ? '-v6' : ''}/4096/4789`
+  const steps = [
+    [{ vxlanMode: 'CrossSubnet' }, vxlan],
+    [{ geneveMode: 'CrossSubnet' }, () => geneve],
+  ] as const
+  const losses: number[] = []
+  for (const [mode, pathOf] of steps) {
+    const pings = [n2.podIp, n2.podIpv6].map((to) => startPing(n1, to))
+    cluster.setPools(pools(mode))
+    await cluster.settled(pathOf, ['four', 'six'])
+    const counts = await Promise.all(pings.map((ping) => ping.end()))
+    t.diagnostic(`${JSON.stringify(mode)}: lost ${counts.map(({ lost, sent }) => `${lost} of ${sent}`)}`)
+    losses.push(...counts.map(({ lost }) => lost))
+    assert.equal(n1.namespace.succeeds('ip link show geneve.weft'), 'geneveMode' in mode)
+  }
+  assert.deepEqual(losses, [0, 0, 0, 0])
 })

@@ -6,10 +6,13 @@
  *   geneve.weft                           GENEVE routes name the remote end (collect-metadata mode)
  *
  * A tunnel address is one of a pool. Pods do not need it: it is the source of what the node itself sends to pods elsewhere,
- * so that the answers come back by the tunnel; and Calico's routes name it as the gateway of VXLAN.
+ * so that the answers come back by the tunnel; and Calico's routes name it as the gateway of VXLAN. A device that has none
+ * of IPv4, as GENEVE's never has, gets the node's own address: the kernel drops what comes in by a device without any unless the
+ * answer would go out by it, whatever rp_filter says, and in a switch the two directions change at different times.
  *
  * Sources: Calico felix/dataplane/linux/{vxlan_mgr,ipip_mgr,int_dataplane}.go (devices, what wrapping costs),
- * felix/calc/vxlan_resolver.go (MAC); RFC 8926.
+ * felix/calc/vxlan_resolver.go (MAC); RFC 8926; net/ipv4/fib_frontend.c (__fib_validate_source:
+ * no_addr).
  */
 import type { CalicoNode, FelixSettings } from '../../model/calico.ts'
 import type { NodeContext } from '../../model/cluster.ts'
@@ -73,7 +76,8 @@ export function planPoolPath(id: PathId, node: PoolNode): Fragment {
   const link = planLink(path, node)
   if (link) {
     objects.push(link)
-    const ip = tunnelAddressOf(path, node.words)
+    const families = familiesOfPath(path, node.words)
+    const ip = tunnelAddressOf(path, node.words) ?? (families.includes(4) ? node.words.ipv4?.ip : undefined)
     if (ip) {
       const noDad = ip.family === 6 ? { noDad: true } : {}
       objects.push({ kind: 'address', device: link.name, ip, prefixLength: bitsOf(ip.family), ...noDad })
