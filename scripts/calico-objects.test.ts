@@ -1,4 +1,7 @@
-/** docs/calico-objects.md against the definitions and the readers: no key is left out, none is told otherwise than it is. */
+/**
+ * docs/calico-objects.md against the definitions and the readers: no key is left out, none is told otherwise than it is. BGP's
+ * objects have a page of their own, and a test of their own: bgp-objects.test.ts.
+ */
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -37,6 +40,7 @@ test('every key of every definition stands in a table', () => {
         names: { kind: string }
         versions: [{ schema: { openAPIV3Schema: { properties: { spec: Schema } } } }]
       }
+      if (names.kind.startsWith('BGP')) continue
       const keys = versions[0].schema.openAPIV3Schema.properties.spec.properties ?? {}
       for (const [key, { items }] of Object.entries(keys)) {
         assert.ok(codes.has(key), `${path} lacks ${names.kind} ${key}`)

@@ -9,6 +9,8 @@ import { ownLabels } from '../cluster/kubernetes/own-labels.ts'
 import type { KubeObject } from './kube-object.ts'
 
 export const netConfMap = 'kube-flannel-cfg'
+/** The Secret with passwords of BGP peers that agents may read; Calico's documentation names it so. */
+export const bgpSecret = 'bgp-secrets'
 /** Where the controller keeps which pod CIDRs it has promised. */
 export const ledgerMap = 'weft-pod-cidrs'
 export const controllerLease = 'weft-controller'
@@ -38,6 +40,12 @@ const calicoSettingsRule: Rule = {
   why: "Calico's pools, reservations and settings, where there are any: one list, then one watch each.",
   apiGroups: calico,
   resources: ['ippools', 'ipreservations', 'ipamconfigs', 'ipamconfigurations', 'felixconfigurations'],
+  verbs: ['list', 'watch'],
+}
+const calicoBgpRule: Rule = {
+  why: "Calico's objects of BGP, where there are any: one list, then one watch each.",
+  apiGroups: calico,
+  resources: ['bgpconfigurations', 'bgppeers', 'bgpfilters'],
   verbs: ['list', 'watch'],
 }
 const calicoDefinitionsRule: Rule = {
@@ -92,6 +100,7 @@ export const agentAccount: Account = {
     },
     calicoDefinitionsRule,
     calicoSettingsRule,
+    calicoBgpRule,
     calicoBlocksRule,
     {
       why: 'What pods of this node ask for by annotations: one list and one watch of its pods alone.',
@@ -118,6 +127,13 @@ export const agentAccount: Account = {
       apiGroups: core,
       resources: ['configmaps'],
       resourceNames: [netConfMap],
+      verbs: ['list', 'watch'],
+    },
+    {
+      why: 'Passwords of BGP peers. No other Secret: one with another name needs a Role of its own (docs/bgp-objects.md).',
+      apiGroups: core,
+      resources: ['secrets'],
+      resourceNames: [bgpSecret],
       verbs: ['list', 'watch'],
     },
   ],
