@@ -61,6 +61,8 @@ export type FsmEvent =
   | { readonly type: 'reset'; readonly notification: Notification }
   /** 9..13, 29: a deadline has come. */
   | { readonly type: 'timer' }
+  /** The peer's address is known now, or is another: no need to wait for the ConnectRetryTimer. */
+  | { readonly type: 'found' }
   /** 16, 17: the connection stands. */
   | { readonly type: 'connected' }
   /** 18: it does not, or no more. */
@@ -95,7 +97,7 @@ export type FsmEffect =
   | { readonly do: 'sendOpen' }
   | { readonly do: 'sendKeepalive' }
   | { readonly do: 'sendNotification'; readonly notification: Notification }
-  | { readonly do: 'established'; readonly negotiated: Negotiated }
+  | { readonly do: 'established' }
   /** The session or the attempt ended, having been in `phase`. */
   | { readonly do: 'ended'; readonly phase: SessionState; readonly cause: EndCause }
 
@@ -205,6 +207,8 @@ function connect(state: FsmState, event: FsmEvent, moment: Moment, settings: Fsm
         state: { ...state, connectRetryAt: retryAt(moment, settings) },
         effects: [{ do: 'disconnect' }, { do: 'connect' }],
       }
+    case 'found':
+      return { state, effects: [{ do: 'disconnect' }, { do: 'connect' }] }
     case 'collision':
       return lost(state, settings)
     case 'stop':
@@ -227,6 +231,8 @@ function active(state: FsmState, event: FsmEvent, moment: Moment, settings: FsmS
     case 'timer':
       // "restarts the ConnectRetryTimer, initiates a TCP connection to the other BGP peer, … changes its state to Connect."
       return passed(state.connectRetryAt, moment) ? begin(state, moment, settings) : stay(state)
+    case 'found':
+      return begin(state, moment, settings)
     case 'collision':
       return lost(state, settings)
     case 'stop':
@@ -264,6 +270,7 @@ function openSent(state: FsmState, event: FsmEvent, moment: Moment, settings: Fs
       if (passed(state.holdAt, moment)) return expire(state, moment, settings)
       return stay(state)
     case 'start':
+    case 'found':
     case 'blocked':
     case 'drained':
       return stay(state)
@@ -279,12 +286,16 @@ function openSent(state: FsmState, event: FsmEvent, moment: Moment, settings: Fs
 function openConfirm(state: FsmState, event: FsmEvent, moment: Moment, settings: FsmSettings): FsmStep {
   switch (event.type) {
     case 'keepalive':
-      // "restarts the HoldTimer and changes its state to Established." The owner adds what was negotiated.
-      return stay({ ...state, phase: 'established', ...holdTimer(state, moment), establishedAt: moment.now })
+      // "restarts the HoldTimer and changes its state to Established."
+      return {
+        state: { ...state, phase: 'established', ...holdTimer(state, moment), establishedAt: moment.now },
+        effects: [{ do: 'established' }],
+      }
     case 'timer':
       if (passed(state.holdAt, moment)) return expire(state, moment, settings)
       return keepalive(state, moment)
     case 'start':
+    case 'found':
     case 'blocked':
     case 'drained':
       return stay(state)
@@ -315,6 +326,7 @@ function established(state: FsmState, event: FsmEvent, moment: Moment, settings:
     case 'drained':
       return stay({ ...state, sendHoldAt: undefined })
     case 'start':
+    case 'found':
       return stay(state)
     case 'open':
       return unexpected(state, event, moment, settings)

@@ -26,6 +26,8 @@ export interface Stream {
   send(bytes: Uint8Array): boolean
   /** Count of bytes that were sent and not yet taken over by the transport. */
   readonly queuedBytes: number
+  /** Another rule from here on. */
+  setTtl(rule: TtlRule): void
   /** Stops `data` until `resume`; the peer feels it through TCP's window. */
   pause(): void
   resume(): void

@@ -4,11 +4,11 @@
  */
 import { Socket } from 'node:net'
 import * as syscalls from '../../kernel/linux/syscalls.ts'
-import type { Endpoint, Stream, StreamListener } from '../transport.ts'
-import { decodeSocketAddress } from './socket-options.ts'
+import type { Endpoint, Stream, StreamListener, TtlRule } from '../transport.ts'
+import { decodeSocketAddress, setTtl } from './socket-options.ts'
 
 /** One read at most; several messages of a fast peer come in one. */
-const CHUNK_BYTES = 256 * 1024
+const CHUNK_BYTES = 64 * 1024
 /** Beyond this the sender is told to hold back. */
 const HIGH_WATER_BYTES = 512 * 1024
 /** How long what was sent before the end may take to go out. */
@@ -19,11 +19,14 @@ const chunk = new Uint8Array(CHUNK_BYTES)
 export class TcpStream implements Stream {
   readonly local: Endpoint
   readonly remote: Endpoint
+  readonly #fd: number
   readonly #socket: Socket
   #listener: StreamListener | undefined
+  #paused = false
 
   /** Takes over a connected descriptor. Throws KernelError when the connection is gone already. */
   constructor(fd: number) {
+    this.#fd = fd
     this.local = decodeSocketAddress(fd, syscalls.getsockname(fd))
     this.remote = decodeSocketAddress(fd, syscalls.getpeername(fd))
     const options = {
@@ -35,7 +38,10 @@ export class TcpStream implements Stream {
         buffer: chunk,
         callback: (count: number, bytes: Uint8Array): boolean => {
           this.#listener?.data(bytes.subarray(0, count))
-          return true
+          // A peer that has more to say waits until the others were heard.
+          if (count < CHUNK_BYTES || this.#paused) return true
+          setImmediate(() => this.#paused || this.#socket.resume())
+          return false
         },
       },
     }
@@ -62,11 +68,17 @@ export class TcpStream implements Stream {
     return this.#socket.writableLength
   }
 
+  setTtl(rule: TtlRule): void {
+    if (!this.#socket.destroyed) setTtl(this.#fd, this.remote.address.family, rule)
+  }
+
   pause(): void {
+    this.#paused = true
     this.#socket.pause()
   }
 
   resume(): void {
+    this.#paused = false
     this.#socket.resume()
   }
 
@@ -74,7 +86,7 @@ export class TcpStream implements Stream {
     this.#listener = undefined
     // Read on until the peer has closed too: bytes left unread would make the kernel reset the connection, and the last
     // NOTIFICATION would be lost with it.
-    this.#socket.resume()
+    this.resume()
     this.#socket.end()
     const timer = setTimeout(() => this.#socket.destroy(), LINGER_MILLISECONDS)
     timer.unref()
