@@ -4,7 +4,7 @@
  *
  * Sources: RFC 4271 section 4.3 (one set for many prefixes), RFC 7606 section 2 (faults belong to the block).
  */
-import { decodeAttributes, type DecodedAttributes } from '../../wire/bgp/attribute.ts'
+import { type DecodedAttributes, decodeAttributes } from '../../wire/bgp/attribute.ts'
 import type { WireContext } from '../../wire/bgp/context.ts'
 import { grown } from './typed-array.ts'
 

@@ -11,7 +11,7 @@
  */
 import type { AttributeStore } from './attribute-store.ts'
 import type { NextHopTable } from './next-hop-table.ts'
-import { LONG_LIVED_STALE, type PathTable } from './path-table.ts'
+import type { PathTable } from './path-table.ts'
 import type { PeerTable } from './peer-table.ts'
 import { IntList } from './typed-array.ts'
 
@@ -147,15 +147,16 @@ export class Decision {
     const external = this.#peers.external[this.#paths.peer[best]!] === 1
     const limit = external ? this.#options.maxExternalPaths : this.#options.maxInternalPaths
     const bestSet = this.#paths.imported[best]!
-    const others = limit > 1 && this.#attributes.nextHop[bestSet] !== 0 ? equal.items.slice(0, equal.length) : []
+    const several = limit > 1 && equal.length > 1 && this.#attributes.nextHop[bestSet] !== 0
+    const others = several ? equal.items.slice(0, equal.length) : []
     equal.length = 0
     equal.push(best)
     const relaxed = external && this.#options.asPathRelax
     const { nextHop, asPath } = this.#attributes
     const used = new Set([nextHop[bestSet]!])
     // By next hop, so that which ones are taken depends on the contents alone.
-    const ordered = [...others].sort(
-      (a, b) => this.#nextHops.compare(nextHop[this.#paths.imported[a]!]!, nextHop[this.#paths.imported[b]!]!),
+    const ordered = [...others].sort((a, b) =>
+      this.#nextHops.compare(nextHop[this.#paths.imported[a]!]!, nextHop[this.#paths.imported[b]!]!),
     )
     for (const path of ordered) {
       const set = this.#paths.imported[path]!
@@ -217,7 +218,7 @@ export class Decision {
     const peer = this.#paths.peer[path]!
     switch (step) {
       case 0:
-        return (this.#paths.flags[path]! & LONG_LIVED_STALE) !== 0 || this.#attributes.longLivedStale[set] === 1 ? 1 : 0
+        return this.#attributes.longLivedStale[set]!
       case 1:
         return -this.#attributes.localPreference[set]!
       case 2:

@@ -10,10 +10,8 @@ import { grown } from './typed-array.ts'
 
 const FIRST_CAPACITY = 1024
 
-/** From before the peer's restart, or before its route refresh began (RFC 4724, 7313). */
-export const STALE = 1
 /** Kept by long-lived graceful restart: least preferred (RFC 9494). */
-export const LONG_LIVED_STALE = 2
+export const LONG_LIVED_STALE = 1
 
 export class PathTable {
   prefix = new Int32Array(FIRST_CAPACITY)
@@ -25,6 +23,8 @@ export class PathTable {
   /** Add-path identifier, 32 bits signed; 0 without add-path. */
   pathId = new Int32Array(FIRST_CAPACITY)
   flags = new Uint8Array(FIRST_CAPACITY)
+  /** The peer's epoch in which the path was announced last: of an older one it is stale. */
+  epoch = new Uint8Array(FIRST_CAPACITY)
   /** Next path of the same prefix. */
   next = new Int32Array(FIRST_CAPACITY)
   nextOfPeer = new Int32Array(FIRST_CAPACITY)
@@ -94,6 +94,7 @@ export class PathTable {
     this.imported = grown(this.imported, length)
     this.pathId = grown(this.pathId, length)
     this.flags = grown(this.flags, length)
+    this.epoch = grown(this.epoch, length)
     this.next = grown(this.next, length)
     this.nextOfPeer = grown(this.nextOfPeer, length)
     this.previousOfPeer = grown(this.previousOfPeer, length)

@@ -12,6 +12,8 @@ import { type Family, Ip } from '../../net/ip.ts'
 import { grown } from './typed-array.ts'
 
 const FIRST_CAPACITY = 1024
+/** Stands as the length of ids that were taken back. */
+const RELEASED = 255
 
 export class PrefixTable {
   readonly family: Family
@@ -81,8 +83,13 @@ export class PrefixTable {
       hole = slot
     }
     slots[hole] = 0
+    this.lengths[id] = RELEASED
     this.#free.push(id)
     this.#live--
+  }
+
+  isLive(id: number): boolean {
+    return this.lengths[id] !== RELEASED
   }
 
   cidr(id: number): Cidr {
