@@ -11,6 +11,8 @@
 import koffi from 'koffi'
 
 const libc = koffi.load('libc.so.6')
+const socketFilter = koffi.struct({ length: 'uint16_t', filter: 'const void *' })
+
 const c = {
   socket: libc.func('int socket(int domain, int type, int protocol)'),
   bind: libc.func('int bind(int fd, const void *address, uint32_t length)'),
@@ -24,6 +26,7 @@ const c = {
   ),
   recv: libc.func('long recv(int fd, void *buffer, unsigned long length, int flags)'),
   setsockopt: libc.func('int setsockopt(int fd, int level, int name, const void *value, uint32_t length)'),
+  attachFilter: libc.func('setsockopt', 'int', ['int', 'int', 'int', koffi.pointer(socketFilter), 'uint32_t']),
   getsockopt: libc.func('int getsockopt(int fd, int level, int name, void *value, void *length)'),
   poll: libc.func('int poll(void *fds, unsigned long count, int timeout)'),
   ioctl: libc.func('int ioctl(int fd, unsigned long request, void *argument)'),
@@ -111,6 +114,10 @@ export const accept = (fd: number): number => answer(c.accept4(fd, null, null, S
 export const send = (fd: number, bytes: Uint8Array, flags = 0): number =>
   answer(c.sendto(fd, bytes, bytes.length, flags, null, 0))
 
+/** The same to an address in the kernel's form (struct sockaddr_in, sockaddr_in6). */
+export const sendTo = (fd: number, bytes: Uint8Array, address: Uint8Array): number =>
+  answer(c.sendto(fd, bytes, bytes.length, MSG_DONTWAIT, address, address.length))
+
 /**
  * `send` on a worker thread, for messages that the kernel answers late (deleting a link). Resolves with the count
  * sent or -1: errno is the worker's own and is lost, so a failed send is to be repeated with `send`.
@@ -138,6 +145,20 @@ export function setsockoptInt(fd: number, level: number, name: number, value: nu
 /** Sets a socket option of any other shape. */
 export const setsockopt = (fd: number, level: number, name: number, value: Uint8Array): number =>
   answer(c.setsockopt(fd, level, name, value, value.length))
+
+const SO_ATTACH_FILTER = 26
+
+/** Lets through what a classic BPF program accepts: eight bytes an instruction (struct sock_filter, linux/filter.h). */
+export const attachFilter = (fd: number, program: Uint8Array): number =>
+  answer(
+    c.attachFilter(
+      fd,
+      SOL_SOCKET,
+      SO_ATTACH_FILTER,
+      { length: program.length / 8, filter: program },
+      koffi.sizeof(socketFilter),
+    ),
+  )
 
 /** The value of a 32-bit socket option that is never negative, or -errno. */
 export function getsockoptInt(fd: number, level: number, name: number): number {
