@@ -159,7 +159,7 @@ export function encodeAttributes(attributes: Attributes, family: RouteFamily, co
     writeAttribute(writer, row.flags, row.type, () => row.encode(writer, value, context))
   }
   for (const attribute of rest) writeUnknown(writer, attribute)
-  return writer.finish()
+  return writer.finish().slice()
 }
 
 /** Does the next hop stand in NEXT_HOP, and the prefixes at the end of the UPDATE? */
