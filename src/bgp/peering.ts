@@ -37,7 +37,7 @@ import { bgpFamilyOfRoutes, PeerRestart, routeFamilyOf } from './peer-restart.ts
 import { formatPeerStatus } from './peer-status.ts'
 import type { AttributeCache } from './rib/attribute-cache.ts'
 import type { Rib } from './rib/interface.ts'
-import type { RibPeer } from './rib/peer.ts'
+import type { PeerRouteCounts, RibPeer } from './rib/peer.ts'
 import { ribPeerOf, type Surroundings } from './session-routes.ts'
 import type { Attempt, Clock, Endpoint, Stream, StreamListener, Timer, TtlRule, Wire } from './transport.ts'
 
@@ -110,11 +110,11 @@ export class Peering implements ConnectionOwner {
     this.#main = new Connection(this, host.clock, this.counts)
     this.#restart = new PeerRestart(host.clock, {
       sweep: (family) => {
-        host.rib.sweepStale(this.name, family)
+        if (host.rib.has(this.name)) host.rib.sweepStale(this.name, family)
         host.changed()
       },
       keepLongLived: (family) => {
-        host.rib.keepLongLived(this.name, family)
+        if (host.rib.has(this.name)) host.rib.keepLongLived(this.name, family)
         host.changed()
       },
     })
@@ -417,6 +417,11 @@ export class Peering implements ConnectionOwner {
     this.#host.changed()
   }
 
+  /** The RIB is another one: nothing of this peer is kept in it. */
+  forgetRoutes(): void {
+    this.#restart.forget()
+  }
+
   /** The RIB's words. */
   send(bytes: Uint8Array, messages: number): boolean {
     return this.#session?.sendUpdates(bytes, messages) ?? true
@@ -454,7 +459,7 @@ export class Peering implements ConnectionOwner {
       counts: this.counts,
       lastReceived: this.#lastReceived,
       lastSent: this.#lastSent,
-      routes: (family) => this.#host.rib.counts(this.name, family),
+      routes: (family) => (this.#host.rib.has(this.name) ? this.#host.rib.counts(this.name, family) : noRoutes),
       endOfRibReceived: this.#endOfRibReceived,
       endOfRibSent: this.#endOfRibSent,
       internal: this.#isInternal(),
@@ -567,6 +572,8 @@ export class Peering implements ConnectionOwner {
     this.#host.event({ type: 'session', peer: this.name, state, ...reason })
   }
 }
+
+const noRoutes: PeerRouteCounts = { received: 0, accepted: 0, best: 0, sent: 0, stale: 0 }
 
 const isOpen = (phase: SessionState): boolean =>
   phase === 'open-sent' || phase === 'open-confirm' || phase === 'established'

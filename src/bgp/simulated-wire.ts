@@ -344,8 +344,9 @@ class SimulatedStream implements Stream {
     const { time, latencyMilliseconds } = this.#network
     const other = this.#other
     time.at(time.now + latencyMilliseconds, () => {
-      other?.#arrived.push(what)
-      other?.flush()
+      if (!other) return
+      other.#arrived.push(what)
+      other.flush()
     })
   }
 }
