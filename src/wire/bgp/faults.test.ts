@@ -69,7 +69,7 @@ type Row = readonly [
   what: string,
   body: Uint8Array,
   reaction: Reaction | undefined,
-  subcode?: number,
+  subcode?: number | undefined,
   context?: WireContext,
 ]
 const E = UpdateError
