@@ -1,9 +1,12 @@
 /**
- * What `routes-10k` asks of a real agent: a process in a node's namespace, the lab's API server with all the other nodes and
- * their blocks, and changes of one block at a time. A change is timed here, from the API server's answer to whoever wrote it
- * (it tells watches at the same moment) until the kernel tells of the route. This process is both the server and the clock,
- * so what it costs to send the event is in it too.
+ * What `routes-10k` asks of a real agent: the bundled program in a node's namespace, the lab's API server with all the other
+ * nodes and their blocks, and changes of one block at a time. A change is timed from the moment when the server, which is in
+ * this process, tells its watches of it, until the kernel tells of the route (route-clock.ts); what it costs to send the event
+ * is in it.
  */
+import { existsSync } from 'node:fs'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
 import { encodeBlock } from '../../src/config/calico/block.ts'
 import { formatNodeAnnotations } from '../../src/config/calico/node-annotations.ts'
 import { cidrName } from '../../src/config/calico/store-names.ts'
@@ -11,11 +14,16 @@ import type { IpamBlock } from '../../src/model/calico.ts'
 import { Cidr } from '../../src/net/cidr.ts'
 import { Ip } from '../../src/net/ip.ts'
 import { AgentCluster, type TestNode } from '../netns/agent-cluster.ts'
+import { RouteClock } from './route-clock.ts'
+
+const program = fileURLToPath(new URL('../../dist/weft.js', import.meta.url))
 
 const BLOCKS = 'ipamblocks.crd.projectcalico.org'
 const POOL = Ip.parse('20.0.0.0')
 const NODES = Ip.parse('10.128.0.2')
 const PATH = 'calico/vxlan/4096/4789'
+/** Between two changes, so that each finds an agent that has nothing to do. */
+const QUIET_MS = 20
 const status = JSON.stringify({ accepts: [PATH], sends: [PATH] })
 
 export interface AgentReading {
@@ -66,35 +74,40 @@ async function readMemory(cluster: AgentCluster, node: TestNode): Promise<{ heap
   return { heapMiB: mebibytes('nodejs_heap_size_used_bytes'), residentMiB: mebibytes('process_resident_memory_bytes') }
 }
 
-/** Moves blocks one by one from node to node, and waits for each. */
-async function change(cluster: AgentCluster, node: TestNode, nodes: number, blocks: number, count: number) {
-  let heard: (destination: string) => void = () => {}
-  const watch = node.namespace.kernel.watch(['route'], (event) => {
-    if (event.type === 'new' && event.object.kind === 'route') heard(`${event.object.destination}`)
+/** Moves blocks one by one from node to node, and waits for each, and for so long after it. */
+async function change(
+  cluster: AgentCluster,
+  node: TestNode,
+  nodes: number,
+  blocks: number,
+  count: number,
+  pauseMs: number,
+) {
+  const clock = await RouteClock.open(node.namespace)
+  const toldAt = new Map<string, number>()
+  const watch = cluster.client.watch(BLOCKS, {}, (event) => {
+    if (event.type === 'MODIFIED') toldAt.set(event.object.metadata.name!, performance.now())
   })
   const took: number[] = []
   try {
     for (let i = 0; i < count; i++) {
       const at = (i * 7919) % (nodes * blocks)
-      const told = new Promise<void>((resolve) => {
-        heard = (destination) => {
-          if (destination === `${blockCidr(at)}`) resolve()
-        }
-      })
+      const heard = clock.next(`${blockCidr(at)}`)
       const to = (Math.floor(at / blocks) + 1 + i) % nodes
       const name = cidrName(blockCidr(at))
-      const written = cluster.client.patch(BLOCKS, { name }, { spec: { affinity: `host:far-${to}` } })
-      const start = await written.then(() => performance.now())
-      await told
-      took.push(performance.now() - start)
+      await cluster.client.patch(BLOCKS, { name }, { spec: { affinity: `host:far-${to}` } })
+      took.push((await heard) - toldAt.get(name)!)
+      await sleep(pauseMs)
     }
   } finally {
     watch.close()
+    await clock.close()
   }
   return took
 }
 
 export async function measureAgent(nodes: number, blocks: number, changes: number): Promise<AgentReading> {
+  if (!existsSync(program)) throw new Error('dist/weft.js is missing: npm run build')
   const cluster = await AgentCluster.open(undefined)
   try {
     await cluster.defineCalico()
@@ -102,14 +115,14 @@ export async function measureAgent(nodes: number, blocks: number, changes: numbe
     await fill(cluster, nodes, blocks)
     const node = await cluster.addNode('n1', { podCidrs: false })
     const start = performance.now()
-    cluster.startAgent(node)
+    cluster.startAgent(node, [], { program })
     await cluster.ready(node)
     await cluster.until('every block has its route', () => {
       const count = countRoutes(node)
       return count === nodes * blocks ? undefined : `${count} routes`
     })
     const loadMs = performance.now() - start
-    const changesMs = await change(cluster, node, nodes, blocks, changes)
+    const changesMs = await change(cluster, node, nodes, blocks, changes, QUIET_MS)
     return { loadMs, changesMs, ...(await readMemory(cluster, node)) }
   } finally {
     await cluster.close()

@@ -58,6 +58,8 @@ export interface AgentProcess {
   /** A module to load before the agent. */
   readonly preload?: string
   readonly env?: Readonly<Record<string, string>>
+  /** The bundled program; left out: the sources. */
+  readonly program?: string
 }
 
 export class AgentCluster {
@@ -200,7 +202,10 @@ export class AgentCluster {
   /** Starts an agent process in a node's namespace; its log goes to `<folder>/agent.log`. */
   startAgent(node: TestNode, flags: readonly string[] = [], process_: AgentProcess = {}): ChildProcess {
     const preload = process_.preload ? ['--import', process_.preload] : []
-    const program = ['--import', 'tsx', ...preload, 'bin/weft.ts', 'agent', ...this.flags(node), ...flags]
+    // Of the program the flags that it is installed with.
+    const loader = process_.program ? ['--max-semi-space-size=2'] : ['--import', 'tsx']
+    const weft = process_.program ?? 'bin/weft.ts'
+    const program = [...loader, ...preload, weft, 'agent', ...this.flags(node), ...flags]
     const child = inNetns(node.namespace.path, () =>
       spawn(process.execPath, program, {
         cwd: root,
