@@ -112,6 +112,7 @@ export class Peering implements ConnectionOwner {
       sweep: (family) => {
         if (host.rib.has(this.name)) host.rib.sweepStale(this.name, family)
         host.changed()
+        if (this.dynamic) this.#vanishUnlessUsed()
       },
       keepLongLived: (family) => {
         if (host.rib.has(this.name)) host.rib.keepLongLived(this.name, family)
@@ -155,7 +156,7 @@ export class Peering implements ConnectionOwner {
   /** Ends for good; the speaker forgets it. */
   remove(subcode: number = CeaseCode.PEER_DECONFIGURED): void {
     this.#removed = true
-    this.#stop(cease(subcode))
+    this.#stop(this.#hard(cease(subcode)))
     this.#heldTimer?.cancel()
     this.#restart.forget()
     this.#loseRoutes()

@@ -213,7 +213,7 @@ export class SimulatedWire implements Wire {
       if (!address) return listener.closed('network unreachable')
       const peer = this.#network.at(remote.address)
       // A host that is gone, a cut link and a wrong MD5 key have one sign: silence.
-      if (!peer || this.#network.isCut(address, remote.address)) return
+      if (!peer || this.#network.at(address) !== this || this.#network.isCut(address, remote.address)) return
       const local: Endpoint = { address, port: this.#port++, device: remote.device }
       peer.#arrive(this, local, target, listener)
     })
