@@ -21,8 +21,8 @@ const addPlace = (command: Command): Command => {
   return command
 }
 
-/** Opens what the flags name, and closes it after the work. */
-async function look(self: Command, work: (sight: IpamSight) => Promise<void>): Promise<void> {
+/** Opens what the flags name, and closes it after the work. `usesToo`: with the API server's pods, also where pools are in etcd. */
+async function look(self: Command, work: (sight: IpamSight) => Promise<void>, usesToo = false): Promise<void> {
   const [{ IpamSight }, { openLog }] = await Promise.all([
     import('../src/inspect/ipam/sight.ts'),
     import('../src/status/log.ts'),
@@ -31,7 +31,7 @@ async function look(self: Command, work: (sight: IpamSight) => Promise<void>): P
   const given = flagsGiven(self)
   const hasPlace = given.kubeconfig !== undefined || process.env.WEFT_KUBECONFIG !== undefined
   const options = parseOptions(hasPlace || !existsSync(usual) ? given : { ...given, kubeconfig: usual }, process.env)
-  const sight = await IpamSight.open(options, openLog({ level: 'error', format: 'text', base: {} }))
+  const sight = await IpamSight.open(options, openLog({ level: 'error', format: 'text', base: {} }), usesToo)
   try {
     await work(sight)
   } finally {
@@ -81,14 +81,18 @@ export function register(program: Command): void {
     .option('-o, --output <file>', 'write a report, for weft ipam release --from-report')
     .action(async ({ showAllIps, showProblemIps, output }: CheckFlags, self: Command) => {
       const { check } = await import('../src/inspect/ipam/check.ts')
-      await look(self, async (sight) => {
-        const input = await sight.load(Date.now())
-        const wish = { allIps: showAllIps === true, problemIps: showProblemIps === true }
-        const { lines, report, problems } = check(input, program.version() ?? '', wish)
-        if (output !== undefined) writeFileSync(output, `${JSON.stringify(report, undefined, 2)}\n`)
-        print(lines)
-        if (problems > 0) process.exitCode = 1
-      })
+      await look(
+        self,
+        async (sight) => {
+          const input = await sight.load(Date.now())
+          const wish = { allIps: showAllIps === true, problemIps: showProblemIps === true }
+          const { lines, report, problems } = check(input, program.version() ?? '', wish)
+          if (output !== undefined) writeFileSync(output, `${JSON.stringify(report, undefined, 2)}\n`)
+          print(lines)
+          if (problems > 0) process.exitCode = 1
+        },
+        true,
+      )
     })
   addPlace(ipam.command('release').description('Gives back addresses that nobody uses.'))
     .option('--ip <address>', 'this one, whoever has it')

@@ -8,7 +8,9 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
+import { EtcdStore } from '../../src/cluster/calico/etcd-store.ts'
 import { KubernetesStore } from '../../src/cluster/calico/kubernetes-store.ts'
+import { EtcdClient } from '../../src/cluster/etcd/client.ts'
 import { HttpClient } from '../../src/cluster/http-client.ts'
 import { readKubeconfig } from '../../src/cluster/kubernetes/kubeconfig.ts'
 import { calicoDefinitions } from '../../src/config/calico/definitions/index.ts'
@@ -17,6 +19,7 @@ import type { IpamBlock } from '../../src/model/calico.ts'
 import { Cidr } from '../../src/net/cidr.ts'
 import { ApiUnderTest } from './api-under-test.ts'
 import { define } from './calico-api.ts'
+import { EtcdServer } from './etcd-server.ts'
 
 const program = fileURLToPath(new URL('../../bin/weft.ts', import.meta.url))
 const api = new ApiUnderTest()
@@ -28,10 +31,10 @@ interface Output {
   readonly err: string
 }
 
-function weft(line: string): Promise<Output> {
+function weft(line: string, env: NodeJS.ProcessEnv = api.environment): Promise<Output> {
   return new Promise((done) => {
     const argv = ['--import', 'tsx', program, 'ipam', ...line.split(' ')]
-    execFile(process.execPath, argv, { env: api.environment, timeout: 120_000 }, (error, out, err) =>
+    execFile(process.execPath, argv, { env, timeout: 120_000 }, (error, out, err) =>
       done({ code: error ? Number(error.code) : 0, out, err }),
     )
   })
@@ -237,4 +240,31 @@ test('a pool is split: blocks stay, settings are kept, and there is a pool for e
   )
   assert.match(await ipam('show --ip 172.26.0.0'), /is in use/)
   assert.equal((await weft('split 2 --name main')).code, 2)
+})
+
+test('pools in etcd are shown and given back without an API server; only check asks one for the pods', async () => {
+  const etcd = await EtcdServer.start()
+  const client = new EtcdClient({ endpoints: [etcd.url] })
+  const there = new EtcdStore({ client })
+  try {
+    const { apiVersion: _, ...pool } = poolObject('main', '172.26.0.0/16')
+    etcd.ctl('put', '/calico/resources/v3/projectcalico.org/ippools/main', JSON.stringify(pool))
+    await there.blocks.create(blockOf('172.26.0.0/26', 'n1', [['web-0', 'n1']]))
+    const env = { PATH: process.env.PATH, HOME: etcd.folder }
+    const place = `--calico-datastore etcd --calico-etcd-endpoints ${etcd.url}`
+    const show = await weft(`show ${place}`, env)
+    assert.match(show.out, /\| 172\.26\.0\.0\/16 \| {5}65536 \| +1 \(0%\) \|/, show.err)
+    const check = await weft(`check ${place}`, env)
+    assert.equal(check.code, 2)
+    assert.match(check.err, /--kubeconfig/)
+    assert.match(
+      (await weft(`release --ip 172.26.0.0 ${place}`, env)).out,
+      /^Successfully released IP address 172\.26\.0\.0$/m,
+    )
+    assert.match((await weft(`show --ip 172.26.0.0 ${place}`, env)).out, /is not assigned/)
+  } finally {
+    await there.close()
+    client.close()
+    await etcd.stop()
+  }
 })

@@ -43,7 +43,7 @@ const LOAD_TIMEOUT_MS = 60_000
 
 export class IpamSight {
   readonly store: IpamStore
-  /** The API server's client, where there is one. */
+  /** The API server's client, where there is one and it is needed. */
   readonly kubernetes: HttpClient | undefined
   readonly #place: CalicoPlace
   readonly #options: IpamPlace
@@ -63,12 +63,15 @@ export class IpamSight {
     this.kubernetes = kubernetes
   }
 
-  /** Throws ConfigError for a kubeconfig or certificate that cannot be read, and where pools are switched off. */
-  static async open(options: IpamPlace, log: ClusterLog): Promise<IpamSight> {
+  /**
+   * `usesToo`: who uses addresses is wanted as well, which the API server knows, also where pools are in etcd. Throws ConfigError
+   * for a kubeconfig or certificate that cannot be read, and where pools are switched off.
+   */
+  static async open(options: IpamPlace, log: ClusterLog, usesToo: boolean): Promise<IpamSight> {
     const { kubeconfig, kubeApiUrl, calico } = options
     if (calico.store === 'none')
       throw new ConfigError('--calico-datastore', 'value', 'is none: there are no address pools to look at')
-    const hasServer = calico.store === 'kubernetes' || options.store === 'kubernetes'
+    const hasServer = calico.store === 'kubernetes' || (usesToo && options.store === 'kubernetes')
     const kubernetes = hasServer ? new HttpClient(followConnection(kubeconfig, kubeApiUrl, log)) : undefined
     let place: CalicoPlace
     if (calico.store === 'kubernetes') place = { kind: 'kubernetes', client: kubernetes! }
@@ -83,7 +86,7 @@ export class IpamSight {
     return new IpamSight(options, place, await openIpamStore(place), kubernetes, log)
   }
 
-  /** Everything, for an audit. Rejects when the store or the API server cannot be asked. */
+  /** Everything, for an audit of a sight that was opened with `usesToo`. Rejects when the store or the API server cannot be asked. */
   async load(nowMilliseconds: number): Promise<AuditInput> {
     const [words, blocks, affinities, handles, { nodes, uses }] = await Promise.all([
       this.readPools(),
