@@ -81,6 +81,7 @@ export class Decision {
   /** The best path of a prefix, or 0. */
   choose(prefix: number): number {
     const left = this.#candidates(prefix)
+    if (left.length === 2) return this.#better(left.items[0]!, left.items[1]!)
     return left.length > 1 ? this.#eliminate(left) : this.#alone(left)
   }
 
@@ -130,6 +131,28 @@ export class Decision {
     return left.items[0]!
   }
 
+  /** `#eliminate` of two: the same steps, without lists. */
+  #better(a: number, b: number): number {
+    const { imported } = this.#paths
+    const { equal } = this
+    equal.length = 0
+    let best = 0
+    for (let step = 0; best === 0; step++) {
+      if (step === FIRST_TIE_BREAK) {
+        equal.push(a)
+        equal.push(b)
+      }
+      if (step === MED_STEP && !this.#options.alwaysCompareMed) {
+        const { neighborAs } = this.#attributes
+        if (neighborAs[imported[a]!] !== neighborAs[imported[b]!]) continue
+      }
+      const difference = this.#rank(step, a) - this.#rank(step, b)
+      if (difference !== 0) best = difference < 0 ? a : b
+    }
+    this.#orderEqual(best)
+    return best
+  }
+
   #eliminate(left: IntList): number {
     for (let step = 0; step < FIRST_TIE_BREAK && left.length > 1; step++) this.#keepLeast(left, step)
     const equal = this.equal
@@ -147,15 +170,19 @@ export class Decision {
     const external = this.#peers.external[this.#paths.peer[best]!] === 1
     const limit = external ? this.#options.maxExternalPaths : this.#options.maxInternalPaths
     const bestSet = this.#paths.imported[best]!
-    const several = limit > 1 && equal.length > 1 && this.#attributes.nextHop[bestSet] !== 0
-    const others = several ? equal.items.slice(0, equal.length) : []
+    if (limit === 1 || equal.length < 2 || this.#attributes.nextHop[bestSet] === 0) {
+      equal.length = 0
+      equal.push(best)
+      return
+    }
+    const others = equal.items.slice(0, equal.length)
     equal.length = 0
     equal.push(best)
     const relaxed = external && this.#options.asPathRelax
     const { nextHop, asPath } = this.#attributes
     const used = new Set([nextHop[bestSet]!])
     // By next hop, so that which ones are taken depends on the contents alone.
-    const ordered = [...others].sort((a, b) =>
+    const ordered = others.sort((a, b) =>
       this.#nextHops.compare(nextHop[this.#paths.imported[a]!]!, nextHop[this.#paths.imported[b]!]!),
     )
     for (const path of ordered) {

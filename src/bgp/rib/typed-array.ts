@@ -1,13 +1,17 @@
 /**
- * Typed arrays that grow. By half each time: what is copied stays in proportion to what is added, and at most a third is unused.
+ * Typed arrays that grow: doubled while they are small, by half when they are large. What is copied stays in proportion to what
+ * is added, and of a large one a third is unused at most.
  */
 type IntArray = Int32Array | Uint32Array | Uint16Array | Uint8Array
+
+/** Elements from which on memory counts for more than time. */
+const LARGE = 1 << 20
 
 /** A copy of at least `length` elements, zeros behind the old ones; the same array when it is long enough. */
 export function grown<A extends IntArray>(array: A, length: number): A {
   if (length <= array.length) return array
   const Type = array.constructor as new (length: number) => A
-  const copy = new Type(Math.max(length, Math.ceil(array.length * 1.5)))
+  const copy = new Type(Math.max(length, array.length < LARGE ? array.length * 2 : Math.ceil(array.length * 1.5)))
   copy.set(array)
   return copy
 }
