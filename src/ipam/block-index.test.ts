@@ -51,6 +51,32 @@ test('blocks are found by what they cover, whatever their sizes', () => {
   assert.deepEqual(overlapping('10.0.0.64/26'), ['10.0.0.64/28'])
 })
 
+test('any prefix finds what a look at every block finds, in order', () => {
+  const small = [28, 29, 30, 31, 32].flatMap((length) =>
+    Array.from({ length: 2 ** (length - 27) }, (_, n) =>
+      Cidr.of(Ip.parse('10.0.0.0').plus(n * 2 ** (32 - length)), length),
+    ),
+  )
+  const index = new BlockIndex()
+  const known: Cidr[] = []
+  const toggle = (cidr: Cidr) => {
+    const at = known.findIndex((other) => other.equals(cidr))
+    if (at < 0) known.push(cidr)
+    else known.splice(at, 1)
+    if (at < 0) index.add(cidr)
+    else index.remove(cidr)
+  }
+  for (let step = 0; step < 200; step++) {
+    toggle(small[(step * 23 + (step >> 3)) % small.length]!)
+    for (const asked of small) {
+      const expected = known.filter((each) => each.overlaps(asked)).map(String)
+      const found = index.overlapping(asked)
+      assert.deepEqual(found.map(String).sort(), expected.sort(), `step ${step}, ${asked}`)
+      assert.ok(found.every((each, i) => i === 0 || found[i - 1]!.base.compare(each.base) <= 0))
+    }
+  }
+})
+
 test('every block of a pool is found once, from another place on for each node', () => {
   const firsts = new Set<string>()
   for (const node of ['n1', 'n2', 'n3', 'n4', 'n5']) {

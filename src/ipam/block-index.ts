@@ -13,60 +13,54 @@ import { Cidr } from '../net/cidr.ts'
 import { bitsOf, type Family, Ip } from '../net/ip.ts'
 import { type AddressSet, type Span, spanOf } from './address-set.ts'
 
-interface Entry extends Span {
-  readonly cidr: Cidr
-}
-
 /** Prefixes of both families in order of their first addresses; those that overlap are kept side by side. */
 export class BlockIndex {
-  readonly #entries: Record<Family, Entry[]> = { 4: [], 6: [] }
+  readonly #blocks: Record<Family, Cidr[]> = { 4: [], 6: [] }
   /** The shortest prefix ever seen bounds how far before an address a block that covers it may begin. */
-  #widest: Record<Family, bigint> = { 4: 0n, 6: 0n }
+  #shortest: Record<Family, number> = { 4: 32, 6: 128 }
 
   get size(): number {
-    return this.#entries[4].length + this.#entries[6].length
+    return this.#blocks[4].length + this.#blocks[6].length
   }
 
   add(cidr: Cidr): void {
-    const entry = { ...spanOf(cidr), cidr }
-    const entries = this.#entries[cidr.family]
-    const at = this.#place(cidr.family, entry.first)
-    for (let i = at; entries[i]?.first === entry.first; i++) if (entries[i]!.last === entry.last) return
-    entries.splice(at, 0, entry)
-    const size = entry.last - entry.first
-    if (size > this.#widest[cidr.family]) this.#widest[cidr.family] = size
+    const { family, base, length } = cidr
+    const blocks = this.#blocks[family]
+    const at = this.#place(family, base)
+    for (let i = at; blocks[i]?.base.equals(base); i++) if (blocks[i]!.length === length) return
+    blocks.splice(at, 0, cidr)
+    if (length < this.#shortest[family]) this.#shortest[family] = length
   }
 
-  remove(cidr: Cidr): void {
-    const entries = this.#entries[cidr.family]
-    const { first, last } = spanOf(cidr)
-    for (let i = this.#place(cidr.family, first); entries[i]?.first === first; i++)
-      if (entries[i]!.last === last) {
-        entries.splice(i, 1)
+  remove({ family, base, length }: Cidr): void {
+    const blocks = this.#blocks[family]
+    for (let i = this.#place(family, base); blocks[i]?.base.equals(base); i++)
+      if (blocks[i]!.length === length) {
+        blocks.splice(i, 1)
         return
       }
   }
 
   /** Blocks that have an address in common with the prefix, in order. */
   overlapping(cidr: Cidr): Cidr[] {
-    const { first, last } = spanOf(cidr)
-    const entries = this.#entries[cidr.family]
+    const { family, base } = cidr
+    const blocks = this.#blocks[family]
     const found: Cidr[] = []
-    for (let i = this.#place(cidr.family, first - this.#widest[cidr.family]); i < entries.length; i++) {
-      const entry = entries[i]!
-      if (entry.first > last) break
-      if (entry.last >= first) found.push(entry.cidr)
+    for (let i = this.#place(family, base.masked(this.#shortest[family])); i < blocks.length; i++) {
+      const block = blocks[i]!
+      if (block.overlaps(cidr)) found.push(block)
+      else if (block.base.compare(base) > 0) break
     }
     return found
   }
 
-  /** The first entry that begins at or after an address. */
-  #place(family: Family, at: bigint): number {
-    const entries = this.#entries[family]
-    let [from, to] = [0, entries.length]
+  /** The first block that begins at or after an address. */
+  #place(family: Family, at: Ip): number {
+    const blocks = this.#blocks[family]
+    let [from, to] = [0, blocks.length]
     while (from < to) {
       const middle = (from + to) >>> 1
-      if (entries[middle]!.first < at) from = middle + 1
+      if (blocks[middle]!.base.compare(at) < 0) from = middle + 1
       else to = middle
     }
     return from

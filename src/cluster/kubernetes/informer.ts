@@ -82,11 +82,6 @@ interface WatchEvent {
   readonly object?: RawObject
 }
 
-interface Held<T> {
-  readonly text: string
-  readonly value: T
-}
-
 const WATCH_SECONDS = 300
 const WATCH_GRACE_MS = 10_000
 /** A watch that lasted for less of its time than this was ended by something else. */
@@ -103,7 +98,7 @@ const PAGE_SIZE = 200
 
 export class Informer<T> {
   readonly #options: InformerOptions<T>
-  readonly #held = new Map<string, Held<T>>()
+  readonly #held = new Map<string, T>()
   readonly #abort = new AbortController()
   readonly #backoff: Backoff
   readonly #resource: string
@@ -310,9 +305,9 @@ export class Informer<T> {
 
   #set(name: string, object: RawObject): void {
     const value = this.#options.project(object)
-    const text = formatJson(value)
-    if (this.#held.get(name)?.text === text) return
-    this.#held.set(name, { text, value })
+    const before = this.#held.get(name)
+    if (before !== undefined && formatJson(before) === formatJson(value)) return
+    this.#held.set(name, value)
     this.#options.onSet(name, value, object)
   }
 
@@ -325,9 +320,9 @@ export class Informer<T> {
 
   #delete(name: string): void {
     const last = this.#held.get(name)
-    if (!last) return
+    if (last === undefined) return
     this.#held.delete(name)
-    this.#options.onDelete(name, last.value)
+    this.#options.onDelete(name, last)
   }
 }
 

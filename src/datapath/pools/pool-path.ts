@@ -39,8 +39,20 @@ export function formatPoolPath(path: PoolPath): PathId {
   }
 }
 
+/** Ids that were parsed: a cluster has a handful, and each is asked for again and again. */
+const parsed = new Map<PathId, PoolPath | undefined>()
+const MAX_PARSED = 256
+
 /** Undefined for what is no path id of Calico's. */
 export function parsePoolPath(id: PathId): PoolPath | undefined {
+  if (parsed.has(id)) return parsed.get(id)
+  const path = parse(id)
+  // Others' statuses may name anything.
+  if (parsed.size < MAX_PARSED) parsed.set(id, path)
+  return path
+}
+
+function parse(id: PathId): PoolPath | undefined {
   if (id === 'calico/plain') return { type: 'plain' }
   if (id === 'calico/ipip') return { type: 'ipip' }
   const match = /^calico\/(vxlan|vxlan-v6|geneve)\/(0|[1-9]\d{0,7})\/([1-9]\d{0,4})(\/detour)?$/.exec(id)

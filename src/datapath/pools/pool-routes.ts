@@ -55,9 +55,9 @@ export function hopToward(id: PathId, peer: PoolPeer, family: Family, external: 
   if (path.type === 'vxlan' && path.family !== family) return undefined
   const end = peer.endOf(path, family)
   if (!end) return undefined
-  const via = family === 6 ? { via: linkLocalOf(end.mac) } : { via: end.ip ?? remote, onlink: true }
-  if (path.type === 'vxlan') return { ...via, device }
-  return { ...via, device, encapsulation: { id: path.vni, destination: remote, ttl: OUTER_TTL } }
+  const hop = family === 6 ? { via: linkLocalOf(end.mac), device } : { via: end.ip ?? remote, device, onlink: true }
+  if (path.type === 'vxlan') return hop
+  return { ...hop, encapsulation: { id: path.vni, destination: remote, ttl: OUTER_TTL } }
 }
 
 /** Neighbours and forwarding entries that the next hops by these paths need. Source is `calico/node/<name>`. */
