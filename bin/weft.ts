@@ -6,6 +6,7 @@ import { readFileSync } from 'node:fs'
 import { Command, CommanderError } from 'commander'
 import { ConfigError, KernelError } from '../src/model/errors.ts'
 import { register as agent } from './agent.ts'
+import { register as bgp } from './bgp.ts'
 import { register as cleanup } from './cleanup.ts'
 import { register as controller } from './controller.ts'
 import { register as install } from './install.ts'
@@ -32,11 +33,12 @@ Examples:
   weft install                put weft into a cluster; weft uninstall takes it out
   weft ipam show              how full address pools are; weft ipam check finds what is wrong
   weft node status            this node as its agent sees it
+  weft bgp serve --config f   a BGP speaker; weft bgp summary shows its peers
 
 Exit codes: 0 done, 1 failed, 2 wrong use or wrong configuration.`,
   )
 
-for (const register of [agent, cleanup, controller, install, ipam, lab, node]) register(program)
+for (const register of [agent, bgp, cleanup, controller, install, ipam, lab, node]) register(program)
 
 try {
   await program.parseAsync()

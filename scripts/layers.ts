@@ -40,6 +40,7 @@ const allowedEdges: readonly (readonly [from: string, to: string, why: string])[
   ['cluster', 'ipam/stores', 'implements the store that blocks are kept in'],
   ['agent', 'cni', 'the agent is the composition; the CNI server is one of its features'],
   ['lab', 'inspect', 'the lab shows captures'],
+  ['bgp/session', 'kernel', 'sessions set options on sockets before they connect, by the one file of system calls'],
 ]
 
 /** Edges that the layers would permit and the design forbids. */

@@ -25,6 +25,9 @@ const c = {
     'long sendto(int fd, const void *buffer, unsigned long length, int flags, void *to, uint32_t size)',
   ),
   recv: libc.func('long recv(int fd, void *buffer, unsigned long length, int flags)'),
+  recvfrom: libc.func(
+    'long recvfrom(int fd, void *buffer, unsigned long length, int flags, void *from, void *fromLength)',
+  ),
   setsockopt: libc.func('int setsockopt(int fd, int level, int name, const void *value, uint32_t length)'),
   attachFilter: libc.func('setsockopt', 'int', ['int', 'int', 'int', koffi.pointer(socketFilter), 'uint32_t']),
   getsockopt: libc.func('int getsockopt(int fd, int level, int name, void *value, void *length)'),
@@ -133,6 +136,10 @@ export const sendAsync = (fd: number, bytes: Uint8Array): Promise<number> =>
 /** Count of bytes received (more than the buffer holds with MSG_TRUNC), or -errno. */
 export const recv = (fd: number, buffer: Uint8Array, flags: number): number =>
   answer(c.recv(fd, buffer, buffer.length, flags))
+
+/** `recv` of a datagram; its sender's address in the kernel's form is written to `from` (28 bytes). Does not wait. */
+export const recvFrom = (fd: number, buffer: Uint8Array, from: Uint8Array): number =>
+  answer(c.recvfrom(fd, buffer, buffer.length, MSG_DONTWAIT, from, Uint32Array.of(from.length)))
 
 const option = new Int32Array(1)
 
