@@ -43,6 +43,8 @@ export interface SpeakerHost {
   /** Addresses and networks of the device that has one of our addresses. */
   surroundings(local: Endpoint): Surroundings
   resolveNextHop: NextHopResolver
+  /** False: nobody hears `routes` events just now. */
+  wantsRoutes?(): boolean
 }
 
 export interface SpeakerOptions {
@@ -264,6 +266,7 @@ export class Speaker implements PeeringHost {
       send: (peer, bytes, messages) => this.#peerings.get(peer)?.send(bytes, messages) ?? true,
       endOfRibSent: (peer, family) => this.#peerings.get(peer)?.endOfRibSent(family),
       chosen: (_family, routes) => this.event({ type: 'routes', routes }),
+      wantsChosen: () => this.#host.wantsRoutes?.() ?? true,
     })
   }
 

@@ -95,6 +95,8 @@ export interface RibSink {
   endOfRibSent?(peer: string, family: BgpFamily): void
   /** Prefixes whose chosen paths changed, some thousands at most. */
   chosen?(family: BgpFamily, routes: readonly ChosenRoute[]): void
+  /** False: nobody listens to `chosen` just now, and what changed meanwhile is not told later. Undefined: somebody always does. */
+  wantsChosen?(): boolean
 }
 
 /** How far away a next hop is: the metric of the route there, 0 and more; -1: unreachable. */

@@ -168,7 +168,7 @@ class Walk {
           exportPolicy: former && this.#random(2) ? former.families[0]!.exportPolicy : pick(),
           nextHop: (['auto', 'self', 'keep'] as const)[this.#random(3)]!,
           addPathReceive: number % 2 === 0,
-          addPathSend: former?.families[0]!.addPathSend ?? (number === 1 ? 2 : 0),
+          addPathSend: number === 1 ? 2 : 0,
           extendedNextHop: false,
           longLivedRestart: false,
         },

@@ -209,6 +209,7 @@ class SpeakerRib implements Rib {
       if (left > 0 && group.dirtyCount > 0) left -= group.flush(offer, outlet, left)
       if (left > 0 && group.dirtyCount === 0) left -= group.catchUp(outlet)
     }
+    if (this.#sink.wantsChosen?.() === false) table.takeChanged(table.changed.length)
     while (left > 0 && this.#sink.chosen && table.changed.length > 0) {
       const prefixes = table.takeChanged(CHOSEN_AT_ONCE)
       this.#sink.chosen(family, this.#query.chosen(table, prefixes))

@@ -73,6 +73,11 @@ export class ControlServer {
     }
   }
 
+  /** True: somebody watches. */
+  get watched(): boolean {
+    return this.#watchers.size > 0
+  }
+
   close(): void {
     this.#server.close()
     for (const socket of this.#sockets) socket.destroy()

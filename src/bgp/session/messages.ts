@@ -12,6 +12,8 @@ export interface SpeakerThreadStart {
   readonly restarted: boolean
   /** Unix socket for the eyes; none when undefined. */
   readonly controlPath?: string | undefined
+  /** False: the owner has no use for `routes` events, of which a full table makes a million. */
+  readonly ownerTakesRoutes?: boolean
 }
 
 export type ToSpeaker =

@@ -45,6 +45,7 @@ async function run(port: MessagePort, start: SpeakerThreadStart): Promise<void> 
       log: (level, message, fields) => log({ atMs: Date.now(), level, message, fields }),
       surroundings: readSurroundings,
       resolveNextHop: () => 0,
+      wantsRoutes: () => start.ownerTakesRoutes !== false || control?.watched === true,
     },
   })
   const apply = (): void => neighbours.watch(devicesOf(speaker))
