@@ -49,8 +49,7 @@ export async function serve({ file, controlPath, restarted, log }: ServeOptions)
       onLog: log,
       onCrash: reject,
     })
-    started.catch(reject)
-    void started.then(() => say('info', 'speaker started', { asn: config.asn, routerId: config.routerId }))
+    started.then(() => say('info', 'speaker started', { asn: config.asn, routerId: config.routerId }), reject)
     const reload = async (thread: SpeakerThread): Promise<void> => {
       try {
         const next = readSpeakerFile(file)

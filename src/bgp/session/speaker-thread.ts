@@ -1,7 +1,7 @@
 /**
  * The owner's side of the speaker's thread: starts it, gives it configurations, hears its events.
  */
-import { Worker } from 'node:worker_threads'
+import { Worker, type WorkerOptions } from 'node:worker_threads'
 import type { BgpEvent, LocalRoute, SpeakerConfig, SpeakerStatus } from '../../model/bgp.ts'
 import { ConfigError } from '../../model/errors.ts'
 import type { ErrorWords, FromSpeaker, LogEntry, SpeakerThreadStart, ToSpeaker } from './messages.ts'
@@ -15,6 +15,14 @@ export interface SpeakerThreadOptions extends SpeakerThreadStart {
 
 const errorOf = ({ message, config }: ErrorWords): Error =>
   config ? new ConfigError(config.object, config.key, config.problem) : new Error(message)
+
+/** From its sources the program runs through a loader that a thread does not inherit. */
+function openWorker(url: URL, options: WorkerOptions): Worker {
+  if (!url.pathname.endsWith('.ts')) return new Worker(url, options)
+  const [loader, program] = [import.meta.resolve('tsx/esm/api'), url.href].map((each) => JSON.stringify(each))
+  const code = `import(${loader}).then(({ register }) => { register(); return import(${program}) })`
+  return new Worker(code, { ...options, eval: true })
+}
 
 type Reply = Extract<FromSpeaker, { readonly id: number }>
 type Request = ToSpeaker extends infer T ? (T extends unknown ? Omit<T, 'id'> : never) : never
@@ -31,7 +39,7 @@ export class SpeakerThread {
   /** Resolves when the speaker listens. Rejects with ConfigError, or when it cannot listen. */
   static async start({ onEvent, onLog, onCrash, ...data }: SpeakerThreadOptions): Promise<SpeakerThread> {
     const { workerUrl, WORKER_MARK } = await import('./worker.ts')
-    const worker = new Worker(workerUrl, { workerData: { ...data, mark: WORKER_MARK }, name: 'bgp' })
+    const worker = openWorker(workerUrl, { workerData: { ...data, mark: WORKER_MARK }, name: 'bgp' })
     const thread = new SpeakerThread(worker)
     await new Promise<void>((resolve, reject) => {
       let started = false
