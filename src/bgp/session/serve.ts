@@ -45,6 +45,7 @@ export async function serve({ file, controlPath, restarted, log }: ServeOptions)
       routes,
       restarted,
       controlPath,
+      ownerTakesRoutes: false,
       onEvent: (event) => tellSession(event, say),
       onLog: log,
       onCrash: reject,
