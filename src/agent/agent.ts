@@ -154,6 +154,7 @@ class Agent {
         calico: {
           ...calico,
           settings: { fullyRandom: options.masquerade.fullyRandom, missing: this.#missing },
+          spareAddresses: options.calico.spareAddresses,
           now: Date.now,
         },
       }),
@@ -278,7 +279,9 @@ class Agent {
     await this.#checksums.close()
     this.#status.close()
     this.#runtimeFiles.close()
-    await Promise.all([this.#source.close(), this.#calico?.close(), this.#cni.close()])
+    await this.#cni.close()
+    await this.#loop.retire()
+    await Promise.all([this.#source.close(), this.#calico?.close()])
     await this.#applier.close()
     this.#kernel.close()
   }
@@ -349,7 +352,8 @@ class Agent {
     const { broken } = this.#checksums
     const sums = broken.length > 0 ? `checksum offload is off on ${broken.join(', ')}` : undefined
     const pools = this.#loop.remarks.map((remark) => `warning: ${remark}`)
-    return [cached, lost, sums, ...pools].filter((remark) => remark !== undefined).join('\n') || undefined
+    const refused = this.#applier.failures().map(({ error }) => `warning: the kernel refuses: ${error.message}`)
+    return [cached, lost, sums, ...pools, ...refused.slice(0, REFUSALS_TOLD)].filter((remark) => remark !== undefined).join('\n') || undefined
   }
 
   #failures(): object[] {

@@ -10,6 +10,7 @@
  *
  * Active as soon as there is a pool or a block. A store that has none, or has no such objects at all, costs nothing.
  */
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { CalicoEvent, CalicoSource } from '../cluster/calico/calico-source.ts'
 import { defaultFelixSettings, parseFelix } from '../config/calico/felix.ts'
 import { defaultIpamSettings } from '../config/calico/ipam-settings.ts'
@@ -43,12 +44,16 @@ import { TunnelAddresses } from './tunnel-addresses.ts'
 
 /** How long a path of an earlier agent may take to stand again before it is taken back. */
 const RESTART_PATIENCE_MS = 10_000
+/** How long the end of an agent may wait for the store. */
+const RETIRE_PATIENCE_MS = 2000
 
 /** What the part is made of that the loop does not have. */
 export interface CalicoStores {
   readonly source: Pick<CalicoSource, 'pods' | 'reconnect'>
   readonly store: IpamStore
   readonly settings: Omit<PoolPlannerSettings, 'nodeName'>
+  /** How many addresses of each pool are kept ready for pods. */
+  readonly spareAddresses: number
   /** Unix time in milliseconds. */
   now(): number
 }
@@ -97,7 +102,7 @@ export class CalicoPart implements NetworkPart {
 
   constructor(options: CalicoPartOptions) {
     this.#options = options
-    const { nodeName, writer, log, complaints, readTraffic, store, settings, now, onChange } = options
+    const { nodeName, writer, log, complaints, readTraffic, store, settings, spareAddresses, now, onChange } = options
     this.#planner = new PoolPlanner({ ...settings, nodeName }, (source) => writer.inPlace(source))
     this.#planner.setFelix(this.#felix)
     this.#drains = new PathDrains(this.#planner, readTraffic)
@@ -116,6 +121,7 @@ export class CalicoPart implements NetworkPart {
       },
       settings: () => this.#ipamSettings,
       selects,
+      spareAddresses,
       now,
     })
     this.#tunnels = new TunnelAddresses({ nodeName, addresses: this.ipam, log, complaints, onChange })
@@ -188,7 +194,9 @@ export class CalicoPart implements NetworkPart {
 
   setOwn(own: NodeInfo): void {
     if (!this.#own) this.#tunnels.restore(own.calico)
+    const hasMoved = JSON.stringify(own.labels) !== JSON.stringify(this.#own?.labels)
     this.#own = own
+    if (hasMoved) this.ipam.reviewSpares()
     this.#planner.setAnnounced(own.weft)
   }
 
@@ -227,29 +235,31 @@ export class CalicoPart implements NetworkPart {
         break
       case 'reservation':
         if (event.reservation) this.#reservations.set(event.name, event.reservation)
+        this.ipam.reviewSpares()
         if (event.problem) complaints.ofOwn('InvalidReservation', event.problem.message, event.name)
         break
       case 'reservation-gone':
         this.#reservations.delete(event.name)
+        this.ipam.reviewSpares()
         break
       case 'block':
-        this.ipam.noteBlock(event.held)
+        this.ipam.news.noteBlock(event.held)
         this.#onBlock(event.held.value)
         break
       case 'block-gone':
-        this.ipam.noteBlockGone(event.cidr)
+        this.ipam.news.noteBlockGone(event.cidr)
         this.#ownBlocks.delete(`${event.cidr}`)
         if (this.#blocks.delete(`${event.cidr}`)) this.#planner.removeRoutes(event.cidr)
         break
       case 'affinity':
-        this.ipam.noteAffinity(event.held)
+        this.ipam.news.noteAffinity(event.held)
         break
       case 'affinity-gone':
-        this.ipam.noteAffinityGone(event.affinity.owner, event.affinity.cidr)
+        this.ipam.news.noteAffinityGone(event.affinity.owner, event.affinity.cidr)
         break
       case 'corrupt':
         complaints.ofOwn('CorruptObject', `${event.object}: ${event.problem}`, event.object)
-        if (event.head) this.ipam.noteUnreadable(event.head.cidr)
+        if (event.head) this.ipam.news.noteUnreadable(event.head.cidr)
         if (event.head && !this.#blocks.has(`${event.head.cidr}`)) this.#setRoutes(headRoutesOf(event.head))
         break
       case 'felix':
@@ -265,7 +275,7 @@ export class CalicoPart implements NetworkPart {
         break
       case 'synced':
         this.#state = 'synced'
-        this.ipam.noteListed()
+        this.ipam.news.noteListed()
         break
       case 'connection':
         if (event.up) log.info({}, 'the store of the address pools can be reached again')
@@ -375,6 +385,16 @@ export class CalicoPart implements NetworkPart {
     }
   }
 
+  /** Gives back what was kept ready for pods, if the store answers soon. After this nobody asks for addresses any more. */
+  async retire(): Promise<void> {
+    const { log } = this.#options
+    const patience = new AbortController()
+    const late = sleep(RETIRE_PATIENCE_MS, 'late' as const, { signal: patience.signal })
+    const outcome = await Promise.race([this.ipam.retire(), late]).catch((err: Error) => err)
+    patience.abort()
+    if (outcome !== undefined) log.info({ outcome: `${outcome}` }, 'addresses kept ready for pods stay as they are')
+  }
+
   close(): void {
     clearTimeout(this.#patience)
     this.#drains.close()
@@ -401,6 +421,7 @@ export class CalicoPart implements NetworkPart {
         this.#told.set(pool.name, pool)
         this.#planner.setPool(pool)
       }
+    this.ipam.reviewSpares()
   }
 
   /** Most changes of a block are addresses that come and go inside it, which no route depends on. */

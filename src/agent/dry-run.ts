@@ -71,6 +71,7 @@ export async function runDry(options: AgentOptions, print: (line: string) => voi
         source: calico.source,
         store: echoStore(calico.store),
         settings: { fullyRandom: options.masquerade.fullyRandom, missing: await missingEncapsulations() },
+        spareAddresses: 0,
         now: Date.now,
       },
     }),

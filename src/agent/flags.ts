@@ -305,6 +305,13 @@ export const agentFlags = new FlagTable('WEFT', [
   },
   {
     group: CALICO,
+    flags: '--spare-addresses <count>',
+    default: '8',
+    description:
+      'addresses of each pool that a node with pods keeps ready in its own blocks, so that a new pod waits for no write; 0: none',
+  },
+  {
+    group: CALICO,
     flags: '--calico-datastore <kind>',
     calico: 'DATASTORE_TYPE',
     description: 'where address pools and blocks are: kubernetes, etcd (Calico says etcdv3), or none',

@@ -252,6 +252,11 @@ export class NetworkLoop {
     this.#schedule()
   }
 
+  /** Nobody asks for addresses of pools any more: what was kept ready goes back. */
+  async retire(): Promise<void> {
+    await this.#calico?.retire()
+  }
+
   close(): void {
     this.#closed = true
     this.#announcer.close()

@@ -98,6 +98,7 @@ test("calico/node's variables stand for flags", () => {
   assert.deepEqual(options.calico, {
     store: 'etcd',
     etcd: { endpoints: ['https://10.0.0.1:2379', 'https://10.0.0.2:2379'], caFile: '/ca.pem' },
+    spareAddresses: 8,
   })
   assert.equal(options.store, 'kubernetes', "flannel's subnets are not moved by it")
 })
@@ -108,6 +109,8 @@ test('pools are looked for where the nodes are, unless told otherwise', () => {
   assert.equal(parseOptions({ 'calico-datastore': 'none' }, {}).calico.store, 'none')
   assert.throws(() => parseOptions({ 'calico-datastore': 'sqlite' }, {}), /--calico-datastore/)
   assert.throws(() => parseOptions({ wiring: 'mesh' }, {}), /--wiring/)
+  assert.equal(parseOptions({ 'spare-addresses': '0' }, {}).calico.spareAddresses, 0)
+  assert.throws(() => parseOptions({ 'spare-addresses': '65' }, {}), /--spare-addresses/)
   assert.throws(() => parseOptions({}, { IP: 'fd00::1' }), /--ip/)
   assert.throws(() => parseOptions({ 'ip-autodetection-method': 'cidr=x' }, {}), /--ip-autodetection-method/)
 })

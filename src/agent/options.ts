@@ -59,6 +59,8 @@ export interface CalicoOptions {
   /** Where address pools and blocks are kept. */
   readonly store: 'kubernetes' | 'etcd' | 'none'
   readonly etcd: Omit<EtcdOptions, 'prefix' | 'renewMarginMinutes'>
+  /** How many addresses of each pool are kept ready for pods. */
+  readonly spareAddresses: number
 }
 
 export interface InterfaceOptions {
@@ -167,6 +169,7 @@ export function parseOptions(given: FlagValues, env: Readonly<Record<string, str
     addresses: { v4: addressOf('ip', 4), v6: addressOf('ip6', 6) },
     calico: {
       store: parseCalicoStore(text('calico-datastore'), store),
+      spareAddresses: integer('spare-addresses', 0, 64),
       etcd: {
         endpoints: urlsOf('calico-etcd-endpoints', text('calico-etcd-endpoints')!),
         ...present('keyFile', text('calico-etcd-keyfile')),

@@ -96,6 +96,7 @@ export class TestAgent {
               source: { pods: nobody, reconnect() {} },
               store: pools.store,
               settings: { fullyRandom: true },
+              spareAddresses: 4,
               now: () => Date.now(),
             },
           }

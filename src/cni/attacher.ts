@@ -12,6 +12,7 @@
 
 import { formatPodAnnotations } from '../config/calico/pod-words.ts'
 import { type BridgePlan, nodeBridgeAlias, type PodPlan, planPair } from '../datapath/bridge/plan.ts'
+import type { PoolAddresses } from '../ipam/stores/pool-addresses.ts'
 import type { Kernel } from '../kernel/kernel.ts'
 import { forgetMappedFlows } from '../kernel/linux/drivers/conntrack.ts'
 import type { Ip } from '../net/ip.ts'
@@ -86,6 +87,7 @@ export class Attacher {
   readonly #sink: FragmentSink
   readonly #log: Log
   #network: NodeNetwork | undefined
+  #addresses: PoolAddresses | undefined
   /** Bridges known to be as planned, by name: the plan's text and the MAC. */
   readonly #bridges = new Map<string, { plan: string; mac: string }>()
   /** Bridged and routed pods live side by side, and have been told of each other. */
@@ -143,7 +145,23 @@ export class Attacher {
   setNetwork(network: NodeNetwork): void {
     this.#pools.setNode(network)
     this.#network = network
-    if (network.routed?.addresses) this.releases.setAddresses(network.routed.addresses)
+    if (network.routed?.addresses) this.setAddresses(network.routed.addresses)
+    this.#addresses?.expectPods?.(network.routed?.addresses !== undefined)
+  }
+
+  /** Whom addresses of pools are asked of and given back to. They hear what the journal knows, once. */
+  setAddresses(addresses: PoolAddresses): void {
+    if (this.#addresses === addresses) return
+    this.#addresses = addresses
+    const held = [...this.#journal.entries.values()].flatMap(({ attachment: { handle, ips, pod }, state }) => {
+      const of = podOfCluster(pod)
+      const attributes = of ? { namespace: of.namespace, pod: of.name } : {}
+      return handle === undefined
+        ? []
+        : ips.map(({ ip }) => ({ ip, handleId: handle, attributes, isLeaving: state === 'deleting' }))
+    })
+    addresses.resume?.(this.#journal.name, held)
+    this.releases.setAddresses(addresses)
   }
 
   /** Whether pods may send under the sources that they ask for; undefined while nobody has said. */

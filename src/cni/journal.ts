@@ -11,10 +11,14 @@
  * namespaces end with the kernel: only the rotation is kept, so that addresses are not reused at once, and what was taken from
  * the cluster's pools, which do not end with it: such an attachment is deleting until they have been given back.
  *
+ * A journal has a name, by which its node knows again what it has written about itself elsewhere. It ends with the boot: the image
+ * of a machine may be copied, with the journal in it.
+ *
  * Another version of weft may have written the file, an earlier or a later one. Fields that are not known here are carried
  * along with their attachment; whole records are kept as they are, for the version that knows them, until the next boot.
  */
 
+import { randomBytes } from 'node:crypto'
 import { existsSync, readFileSync } from 'node:fs'
 import type { PortVlans } from '../datapath/bridge/vlan.ts'
 import { decodeLog, RecordLog } from '../ipam/stores/record-log.ts'
@@ -104,6 +108,7 @@ export class Journal {
   /** Last address given by search, by pool and set number (`node/0`). */
   readonly rotation = new Map<string, Ip>()
   readonly recovery: Recovery
+  #name = ''
   /** Records of another version. */
   #foreign: object[] = []
   readonly #log: JournalLog
@@ -128,6 +133,7 @@ export class Journal {
       } else if (!this.#replay(record)) this.#keepForeign(record)
     }
     if (boot !== bootId) voided += this.#void()
+    this.#name ||= randomBytes(6).toString('hex')
     this.recovery = { voided, ...recovery, foreign: this.#foreign.length }
     this.compact()
   }
@@ -151,18 +157,27 @@ export class Journal {
     return [...entries.values()].filter(({ state }) => state === 'up').map(({ attachment }) => attachment)
   }
 
+  /** Unique, and the same for as long as this journal knows all that this node has done since it booted. */
+  get name(): string {
+    return this.#name
+  }
+
   #void(): number {
     const count = this.entries.size
     for (const entry of [...this.entries.values()])
       if (entry.attachment.handle === undefined) this.#drop(entry)
       else entry.state = 'deleting'
     this.#foreign = []
+    this.#name = ''
     return count - this.entries.size
   }
 
   /** False for a record that this version cannot read. */
   #replay(record: Exclude<JournalRecord, { op: 'boot' }>): boolean {
     switch (record.op) {
+      case 'name':
+        this.#name = record.name
+        return true
       case 'rotation':
         return readable(() => this.rotation.set(record.key, Ip.parse(record.ip)))
       case 'add':
@@ -274,6 +289,7 @@ export class Journal {
 
   *#snapshot(): Generator<object> {
     yield { op: 'boot', id: this.#bootId }
+    yield { op: 'name', name: this.#name }
     for (const { attachment, state } of this.entries.values())
       yield { op: 'add', attachment: encodeAttachment(attachment), state }
     yield* this.#foreign
@@ -304,6 +320,7 @@ type JournalRecord =
   | { readonly op: 'add'; readonly attachment: EncodedAttachment; readonly state?: AttachmentState }
   | { readonly op: 'up' | 'del' | 'gone'; readonly id: number }
   | { readonly op: 'ips'; readonly id: number; readonly ips: EncodedAttachment['ips'] }
+  | { readonly op: 'name'; readonly name: string }
   | { readonly op: 'rotation'; readonly key: string; readonly ip: string }
 
 type EncodedAttachment = Omit<Attachment, 'ips' | 'portMappings' | 'allowedSources'> & {

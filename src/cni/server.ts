@@ -42,6 +42,7 @@ export class CniServer {
   readonly #waiting: (() => void)[] = []
   #turnTaken = false
   #recovered = false
+  #givenBackTo: PoolAddresses | undefined
   #deviceWatch: DeviceWatch | undefined
   #watched: string | undefined
 
@@ -64,6 +65,7 @@ export class CniServer {
     if (recovery.foreign) log.warn(recovery, 'The CNI journal has records of another version of weft; they are kept')
     const report = await recover(kernel, this.#journal, this.#attacher, log)
     this.#recovered = true
+    if (this.#givenBackTo) this.#attacher.setAddresses(this.#givenBackTo)
     await this.#want(this.#living())
     await this.#socket.listen()
     return report
@@ -117,7 +119,8 @@ export class CniServer {
 
   /** Whom addresses of pools are given back to, also while new pods get none of them. A routed network says so as well. */
   giveBackTo(addresses: PoolAddresses): void {
-    this.#attacher.releases.setAddresses(addresses)
+    this.#givenBackTo = addresses
+    if (this.#recovered) this.#attacher.setAddresses(addresses)
   }
 
   /** The data path's MTU has changed, in bytes: bridge, veths and the devices inside living pods follow. */

@@ -22,6 +22,7 @@ import type { Ip } from '../net/ip.ts'
 import { AddressSet } from './address-set.ts'
 import { type Allocation, allocationsOf, findDamage, formatOwner, isInUse, plainHandle, sameOwner } from './block.ts'
 import { BlockIndex } from './block-index.ts'
+import { areSpare } from './spares.ts'
 
 /** Somebody who has an address: a pod, a node's tunnel, a service. */
 export interface AddressUse {
@@ -63,6 +64,7 @@ export interface FoundAddress {
 /** What was found; `message` says it to people, the other fields to programs. */
 export type Finding = { readonly message: string } & (
   | { readonly kind: 'leaked-address'; readonly address: FoundAddress }
+  | { readonly kind: 'spare-address'; readonly address: FoundAddress }
   | { readonly kind: 'reserved-address'; readonly address: FoundAddress }
   | { readonly kind: 'duplicate-use'; readonly ip: Ip; readonly holders: readonly string[] }
   | { readonly kind: 'duplicate-allocation'; readonly ip: Ip; readonly blocks: readonly Cidr[] }
@@ -88,7 +90,12 @@ export type Finding = { readonly message: string } & (
 export type FindingKind = Finding['kind']
 
 /** Kinds that are as they are meant to be, or that mend themselves: told on request, and not counted as problems. */
-export const notes: ReadonlySet<FindingKind> = new Set(['handle-missing', 'reserved-address', 'block-size'])
+export const notes: ReadonlySet<FindingKind> = new Set([
+  'handle-missing',
+  'spare-address',
+  'reserved-address',
+  'block-size',
+])
 
 /** In the order of the kinds above, and within a kind by address. */
 export function audit(input: AuditInput): Finding[] {
@@ -123,7 +130,7 @@ function found({ cidr }: IpamBlock, allocation: Allocation): Located {
   }
 }
 
-function auditUse({ pools, reservations, inUse }: AuditInput, allocations: readonly Located[]): Finding[] {
+function auditUse({ pools, reservations, nodes, inUse }: AuditInput, allocations: readonly Located[]): Finding[] {
   const uses = groupBy(inUse, ({ ip }) => `${ip}`)
   const given = groupBy(
     allocations.filter((each) => each.inUse),
@@ -132,11 +139,18 @@ function auditUse({ pools, reservations, inUse }: AuditInput, allocations: reado
   const reserved = AddressSet.of(reservations.flatMap(({ cidrs }) => cidrs))
   const poolSet = AddressSet.of(pools.map(({ cidr }) => cidr))
   const leaked: Finding[] = []
+  const spare: Finding[] = []
   const reservedOnes: Finding[] = []
   const twice: Finding[] = []
   for (const [text, each] of given) {
     const [address] = each as [Located]
-    if (!uses.has(text) && !isReservedByWindows(address))
+    if (!uses.has(text) && areSpare(address.attributes) && nodes.has(address.node ?? ''))
+      spare.push({
+        kind: 'spare-address',
+        address,
+        message: `${text} is kept ready for pods of ${address.node}`,
+      })
+    else if (!uses.has(text) && !isReservedByWindows(address))
       leaked.push({
         kind: 'leaked-address',
         address,
@@ -176,7 +190,7 @@ function auditUse({ pools, reservations, inUse }: AuditInput, allocations: reado
       })
     else outside.push({ kind: 'not-in-pool', ip, holders, message: `${text} is used by ${holders[0]} and in no pool` })
   }
-  return [...leaked, ...reservedOnes, ...shared, ...twice, ...missing, ...outside]
+  return [...leaked, ...spare, ...reservedOnes, ...shared, ...twice, ...missing, ...outside]
 }
 
 /** Calico keeps addresses back for Windows under a handle of their own. */
@@ -185,8 +199,8 @@ const isReservedByWindows = ({ handleId }: Located): boolean =>
 
 function auditHandles({ handles }: AuditInput, allocations: readonly Located[]): Finding[] {
   const counted = new Map<string, Map<string, number>>()
-  for (const { handleId, block, inUse } of allocations) {
-    if (handleId === undefined || !inUse) continue
+  for (const { handleId, block, inUse, attributes } of allocations) {
+    if (handleId === undefined || !inUse || areSpare(attributes)) continue
     const blocks = counted.get(handleId) ?? new Map<string, number>()
     counted.set(handleId, blocks.set(`${block}`, (blocks.get(`${block}`) ?? 0) + 1))
   }

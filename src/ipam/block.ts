@@ -179,6 +179,10 @@ export class BlockDraft {
     return this.#from.cidr
   }
 
+  get owner(): BlockOwner | undefined {
+    return this.#owner.owner
+  }
+
   /** The number that addresses given in this draft bear. */
   get sequenceNumber(): bigint {
     return this.#from.sequenceNumber
@@ -199,6 +203,11 @@ export class BlockDraft {
     return this.#unallocated.find(
       (ordinal) => ordinal < size && this.#allocations[ordinal] === null && !refuse(ordinal),
     )
+  }
+
+  /** How many ordinals are free, and not refused. */
+  countFree(refuse: (ordinal: number) => boolean): number {
+    return this.#unallocated.filter((ordinal) => this.#allocations[ordinal] === null && !refuse(ordinal)).length
   }
 
   /** Who has the ordinal now, if anybody has. */
@@ -230,6 +239,18 @@ export class BlockDraft {
     this.#unallocated = this.#unallocated.filter((each) => each !== ordinal)
     this.#numbers[ordinal] = this.sequenceNumber
     this.#changes++
+  }
+
+  /** Passes an ordinal that is not free on to a handle; it begins another life. */
+  pass(ordinal: number, handleId: string, secondary: Readonly<Record<string, string>>): void {
+    this.#allocations[ordinal] = this.#attributeFor({ handleId, secondary })
+    this.#numbers[ordinal] = this.sequenceNumber
+    this.#changes++
+  }
+
+  /** Frees ordinals that nobody has used: there is nothing to cool down. */
+  vacate(ordinals: readonly number[]): void {
+    if (ordinals.length > 0) this.#free(ordinals)
   }
 
   /** Takes ordinals from whoever has them; they are given again after the cooldown. Ordinals that are free or cool down stay so. */

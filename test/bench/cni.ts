@@ -1,11 +1,13 @@
 /**
  * `cni-add` and `cni-del`: the whole way from a runtime's exec of the plugin to its answer, against Debian's reference
- * bridge plugin with host-local. Each has a node namespace of its own with the same bridge and the same options; pods
- * are interleaved one by one, then eight by eight. The journal is on; the server is a process of its own.
+ * bridge plugin with host-local. Each has a node namespace of its own with the same bridge and the same options; eight pods
+ * of one side are made, one by one or at once, then eight of the other. What a side does after its answers is waited for
+ * before the other's turn, and not within its own. The journal is on; the server is a process of its own.
  *
  *   npm run bench -- cni-add --wiring routed              pods routed as Calico's, addresses of the node's podCIDR
  *   npm run bench -- cni-add --wiring routed --pools kube-apiserver
- *                     addresses of a pool: every one is a write to Kubernetes' own API server, which runs beside (or `memory`)
+ *                     addresses of a pool, whose blocks are in Kubernetes' own API server, which runs beside (or `memory`);
+ *                     --spares 8: so many are kept ready
  *
  * Beside both stands the kernel's floor: the same netlink messages from one C program, without plugin, socket or journal.
  */
@@ -87,19 +89,25 @@ class Stage {
   readonly #api: RealApiServer | undefined
 
   /** Undefined pools: addresses of the node's podCIDR. */
-  static async open(podCount: number, folder: string, routed: boolean, pools: Pools | undefined): Promise<Stage> {
+  static async open(
+    podCount: number,
+    folder: string,
+    routed: boolean,
+    pools: Pools | undefined,
+    spareAddresses: number,
+  ): Promise<Stage> {
     const node = `/run/netns/weft-test-${process.pid}-node-weft`
     createNetns(node)
     execFileSync('ip', ['-n', basename(node), 'link', 'set', 'lo', 'up'])
     const agent = await bundleCniAgent(folder)
     if (pools !== 'kube-apiserver') {
-      const settings = routed ? { ...(pools ? { pools: [subnet] } : {}) } : undefined
+      const settings = routed ? { ...(pools ? { pools: [subnet], spareAddresses } : {}) } : undefined
       return new Stage(podCount, folder, agent, node, settings)
     }
     execFileSync('ip', ['-n', basename(node), 'addr', 'add', `${apiAddress}/32`, 'dev', 'lo'])
     const api = await RealApiServer.start({ place: { netns: node, address: apiAddress } })
     await define(api.client)
-    const settings = { pools: [subnet], kubeconfig: api.kubeconfig() }
+    const settings = { pools: [subnet], spareAddresses, kubeconfig: api.kubeconfig() }
     return new Stage(podCount, folder, agent, node, settings, api)
   }
 
@@ -176,6 +184,12 @@ class Stage {
     await this.server.line()
   }
 
+  /** Nothing of what weft was asked goes on. */
+  async settle(): Promise<void> {
+    this.server.write('{"settle":true}')
+    await this.server.line()
+  }
+
   /** Median microseconds of the floor's ADD, of its cutting off, and of a deletion waited for. */
   floor(): { add: number; cutOff: number; remove: number } {
     const name = this.floorNode.split('/').pop()!
@@ -218,6 +232,9 @@ const referenceConfig = (dataDir: string): object => ({
   },
 })
 
+/** Pods of one side's turn. */
+const GROUP = 8
+
 interface Figures {
   readonly sequential: number[]
   readonly eight: number[]
@@ -234,14 +251,17 @@ async function measure(stage: Stage, rounds: number): Promise<Record<'ADD' | 'DE
   for (let round = 0; round < rounds; round++) {
     for (const [size, into] of [
       [1, 'sequential'],
-      [8, 'eight'],
+      [GROUP, 'eight'],
     ] as const)
       for (const command of ['ADD', 'DEL'] as const)
-        for (let at = 0; at + size <= count; at += size)
-          for (const side of at % 2 ? stage.sides : [...stage.sides].reverse()) {
-            const times = await perform(side, command, side.pods.slice(at, at + size))
-            // Eight at once: what a pod costs of the batch, and the first of each round warms caches.
-            out[command].get(side.name)![into].push(size === 1 ? times.each[0]! : times.whole / size)
+        for (let at = 0; at < count; at += GROUP)
+          for (const side of (at / GROUP) % 2 ? stage.sides : [...stage.sides].reverse()) {
+            for (let first = at; first < Math.min(at + GROUP, count); first += size) {
+              const times = await perform(side, command, side.pods.slice(first, Math.min(first + size, count)))
+              // Eight at once: what a pod costs of the batch.
+              out[command].get(side.name)![into].push(size === 1 ? times.each[0]! : times.whole / times.each.length)
+            }
+            await stage.settle()
           }
   }
   return out
@@ -277,17 +297,21 @@ function resultOf(bench: string, figures: Map<string, Figures>, more: object): B
 async function onStage<T>(args: readonly string[], run: (stage: Stage, rounds: number) => Promise<T>): Promise<T> {
   const { values, positionals } = parseArgs({
     args: [...args],
-    options: { wiring: { type: 'string', default: 'bridge' }, pools: { type: 'string' } },
+    options: {
+      wiring: { type: 'string', default: 'bridge' },
+      pools: { type: 'string' },
+      spares: { type: 'string', default: '8' },
+    },
     allowPositionals: true,
   })
-  const { wiring, pools } = values
+  const { wiring, pools, spares } = values
   if (wiring !== 'bridge' && wiring !== 'routed') throw new Error('--wiring: bridge or routed')
   if (pools !== undefined && pools !== 'memory' && pools !== 'kube-apiserver')
     throw new Error('--pools: memory or kube-apiserver')
   if (pools && wiring === 'bridge') throw new Error('--pools: for --wiring routed')
   const [count, rounds] = [Number(positionals[0] ?? 40), Number(positionals[1] ?? 3)]
   const folder = mkdtempSync(join(tmpdir(), 'weft-bench-'))
-  const stage = await Stage.open(count, folder, wiring === 'routed', pools)
+  const stage = await Stage.open(count, folder, wiring === 'routed', pools, Number(spares))
   try {
     await stage.ready()
     return await run(stage, rounds)

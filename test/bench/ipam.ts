@@ -231,7 +231,7 @@ class Bed {
           value: decodeBlock(object.spec, cidrName(POOL.cidr)),
           revision: revisionOf(object.metadata ?? {}),
         }
-        for (const { ipam } of agents) ipam.noteBlock(held)
+        for (const { ipam } of agents) ipam.news.noteBlock(held)
       },
       onDelete: () => {},
       onListed: () => told(),

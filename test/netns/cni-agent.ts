@@ -37,6 +37,8 @@ export interface CniAgentConfig {
     readonly pools?: readonly string[]
     /** Path of a kubeconfig: the API server that has the blocks of pools; in memory without. */
     readonly kubeconfig?: string
+    /** How many addresses are kept ready. */
+    readonly spareAddresses?: number
     /** What is written on pods, by `namespace/name`; without it there is no directory. */
     readonly pods?: Readonly<Record<string, Readonly<Record<string, string>>>>
   }
@@ -76,7 +78,8 @@ const server = new CniServer({
 const report = await server.start()
 const kubeconfig = config.routed?.kubeconfig
 const store = kubeconfig && new KubernetesStore({ client: new HttpClient(readKubeconfig(kubeconfig)) })
-const cluster = new PodCluster(config.routed?.pools ?? [], config.routed?.pods, store || undefined)
+const { spareAddresses = 0 } = config.routed ?? {}
+const cluster = new PodCluster(config.routed?.pools ?? [], config.routed?.pods, store || undefined, { spareAddresses })
 let network: NodeNetwork = {
   podCidrs: config.podCidrs.map(Cidr.parse),
   clusterNetworks: config.clusterNetworks.map(Cidr.parse),
@@ -114,6 +117,8 @@ interface AgentOrder {
   readonly routed?: CniAgentConfig['routed'] | null
   /** The cluster's store answers, or does not. */
   readonly store?: 'away' | 'back'
+  /** Wait until the cluster's store knows all that was given. */
+  readonly settle?: true
   /** Tell what the pools have given and what was written on pods. */
   readonly tell?: 'cluster'
 }
@@ -121,6 +126,10 @@ interface AgentOrder {
 async function obey(order: AgentOrder): Promise<object> {
   if (order.mtuBytes) await server.setMtu(order.mtuBytes)
   if (order.store) cluster.isAway = order.store === 'away'
+  if (order.settle) {
+    await cluster.idle()
+    return { event: 'settled' }
+  }
   if (order.tell) return { event: 'cluster', ...cluster.tell() }
   if (order.routed !== undefined) {
     const { routed: _, ...rest } = network

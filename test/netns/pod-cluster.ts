@@ -58,7 +58,12 @@ export class PodCluster {
   readonly #ipam: BlockIpam
 
   /** Without a store blocks are kept in memory. */
-  constructor(pools: readonly string[], pods?: Readonly<Record<string, Words>>, store?: IpamStore) {
+  constructor(
+    pools: readonly string[],
+    pods?: Readonly<Record<string, Words>>,
+    store?: IpamStore,
+    options: { readonly spareAddresses?: number } = {},
+  ) {
     this.#store = store ?? this.#memory
     this.#pools = pools.map((text) => poolOf(Cidr.parse(text)))
     this.#pods = pods
@@ -72,6 +77,7 @@ export class PodCluster {
       settings: () => ({ strictAffinity: false, maxBlocksPerHost: 0, autoAllocateBlocks: true, ipCooldownSeconds: 0 }),
       selects: () => true,
       now: Date.now,
+      spareAddresses: options.spareAddresses ?? 0,
     })
   }
 
@@ -95,6 +101,13 @@ export class PodCluster {
       await this.#ipam.release(handle)
       this.#released.push(handle)
     },
+    resume: (journal, held) => this.#ipam.resume(journal, held),
+    expectPods: (areExpected) => this.#ipam.expectPods(areExpected),
+  }
+
+  /** Resolves when blocks say all that was given. */
+  idle(): Promise<void> {
+    return this.#ipam.idle()
   }
 
   /** Addresses in use by handle, of a store in memory, and what was written on pods. */

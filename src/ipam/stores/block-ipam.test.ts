@@ -165,10 +165,10 @@ test('a block of another node that is told of is written whole', async () => {
   const lender = ipamOf(store, 'n2', [pool])
   for (const handle of ['a', 'b', 'c']) await one(lender, handle)
   const ipam = ipamOf(store, 'n1', [pool])
-  for (const held of store.blocks.all()) ipam.noteBlock(held)
-  ipam.noteListed()
+  for (const held of store.blocks.all()) ipam.news.noteBlock(held)
+  ipam.news.noteListed()
   assert.equal(await one(ipam, 'd'), '172.26.0.3')
-  for (const held of store.blocks.all()) ipam.noteBlock(held)
+  for (const held of store.blocks.all()) ipam.news.noteBlock(held)
   await ipam.release('d')
   const { value } = store.blocks.all()[0]!
   assert.deepEqual(
@@ -191,7 +191,7 @@ test('an empty block of another node is taken when it has had it for a while', a
   const ipam = ipamOf(store, 'n1', [pool], further)
   await assert.rejects(one(ipam, 'a'), NoAddressError)
   for (let n = 4; n < 8; n++) await before.release(`c${n}`)
-  await ipam.refresh()
+  await ipam.news.refresh()
   await assert.rejects(one(ipam, 'a'), NoAddressError, 'not so soon')
   now += MINUTE + 1000
   assert.ok(await one(ipam, 'a'))
@@ -307,7 +307,7 @@ for (const how of ['refused', 'answerLost', 'doneLater'] as const)
       await ipam.idle()
       if (how === 'doneLater' && way.count() >= nth) {
         // What was done late is told by the watch.
-        await ipam.refresh()
+        await ipam.news.refresh()
         await ipam.idle()
       }
       assert.deepEqual(inUseOf(store), ip === undefined ? [] : [ip], `operation ${nth}`)
@@ -404,8 +404,8 @@ test('a block that nobody can read is left alone, and others serve', async () =>
   // The process that has it in memory learns of it at its next write.
   await store.blocks.replace(broken!, { ...broken!.value })
   const late = ipamOf(way, 'n1', [small])
-  late.noteBlock(broken!)
-  late.noteListed()
+  late.news.noteBlock(broken!)
+  late.news.noteListed()
   await assert.rejects(one(late, 'd'), NoAddressError)
   await late.release('a')
 })
@@ -413,8 +413,8 @@ test('a block that nobody can read is left alone, and others serve', async () =>
 test('the place of a block that nobody can read is taken, whatever the size of new blocks; it is free when the block is gone', async () => {
   const large = poolOf('large', '172.26.0.0/28', { blockSize: 29 })
   const ipam = ipamOf(new MemoryStore(), 'n1', [large])
-  ipam.noteUnreadable(Cidr.parse('172.26.0.4/30'))
-  ipam.noteListed()
+  ipam.news.noteUnreadable(Cidr.parse('172.26.0.4/30'))
+  ipam.news.noteListed()
   const got = await Promise.all(Array.from({ length: 8 }, (_, n) => one(ipam, `a${n}`)))
   assert.ok(
     got.every((ip) => Cidr.parse('172.26.0.8/29').contains(Ip.parse(ip))),
@@ -425,7 +425,7 @@ test('the place of a block that nobody can read is taken, whatever the size of n
     one(ipam, 'b', { family: 4, ip: Ip.parse('172.26.0.5') }),
     refused(/would overlap 172.26.0.4.30/),
   )
-  ipam.noteBlockGone(Cidr.parse('172.26.0.4/30'))
+  ipam.news.noteBlockGone(Cidr.parse('172.26.0.4/30'))
   assert.ok(Cidr.parse('172.26.0.0/29').contains(Ip.parse(await one(ipam, 'b'))))
 })
 
@@ -438,7 +438,7 @@ test('a clock that goes back makes no sequence number that was there before', as
   await ipam.release('a')
   const [held] = store.blocks.all()
   await store.blocks.remove(held!)
-  ipam.noteBlockGone(held!.value.cidr)
+  ipam.news.noteBlockGone(held!.value.cidr)
   now -= 86_400_000
   const [second] = await ipam.assign(request('b'))
   assert.equal(`${second!.ip}`, `${first!.ip}`)

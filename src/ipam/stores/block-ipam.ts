@@ -11,28 +11,28 @@
  *
  * Sources: Calico libcalico-go lib/ipam/ipam.go (autoAssign, AssignIP, ReleaseByHandle), design/ipam.
  */
-import type {
-  AffinityState,
-  BlockAffinity,
-  BlockOwner,
-  Held,
-  IpamBlock,
-  IpamSettings,
-  IpPool,
-  IpReservation,
-} from '../../model/calico.ts'
+import type { BlockAttribute, BlockOwner, IpPool } from '../../model/calico.ts'
 import type { Cidr } from '../../net/cidr.ts'
 import type { Ip } from '../../net/ip.ts'
-import { AddressSet } from '../address-set.ts'
-import { addressAt, type BlockDraft, type Cooldown, ordinalOf, plainHandle, sameOwner } from '../block.ts'
+import { addressAt, type BlockDraft, ordinalOf, plainHandle, sameOwner } from '../block.ts'
 import { choosePools, type Labels } from '../pool-choice.ts'
+import { isSpare, isWanted, wantedAttributes } from '../spares.ts'
+import { AddressRules, type AddressRulesOptions } from './address-rules.ts'
 import { BlockClaims } from './block-claims.ts'
 import { BlockGoneError, type BlockLane, type StoreCounts } from './block-lane.ts'
+import { BlockNews } from './block-news.ts'
 import { Chores } from './chores.ts'
 import { HandleKeeper } from './handle-keeper.ts'
-import { CorruptObjectError, type IpamStore } from './ipam-store.ts'
+import { CorruptObjectError, type IpamStore, StoreAwayError } from './ipam-store.ts'
 import { KnownBlocks } from './known-blocks.ts'
-import { type AddressRequest, type AssignedAddress, NoAddressError, type PoolAddresses } from './pool-addresses.ts'
+import {
+  type AddressRequest,
+  type AssignedAddress,
+  type JournalAddress,
+  NoAddressError,
+  type PoolAddresses,
+} from './pool-addresses.ts'
+import { SpareAddresses } from './spare-addresses.ts'
 
 export interface BlockIpamLog {
   debug(fields: object, message: string): void
@@ -40,21 +40,19 @@ export interface BlockIpamLog {
   warn(fields: object, message: string): void
 }
 
-export interface BlockIpamOptions {
+export interface BlockIpamOptions extends AddressRulesOptions {
   readonly store: IpamStore
   readonly node: { readonly name: string; labels(): Labels }
   readonly log: BlockIpamLog
   /** Checked pools, in the order in which they are tried. */
   pools(): readonly IpPool[]
-  reservations(): readonly IpReservation[]
-  settings(): IpamSettings
   selects(selector: string, labels: Labels): boolean
-  /** Unix time in milliseconds. Nothing but cooldowns and the age of empty blocks depends on it. */
-  now(): number
-  /** True for an address that is in use here whatever its block says: it is not given. */
-  heldElsewhere?(ip: Ip): boolean
   /** `all`: an IPAMHandle for every address, for nodes that go back to Calico's plugin. Default: where they are needed. */
   readonly handles?: 'needed' | 'all'
+  /** How many addresses of each pool are kept ready for pods; none when left out. */
+  readonly spareAddresses?: number
+  /** Milliseconds since any moment, never going back; of this process when left out. */
+  uptime?(): number
   /** Resolves after so many milliseconds, or when the signal is aborted. */
   wait?(milliseconds: number, signal: AbortSignal): Promise<void>
 }
@@ -67,101 +65,74 @@ type Wanted = AddressRequest['wanted'][number]
 export class BlockIpam implements PoolAddresses {
   /** What the store was asked since the start. */
   readonly counts: StoreCounts = { reads: 0, writes: 0, conflicts: 0 }
+  /** Told what happens to blocks and affinities. */
+  readonly news: BlockNews
   readonly #options: BlockIpamOptions
   readonly #owner: BlockOwner
   readonly #known: KnownBlocks
   readonly #claims: BlockClaims
   readonly #handles: HandleKeeper
   readonly #chores: Chores
-  /** States of this node's affinities, by block. */
-  readonly #affinities = new Map<string, AffinityState>()
+  readonly #rules: AddressRules
+  readonly #spares: SpareAddresses
   /** Handles whose addresses are to be given back, but for these: they had them before the call that failed. */
   readonly #owed = new Map<string, ReadonlySet<string>>()
   /** Handle → blocks that an address was asked of and that did not answer. */
   readonly #doubtful = new Map<string, Set<Cidr>>()
   /** Handle → the last call for it: calls for one handle are done one after the other. */
   readonly #turns = new Map<string, Promise<unknown>>()
-  #listed: Promise<void> | undefined
-  #isListed = false
-  #reserved: { readonly from: readonly IpReservation[]; readonly set: AddressSet } | undefined
 
   constructor(options: BlockIpamOptions) {
     this.#options = options
-    const { store, node } = options
-    this.#owner = { type: 'host', name: node.name }
+    const { store, node, log } = options
     const { counts } = this
-    this.#known = new KnownBlocks(this.#owner, { store, counts, cooldown: () => this.#cooldown() })
+    const owner: BlockOwner = { type: 'host', name: node.name }
+    this.#owner = owner
+    this.#rules = new AddressRules(options)
+    this.#spares = new SpareAddresses({
+      ...options,
+      node: node.name,
+      isOwn: (draft) => sameOwner(draft.owner, owner),
+      wantedIn: (cidr) => this.#sparesWantedIn(cidr),
+      refusals: (cidr) => this.#rules.refusals(cidr),
+      cooldown: () => this.#rules.cooldown(),
+      uptime: options.uptime ?? (() => performance.now()),
+    })
+    this.#known = new KnownBlocks(owner, {
+      store,
+      counts,
+      cooldown: () => this.#rules.cooldown(),
+      accompany: (draft) => this.#spares.accompany(draft),
+    })
+    this.#chores = new Chores(log, options.wait)
     this.#claims = new BlockClaims({
       ...options,
       counts,
-      owner: this.#owner,
+      owner,
       known: this.#known,
-      cooldown: () => this.#cooldown(),
-      reserved: () => this.#reservedSet(),
+      cooldown: () => this.#rules.cooldown(),
+      reserved: () => this.#rules.reserved(),
       onUnfinished: (cidr) => this.#chores.add(`settle ${cidr}`, () => this.#claims.settle(cidr)),
     })
     this.#handles = new HandleKeeper(store, counts)
-    this.#chores = new Chores(options.log, options.wait)
+    this.news = new BlockNews({
+      store,
+      log,
+      counts,
+      owner,
+      known: this.#known,
+      claims: this.#claims,
+      spares: this.#spares,
+      chores: this.#chores,
+    })
   }
-
-  // What a watch tells.
-
-  noteBlock(held: Held<IpamBlock>): void {
-    const { cidr, owner } = held.value
-    this.#known.note(held)
-    // A claim that was given up, and whose block came to be all the same.
-    if (this.#isListed && sameOwner(owner, this.#owner) && !this.#affinities.has(`${cidr}`)) this.#settle(cidr)
-  }
-
-  noteBlockGone(cidr: Cidr): void {
-    this.#known.noteGone(cidr)
-  }
-
-  /** A block that nobody can read. One that was read before is asked for when it is wanted. */
-  noteUnreadable(cidr: Cidr): void {
-    if (!this.#known.lane(cidr).block) this.#known.setAside(cidr)
-  }
-
-  noteAffinity({ value: { owner, cidr, state } }: Held<BlockAffinity>): void {
-    if (!sameOwner(owner, this.#owner)) return
-    this.#affinities.set(`${cidr}`, state)
-    if (state !== 'confirmed') this.#settle(cidr)
-  }
-
-  noteAffinityGone(owner: BlockOwner, cidr: Cidr): void {
-    if (!sameOwner(owner, this.#owner)) return
-    this.#affinities.delete(`${cidr}`)
-    if (this.#known.own.has(`${cidr}`)) this.#settle(cidr)
-  }
-
-  /** All blocks and this node's affinities have been told. Before that, the first request lists them. */
-  noteListed(): void {
-    this.#listed = Promise.resolve()
-    this.#isListed = true
-    for (const { cidr } of this.#known.lanes())
-      if (this.#known.own.has(`${cidr}`) && !this.#affinities.has(`${cidr}`)) this.#settle(cidr)
-  }
-
-  /** Reads all blocks and affinities. Rejects with StoreAwayError. */
-  async refresh(): Promise<void> {
-    const { store, log } = this.#options
-    this.counts.reads += 2
-    const [blocks, affinities] = await Promise.all([store.blocks.list(), store.affinities.list()])
-    for (const problem of [...blocks.problems, ...affinities.problems])
-      log.warn({ err: problem.message }, 'an object of the address pools cannot be read')
-    for (const held of affinities.objects) this.noteAffinity(held)
-    for (const held of blocks.objects) this.noteBlock(held)
-    this.noteListed()
-  }
-
-  // PoolAddresses
 
   assign(request: AddressRequest): Promise<readonly AssignedAddress[]> {
     const handleId = plainHandle(request.handleId)
     return this.#inTurn(handleId, async () => {
       request.signal?.throwIfAborted()
-      await this.#whenListed()
-      const before = this.#owed.get(handleId) ?? new Set(this.#known.addressesOf(handleId).map(({ ip }) => `${ip}`))
+      await this.news.whenListed()
+      const before = this.#owed.get(handleId) ?? new Set(this.#addressesOf(handleId).map(({ ip }) => `${ip}`))
       this.#owed.delete(handleId)
       const kept = await this.#recall(handleId, request)
       const outcomes = await Promise.allSettled(
@@ -181,20 +152,46 @@ export class BlockIpam implements PoolAddresses {
   release(handle: string): Promise<void> {
     const handleId = plainHandle(handle)
     return this.#inTurn(handleId, async () => {
-      await this.#whenListed()
+      await this.news.whenListed()
       await this.#release(handleId)
       this.#owed.delete(handleId)
     })
   }
 
+  resume(journal: string, held: readonly JournalAddress[]): void {
+    const { name } = this.#options.node
+    this.#spares.resume(
+      journal,
+      held.map((each) => ({ ...each, attributes: { node: name, ...each.attributes } })),
+    )
+    this.reviewSpares()
+  }
+
+  expectPods(areExpected: boolean): void {
+    this.#spares.keep(areExpected)
+    this.reviewSpares()
+  }
+
+  /** What spare addresses depend on has changed: pools, reservations, the node's labels. */
+  reviewSpares(): void {
+    for (const lane of this.#known.lanes()) this.#spares.reviewIfDue(lane)
+  }
+
+  /** Before a close: gives addresses back that were kept ready, and tells blocks of those that pods have. Rejects with StoreAwayError. */
+  async retire(): Promise<void> {
+    await this.#spares.retire(this.#known.lanes())
+  }
+
   /** Resolves when nothing is left to do in the background; while the store is away that may be long. */
   async idle(): Promise<void> {
+    await this.#spares.idle()
     await this.#chores.idle()
     await this.#handles.idle()
   }
 
   /** Ends what goes on in the background. Addresses and blocks stay as they are. */
   close(): void {
+    this.#spares.close()
     this.#chores.close()
   }
 
@@ -208,21 +205,10 @@ export class BlockIpam implements PoolAddresses {
     return turn
   }
 
-  async #whenListed(): Promise<void> {
-    if (!this.#listed) {
-      const listing = this.refresh()
-      this.#listed = listing
-      listing.catch(() => {
-        if (this.#listed === listing) this.#listed = undefined
-      })
-    }
-    await this.#listed
-  }
-
   /** What the handle has already, for each wanted that it fits; found again in the store by a write. */
   async #recall(handleId: string, request: AddressRequest): Promise<(AssignedAddress | undefined)[]> {
     for (const cidr of this.#doubtful.get(handleId) ?? []) await this.#inBlock(this.#known.lane(cidr), () => undefined)
-    const left = this.#known.addressesOf(handleId)
+    const left = this.#addressesOf(handleId)
     const kept: (AssignedAddress | undefined)[] = []
     for (const wanted of request.wanted) {
       const at = left.findIndex(({ ip }) => this.#fits(ip, request, wanted))
@@ -230,13 +216,28 @@ export class BlockIpam implements PoolAddresses {
       kept.push(
         found &&
           (await this.#inBlock(found.lane, (draft) => {
-            if (!draft.ordinalsOf(handleId).includes(found.ordinal)) return undefined
+            if (this.#spares.ordinalsOf(draft, handleId).includes(found.ordinal))
+              draft.pass(found.ordinal, handleId, request.attributes)
+            else if (!draft.ordinalsOf(handleId).includes(found.ordinal)) return undefined
             draft.touch()
             return this.#assigned(draft, found.ordinal)
           })),
       )
     }
     return kept
+  }
+
+  /** Addresses that a handle has by its blocks, and those lent to it of which no block knows yet. */
+  #addressesOf(handleId: string): { readonly lane: BlockLane; readonly ordinal: number; readonly ip: Ip }[] {
+    const known = this.#known.addressesOf(handleId)
+    const lent = this.#spares.lentTo(handleId).filter((ip) => !known.some((each) => each.ip.equals(ip)))
+    return [
+      ...known,
+      ...lent.flatMap((ip) => {
+        const lane = this.#known.laneOf(ip)
+        return lane ? [{ lane, ordinal: ordinalOf(lane.cidr, ip)!, ip }] : []
+      }),
+    ]
   }
 
   #fits(ip: Ip, request: AddressRequest, { family, pools, ip: asked }: Wanted): boolean {
@@ -263,7 +264,8 @@ export class BlockIpam implements PoolAddresses {
     if ('problem' in choice) throw new NoAddressError(`No address: ${choice.problem}`)
     const { pools } = choice
     for (let round = 0; round < MAX_ROUNDS; round++) {
-      const lane = this.#ownLaneWithSpace(pools)
+      const { lane, spare } = this.#ownPlace(pools, request) ?? {}
+      if (lane && spare !== undefined) return this.#lend(lane, spare, handleId, request)
       const got = lane && (await this.#take(lane, handleId, request))
       if (got) return got
       if (lane) continue
@@ -308,19 +310,52 @@ export class BlockIpam implements PoolAddresses {
         throw no(`its block ${lane.cidr} is another node's, and strictAffinity forbids to borrow`)
       if (this.#options.heldElsewhere?.(ip)) throw no('it is in use on this node')
       const ordinal = ordinalOf(lane.cidr, ip)!
+      if (this.#spares.has(lane.block, ordinal)) return this.#lend(lane, ordinal, handleId, request)
       const got = await this.#take(lane, handleId, request, ordinal)
       if (got) return got
-      const attribute = lane.block && (await this.#inBlock(lane, (draft) => draft.attributeOf(ordinal)))
+      const holder = await this.#inBlock(lane, (draft) =>
+        draft.isFree(ordinal) ? undefined : { attribute: this.#askFor(draft, ordinal) },
+      )
+      if (!holder) continue
+      const { attribute } = holder
+      if (isSpare(attribute))
+        throw new StoreAwayError(`${ip} is kept ready by ${attribute?.secondary.node}, which was asked to give it back`)
       if (attribute?.releasedAt !== undefined) throw no(`it was released at ${attribute.releasedAt} and cools down`)
-      if (lane.block) throw no(`it is in use (${attribute?.handleId ?? 'without a handle'})`)
+      throw no(`it is in use (${attribute?.handleId ?? 'without a handle'})`)
     }
     throw no('its block changed too often')
   }
 
-  #ownLaneWithSpace(pools: readonly IpPool[]): BlockLane | undefined {
-    for (const pool of pools)
-      for (const lane of this.#known.ownIn(pool)) if (this.#known.hasSpace(lane, this.#refusals(lane.cidr))) return lane
+  /** An own block of the first pool that has an address left, and a spare address of it if there is one. */
+  #ownPlace(pools: readonly IpPool[], { use }: AddressRequest): { lane: BlockLane; spare?: number } | undefined {
+    for (const pool of pools) {
+      if (use === 'Workload')
+        for (const lane of this.#known.ownIn(pool))
+          for (const spare of this.#spares.in(lane.block!)) return { lane, spare }
+      for (const lane of this.#known.ownIn(pool))
+        if (this.#known.hasSpace(lane, this.#rules.refusals(lane.cidr))) return { lane }
+    }
     return undefined
+  }
+
+  /** A spare address becomes a pod's at once; its block is told with the next write. */
+  #lend(lane: BlockLane, ordinal: number, handleId: string, { attributes }: AddressRequest): AssignedAddress {
+    const ip = addressAt(lane.cidr, ordinal)
+    this.#handles.skip(handleId)
+    this.#spares.lend(lane, { ip, handleId, attributes })
+    return { ip, pool: this.#poolOf(ip)?.name ?? '', block: lane.cidr }
+  }
+
+  #sparesWantedIn(cidr: Cidr): number {
+    const { node, selects, spareAddresses = 0 } = this.#options
+    const pool = this.#options.pools().find((each) => each.cidr.covers(cidr))
+    if (!pool || pool.disabled || !pool.allowedUses.includes('Workload') || pool.assignmentMode !== 'Automatic')
+      return 0
+    if (!selects(pool.nodeSelector, node.labels())) return 0
+    let elsewhere = 0
+    for (const lane of this.#known.ownIn(pool))
+      if (!lane.cidr.equals(cidr)) elsewhere += [...this.#spares.in(lane.block!)].length
+    return Math.max(0, spareAddresses - elsewhere)
   }
 
   async #borrow(
@@ -329,7 +364,7 @@ export class BlockIpam implements PoolAddresses {
     request: AddressRequest,
   ): Promise<AssignedAddress | undefined> {
     for (const lane of this.#claims.othersIn(pools)) {
-      if (!this.#known.hasSpace(lane, this.#refusals(lane.cidr))) continue
+      if (!this.#known.hasSpace(lane, this.#rules.refusals(lane.cidr))) continue
       const got = await this.#take(lane, handleId, request)
       if (got) return got
     }
@@ -348,28 +383,34 @@ export class BlockIpam implements PoolAddresses {
     // First, so that whoever looks for addresses by their handle finds every one.
     if (withHandle) await this.#handles.add(handleId, lane.cidr, 1)
     else this.#handles.skip(handleId)
-    const refuse = this.#refusals(lane.cidr)
-    const got = await this.#inBlock(lane, (draft) => {
-      const ordinal = asked ?? draft.nextFree(refuse)
-      if (ordinal === undefined || !draft.isFree(ordinal)) return undefined
-      draft.take(ordinal, handleId, attributes)
-      return this.#assigned(draft, ordinal)
-    })
+    const refuse = this.#rules.refusals(lane.cidr)
+    const got = await this.#inBlock(
+      lane,
+      (draft) => {
+        if (this.#options.settings().strictAffinity && !sameOwner(draft.owner, this.#owner)) return undefined
+        const ordinal = asked ?? draft.nextFree(refuse)
+        if (ordinal === undefined || !draft.isFree(ordinal)) return undefined
+        draft.take(ordinal, handleId, attributes)
+        return this.#assigned(draft, ordinal)
+      },
+      1,
+    )
     if (!got && withHandle) await this.#handles.add(handleId, lane.cidr, -1)
     return got
   }
 
   async #release(handleId: string, spared: ReadonlySet<string> = new Set()): Promise<void> {
     const doubtful = this.#doubtful.get(handleId) ?? []
+    const ofLent = this.#spares.leave(handleId, spared).flatMap((ip) => this.#known.laneOf(ip)?.cidr ?? [])
     const cidrs = [
-      ...new Map([...this.#known.blocksOf(handleId), ...doubtful].map((cidr) => [`${cidr}`, cidr])).values(),
+      ...new Map([...this.#known.blocksOf(handleId), ...doubtful, ...ofLent].map((cidr) => [`${cidr}`, cidr])).values(),
     ]
     const emptied = await Promise.all(
       cidrs.map((cidr) =>
         this.#inBlock(this.#known.lane(cidr), (draft) => {
           const all = draft.ordinalsOf(handleId)
           const released = all.filter((ordinal) => !spared.has(`${addressAt(cidr, ordinal)}`))
-          draft.release(released, this.#cooldown())
+          draft.release(released, this.#rules.cooldown())
           return released.length === all.length
         }),
       ),
@@ -382,9 +423,9 @@ export class BlockIpam implements PoolAddresses {
   }
 
   /** The outcome of a work on a block; undefined when the block is gone, or such that nobody can read it. */
-  async #inBlock<T>(lane: BlockLane, work: (draft: BlockDraft) => T): Promise<T | undefined> {
+  async #inBlock<T>(lane: BlockLane, work: (draft: BlockDraft) => T, takes = 0): Promise<T | undefined> {
     try {
-      return await lane.run(work)
+      return await lane.run(work, takes)
     } catch (error) {
       if (error instanceof BlockGoneError) return undefined
       if (error instanceof CorruptObjectError) {
@@ -396,9 +437,13 @@ export class BlockIpam implements PoolAddresses {
     }
   }
 
+  #poolOf(ip: Ip): IpPool | undefined {
+    return this.#options.pools().find(({ cidr }) => cidr.contains(ip))
+  }
+
   #assigned(draft: BlockDraft, ordinal: number): AssignedAddress {
     const ip = addressAt(draft.cidr, ordinal)
-    const pool = this.#options.pools().find(({ cidr }) => cidr.contains(ip))
+    const pool = this.#poolOf(ip)
     const sequenceNumber = draft.numberOf(ordinal)
     return {
       ip,
@@ -426,37 +471,15 @@ export class BlockIpam implements PoolAddresses {
     )
   }
 
-  /** Somebody left a claim or a release of this block half done. */
-  #settle(cidr: Cidr): void {
-    if (this.#claims.isClaiming(cidr)) return
-    this.#chores.add(`settle ${cidr}`, async () => {
-      const text = `${cidr}`
-      if (this.#affinities.get(text) !== 'confirmed' || !this.#known.own.has(text)) await this.#claims.settle(cidr)
-    })
+  /** Who has the ordinal. Another node that keeps it ready for its pods is asked to give it back. */
+  #askFor(draft: BlockDraft, ordinal: number): BlockAttribute | undefined {
+    const attribute = draft.attributeOf(ordinal)
+    if (attribute && isSpare(attribute) && !isWanted(attribute))
+      draft.pass(ordinal, attribute.handleId!, wantedAttributes(attribute, this.#owner.name))
+    return attribute
   }
 
   #isOwn(lane: BlockLane): boolean {
     return sameOwner(lane.block?.owner, this.#owner)
-  }
-
-  #refusals(cidr: Cidr): (ordinal: number) => boolean {
-    const { heldElsewhere } = this.#options
-    const reserved = this.#reservedSet()
-    const mayBeReserved = reserved.overlaps(cidr)
-    return (ordinal) => {
-      if (!mayBeReserved && !heldElsewhere) return false
-      const ip = addressAt(cidr, ordinal)
-      return (mayBeReserved && reserved.has(ip)) || (heldElsewhere?.(ip) ?? false)
-    }
-  }
-
-  #reservedSet(): AddressSet {
-    const from = this.#options.reservations()
-    if (this.#reserved?.from !== from) this.#reserved = { from, set: AddressSet.of(from.flatMap(({ cidrs }) => cidrs)) }
-    return this.#reserved.set
-  }
-
-  #cooldown(): Cooldown {
-    return { nowMilliseconds: this.#options.now(), seconds: this.#options.settings().ipCooldownSeconds }
   }
 }

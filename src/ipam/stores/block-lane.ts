@@ -32,9 +32,12 @@ export interface LaneOptions {
   cooldown(): Cooldown
   /** What is known of the block changed. */
   onChange(cidr: Cidr, block: IpamBlock | undefined): void
+  /** Further changes for the draft that is about to be written; what it returns is called when they are in the store. */
+  accompany?(draft: BlockDraft): (() => void) | undefined
 }
 
 interface Waiting {
+  readonly takes: number
   readonly work: (draft: BlockDraft) => unknown
   readonly resolve: (outcome: unknown) => void
   readonly reject: (error: unknown) => void
@@ -68,9 +71,9 @@ export class BlockLane {
     return this.#held?.value
   }
 
-  /** How many works wait for a write. */
-  get waiting(): number {
-    return this.#waiting.length
+  /** How many free addresses the works that wait may take. */
+  get taking(): number {
+    return this.#waiting.reduce((sum, { takes }) => sum + takes, 0)
   }
 
   get isBusy(): boolean {
@@ -102,11 +105,11 @@ export class BlockLane {
   /**
    * Does a work on the block as it is, and resolves with its outcome when the block with its changes is written. A work may be
    * done several times, each time on a fresh draft; it must not keep anything. Rejects with BlockGoneError, StoreAwayError,
-   * and whatever the work throws.
+   * and whatever the work throws. `takes`: how many free addresses it may take.
    */
-  run<T>(work: (draft: BlockDraft) => T): Promise<T> {
+  run<T>(work: (draft: BlockDraft) => T, takes = 0): Promise<T> {
     return new Promise<T>((resolve, reject) => {
-      this.#waiting.push({ work, resolve: resolve as (outcome: unknown) => void, reject })
+      this.#waiting.push({ takes, work, resolve: resolve as (outcome: unknown) => void, reject })
       if (this.#running) return
       this.#running = true
       // Whoever asks in the same turn is part of the first write.
@@ -151,6 +154,7 @@ export class BlockLane {
     draft.settle(cooldown())
     const settled = draft.changes
     const outcomes = batch.map(({ work }) => attempt(() => work(draft)))
+    const accompanied = this.#options.accompany?.(draft)
     if (this.#doubted === held.revision) draft.touch()
     if (draft.changes > settled) {
       const value = draft.finish()
@@ -166,6 +170,7 @@ export class BlockLane {
       }
     }
     this.#doubted = undefined
+    accompanied?.()
     batch.forEach(({ resolve, reject }, i) => {
       const outcome = outcomes[i]!
       if ('error' in outcome) reject(outcome.error)

@@ -42,6 +42,8 @@ interface Pod {
   readonly families: readonly Family[]
   addresses: readonly Ip[]
   attempts: number
+  /** What the node's journal says that it has, until that is given back. */
+  journal: readonly Ip[]
   removed: boolean
   /** An agent died over it: what that one wrote last may come to light later, beside what the next one gave. */
   orphaned: boolean
@@ -72,6 +74,7 @@ class History {
   readonly #settings: IpamSettings
   readonly #names: readonly string[]
   readonly #faults: Faults
+  readonly #spares: number
   readonly #watches: boolean
   readonly #clockJumps: boolean
   #reservations: readonly IpReservation[] = []
@@ -84,6 +87,8 @@ class History {
   /** Address → the pod that was told that it is its. */
   readonly #live = new Map<string, Pod>()
   readonly #pods = new Set<Pod>()
+  /** Pods that a journal knows, those included that are being removed. */
+  readonly #journals = new Set<Pod>()
   readonly #given = new Map<string, number>()
   readonly #calls = new Set<Promise<void>>()
   readonly #problems: string[] = []
@@ -111,19 +116,23 @@ class History {
       { refused: 0.05, answerLost: 0.05, doneLater: 0 },
       { refused: 0.1, answerLost: 0.1, doneLater: 0.1 },
     ])
+    this.#spares = random.pick([0, 1, 2, 4, 8])
     this.#watches = random.chance(0.7)
     this.#clockJumps = random.chance(0.2)
     this.#reserve()
   }
 
   async run(): Promise<HistoryReport> {
-    this.#clients = this.#names.map((node) => this.#start(node))
+    this.#clients = this.#names.map((node, at) => this.#start(node, at))
     for (let step = 20 + this.#random.below(40); step > 0; step--) {
       this.#step()
       await this.#turns.run(this.#random.below(12))
     }
     for (const { store } of this.#clients) store.faults = noFaults
     await this.#turns.run()
+    for (const { ipam } of this.#clients) this.#call(ipam.news.refresh().then(() => ipam.retire()))
+    await this.#turns.run()
+    for (const { kind, message } of this.#audit()) if (kind === 'spare-address') this.#problems.push(message)
     if (this.#calls.size > 0) this.#problems.push(`${this.#calls.size} calls hang`)
     this.#check(this.#audit().filter(({ kind }) => kind !== 'leaked-address'))
     return this.#end()
@@ -156,6 +165,7 @@ class History {
       families,
       addresses: [],
       attempts: 0,
+      journal: [],
       removed: false,
       orphaned: false,
     }
@@ -209,7 +219,9 @@ class History {
     for (const ip of pod.addresses.filter((old) => !addresses.some((each) => each.equals(old))))
       this.#live.delete(`${ip}`)
     pod.addresses = addresses
+    pod.journal = addresses
     this.#pods.add(pod)
+    this.#journals.add(pod)
   }
 
   /** An address of another node's block is borrowed, which strict affinity forbids. */
@@ -244,6 +256,8 @@ class History {
       const { ipam, death } = this.#clientOf(pod)
       await Promise.race([ipam.release(pod.handleId), death])
       this.#counts.released++
+      pod.journal = []
+      this.#journals.delete(pod)
       for (const ip of addresses) if (!this.#live.has(`${ip}`)) this.#given.set(`${ip}`, at)
     } catch (error) {
       if (!isBreak(error)) this.#problems.push(`release: ${(error as Error).stack}`)
@@ -258,18 +272,28 @@ class History {
     ipam.close()
     unwatch()
     die()
-    this.#clients[at] = this.#start(node)
+    this.#clients[at] = this.#start(node, at)
     this.#counts.crashes++
   }
 
-  #start(node: string): Client {
+  #start(node: string, at: number): Client {
     const store = new FaultyStore(this.#store, this.#random, this.#turns, this.#faults)
     const ipam = ipamOf(store, node, this.#pools, {
       settings: () => this.#settings,
       reservations: () => this.#reservations,
       now: () => this.#now,
       wait: () => this.#turns.next(),
+      spareAddresses: this.#spares,
+      uptime: () => (this.#hasNamesakes ? 0 : this.#now),
     })
+    const held = [...this.#journals].filter((pod) => pod.at === at)
+    ipam.resume(
+      `j${at}`,
+      held.flatMap(({ handleId, node, journal, removed }) =>
+        journal.map((ip) => ({ ip, handleId, attributes: { node, pod: handleId }, isLeaving: removed })),
+      ),
+    )
+    ipam.expectPods(true)
     let die = () => {}
     const death = new Promise<never>((_, reject) => {
       die = () => reject(new DeadError('the agent died'))
@@ -287,13 +311,13 @@ class History {
     }
     const off = [
       this.#store.blocks.watch(({ cidr }, held) =>
-        tell(() => (held ? ipam.noteBlock(held) : ipam.noteBlockGone(cidr))),
+        tell(() => (held ? ipam.news.noteBlock(held) : ipam.news.noteBlockGone(cidr))),
       ),
       this.#store.affinities.watch(({ owner, cidr }, held) =>
-        tell(() => (held ? ipam.noteAffinity(held) : ipam.noteAffinityGone(owner, cidr))),
+        tell(() => (held ? ipam.news.noteAffinity(held) : ipam.news.noteAffinityGone(owner, cidr))),
       ),
     ]
-    tell(() => ipam.noteListed())
+    tell(() => ipam.news.noteListed())
     return () => {
       on = false
       for (const each of off) each()
@@ -334,7 +358,9 @@ class History {
     )
     const inModel = [...this.#live].map(([ip, { handleId }]) => `${ip} ${handleId}`)
     if (String(inBlocks.sort()) !== String(inModel.sort()))
-      this.#problems.push(`in use are ${inModel}, and the blocks say ${inBlocks}`)
+      this.#problems.push(
+        `in use are ${inModel.filter((x) => !inBlocks.includes(x))}, and the blocks say ${inBlocks.filter((x) => !inModel.includes(x))}`,
+      )
     if (this.#problems.length > 0) throw new Error(this.#problems.slice(0, 5).join('\n'))
     const conflicts = this.#clients.reduce((sum, { ipam }) => sum + ipam.counts.conflicts, 0)
     for (const { ipam } of this.#clients) ipam.close()
@@ -370,6 +396,10 @@ class History {
 
   #cooldown() {
     return { nowMilliseconds: this.#now, seconds: this.#settings.ipCooldownSeconds }
+  }
+
+  get #hasNamesakes(): boolean {
+    return new Set(this.#names).size < this.#names.length
   }
 
   #somePod(): Pod | undefined {

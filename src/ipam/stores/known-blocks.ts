@@ -99,9 +99,9 @@ export class KnownBlocks {
     })
   }
 
-  /** True when the block has an address left beyond those that already wait for its next write. */
-  hasSpace({ block, waiting }: BlockLane, refuse: (ordinal: number) => boolean): boolean {
-    return block !== undefined && hasSpace(block, this.#options.cooldown(), waiting, refuse)
+  /** True when the block has an address left beyond those that its next write gives. */
+  hasSpace({ block, taking }: BlockLane, refuse: (ordinal: number) => boolean): boolean {
+    return block !== undefined && hasSpace(block, this.#options.cooldown(), taking, refuse)
   }
 
   #change(cidr: Cidr, block: IpamBlock | undefined): void {

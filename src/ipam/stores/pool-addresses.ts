@@ -37,6 +37,20 @@ export class NoAddressError extends Error {
   override readonly name = 'NoAddressError'
 }
 
+/** An address that a pod has. */
+export interface PodAddress {
+  readonly ip: Ip
+  readonly handleId: string
+  /** As in a request. */
+  readonly attributes: Readonly<Record<string, string>>
+}
+
+/** One that the journal knows. */
+export interface JournalAddress extends PodAddress {
+  /** The pod is being taken down: the address is to be given back. */
+  readonly isLeaving: boolean
+}
+
 export interface PoolAddresses {
   /**
    * One address for each wanted, all or none. The same handle asking again for the same is given what it has.
@@ -45,4 +59,11 @@ export interface PoolAddresses {
   assign(request: AddressRequest): Promise<readonly AssignedAddress[]>
   /** Gives back all addresses of a handle; of a handle that has none, nothing happens. Rejects with StoreAwayError. */
   release(handleId: string): Promise<void>
+  /**
+   * Once, before anything is asked: what the journal of the node's pods knows, and the journal's
+   * name, by which it knows its own words again. Before that no address is given ahead of its write.
+   */
+  resume?(journal: string, held: readonly JournalAddress[]): void
+  /** Whether new pods are going to ask: only then addresses are kept ready for them. */
+  expectPods?(areExpected: boolean): void
 }
