@@ -313,6 +313,8 @@ export class BlockIpam implements PoolAddresses {
       if (this.#spares.has(lane.block, ordinal)) return this.#lend(lane, ordinal, handleId, request)
       const got = await this.#take(lane, handleId, request, ordinal)
       if (got) return got
+      // What is known may be old: nobody is refused for that.
+      lane.distrust()
       const holder = await this.#inBlock(lane, (draft) =>
         draft.isFree(ordinal) ? undefined : { attribute: this.#askFor(draft, ordinal) },
       )
