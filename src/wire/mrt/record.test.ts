@@ -69,7 +69,7 @@ test('entries of their tables have attributes that say the same when they are wr
         const block = blockOfRibAttributes(attributes, unicastOf(record.prefix.family))
         const { faults, attributes: decoded } = decodeAttributes(block, context)
         if (faults.length > 0) {
-          oddities.add(file)
+          for (const { problem } of faults) oddities.add(`${file}: ${problem}`)
           continue
         }
         // Ours, read again, are the same.
@@ -79,8 +79,9 @@ test('entries of their tables have attributes that say the same when they are wr
         entries++
       }
     }
-  // bird writes routes of its own without flags, frr without a next hop; gobgpd's are whole.
-  assert.deepEqual([...oddities].sort(), ['bird-table.mrt', 'frr-table.mrt'])
+  // Routes of their own all three write without a next hop, bird without flags also.
+  for (const problem of oddities)
+    assert.match(problem, /next hop ::|NEXT_HOP|^bird-table.mrt: .*(flags 0x0|is missing)$/)
   assert(entries > 20, `${entries}`)
 })
 
