@@ -189,7 +189,7 @@ test('pools that overlap: the older stands, the other is told of; so is one insi
   await agents[0].until('pods are served', () => agents[0].network !== undefined)
   const told = () => cluster.reports.filter(({ node }) => node === 'n1').map(({ message }) => message)
   await agents[0].until('both are told', () => told().length >= 2)
-  assert.match(told().join('\n'), /IPPool green: .*overlaps 172\.26\.0\.0\/16 of the older pool blue/)
+  assert.match(told().join('\n'), /IPPool green: .*overlaps 172\.26\.0\.0\/16 of the pool blue, which came first/)
   assert.match(told().join('\n'), /IPPool red: .*overlaps 10\.244\.0\.0\/16 of net-conf\.json/)
   assert.equal(agents[0].loop.remarks.length, 2)
   pools.remove('green')

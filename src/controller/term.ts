@@ -20,6 +20,7 @@ import { NodeState } from './node-state.ts'
 import { projectWatched, type WatchedNode } from './objects.ts'
 import type { ControllerOptions } from './options.ts'
 import { PodCidrs, type PodCidrsOptions } from './pod-cidrs.ts'
+import { PoolConditions } from './pool-conditions.ts'
 
 export interface TermOptions {
   readonly client: HttpClient
@@ -131,6 +132,7 @@ export class Term {
       if (interval !== undefined) {
         void new LeakedAddresses({ ...shared, interval, agents: () => nodeState.readyAgents() }).run()
         void this.#collectAddresses(shared, interval, nodes, nodeState)
+        void new PoolConditions(shared).run()
       }
       await Promise.race([podCidrs?.run() ?? aborted, aborted])
     } finally {

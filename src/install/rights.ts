@@ -61,12 +61,25 @@ const calicoBlocksRule: Rule = {
   resources: ['ipamblocks', 'blockaffinities', 'ipamhandles'],
   verbs: ['get', 'list', 'watch', 'create', 'update', 'delete'],
 }
-/** What it takes to look through pools now and then, and to put right what is wrong. */
+/** What it takes to say what pools give out, to look through them now and then, and to put right what is wrong. */
 const calicoCollectorRules: readonly Rule[] = [
+  { ...calicoDefinitionsRule, verbs: ['list', 'watch'] },
   {
-    why: "Calico's pools, reservations and settings, where there are any. Not watched: a list every now and then.",
+    why: "Calico's pools, where there are any: one list, then one watch.",
     apiGroups: calico,
-    resources: ['ippools', 'ipreservations', 'ipamconfigs', 'ipamconfigurations'],
+    resources: ['ippools'],
+    verbs: ['list', 'watch'],
+  },
+  {
+    why: 'The condition Allocatable of pools. Not ippools: their spec stays out of reach.',
+    apiGroups: calico,
+    resources: ['ippools/status'],
+    verbs: ['patch'],
+  },
+  {
+    why: "Calico's reservations and settings, where there are any. Not watched: a list every now and then.",
+    apiGroups: calico,
+    resources: ['ipreservations', 'ipamconfigs', 'ipamconfigurations'],
     verbs: ['list'],
   },
   {

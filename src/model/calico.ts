@@ -29,6 +29,10 @@ export interface IpPool {
   readonly natOutgoing: boolean
   /** No new addresses; those that are held live on, and are routed. */
   readonly disabled: boolean
+  /** Being deleted, by a cluster that waits for its blocks to go: `disabled` as well, and others' addresses are kept from it still. */
+  readonly leaving?: boolean
+  /** What the condition Allocatable says of it, where somebody has written one. */
+  readonly allocatable?: boolean
   readonly disableBgpExport: boolean
   /** Calico selector over node labels; `all()` when the object has none. */
   readonly nodeSelector: string

@@ -166,14 +166,22 @@ const asJson = (value: unknown): Json => (typeof value === 'object' && value !==
 const versionOf = ({ metadata }: RawObject): string => revisionOf(metadata ?? {})
 const whole = (object: RawObject): Json => ({ metadata: keptMetadata(object.metadata), spec: asJson(object.spec) })
 
+/** Of a pool's status, which others write, only whether it is said to give out addresses: not since when, and why not. */
+function wholePool(object: RawObject): Json {
+  const { conditions } = asJson(object.status)
+  const said = (Array.isArray(conditions) ? conditions : []).filter((each) => asJson(each).type === 'Allocatable')
+  const status = { conditions: said.map(({ type, status }) => ({ type, status })) }
+  return { ...whole(object), ...(said.length > 0 ? { status } : {}) }
+}
+
 function rowsOf({ nodeName, log }: KubernetesCalicoOptions): ReadonlyMap<CalicoResource, Row> {
   const felixNames = new Set(['default', `node.${nodeName}`])
   return new Map<CalicoResource, Row>([
     [
       'ippools',
       {
-        keep: whole,
-        set: (name, object) => poolEvent(name, () => whole(object), log),
+        keep: wholePool,
+        set: (name, object) => poolEvent(name, () => wholePool(object), log),
         gone: (name) => ({ type: 'pool-gone', name }),
       },
     ],

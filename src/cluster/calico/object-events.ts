@@ -19,16 +19,21 @@ const METADATA = 'projectcalico.org/metadata'
 type Json = Readonly<Record<string, unknown>>
 const asJson = (value: unknown): Json => (typeof value === 'object' && value !== null ? (value as Json) : {})
 
-/** What of an object's metadata counts: its name, its age, annotations of both places. */
+/** What of an object's metadata counts: its name, its age, whether it is being deleted, annotations of both places. */
 export function keptMetadata(metadata: unknown): Json {
-  const { name, creationTimestamp, annotations } = asJson(metadata)
+  const { name, creationTimestamp, deletionTimestamp, annotations } = asJson(metadata)
   const outer = asJson(annotations)
   let inner: Json = {}
   try {
     inner = asJson(asJson(JSON.parse(String(outer[METADATA] ?? '{}'))).annotations)
   } catch {}
   const { [METADATA]: _, ...others } = outer
-  return { name, creationTimestamp, annotations: { ...inner, ...others } }
+  return {
+    name,
+    creationTimestamp,
+    ...(deletionTimestamp === undefined ? {} : { deletionTimestamp }),
+    annotations: { ...inner, ...others },
+  }
 }
 
 const asProblem = (error: unknown, object: string): ConfigError =>

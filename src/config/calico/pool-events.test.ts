@@ -24,7 +24,7 @@ test('a pool that overlaps: with which, and what to do', () => {
   ])
   assert.equal(
     overlapEvent(overlap!).message,
-    'IPPool young: spec.cidr: 10.0.0.0/17 overlaps 10.0.0.0/16 of the older pool old; ' +
+    'IPPool young: spec.cidr: 10.0.0.0/17 overlaps 10.0.0.0/16 of the pool old, which came first; ' +
       'it gives out no addresses until one of them is removed or disabled',
   )
 })

@@ -23,6 +23,6 @@ export const overlapEvent = ({ pool, stands }: PoolOverlap): PoolEvent => ({
   type: 'Warning',
   reason: 'PoolOverlap',
   message:
-    `IPPool ${pool.name}: spec.cidr: ${pool.cidr} overlaps ${stands.cidr} of the older pool ${stands.name}; ` +
+    `IPPool ${pool.name}: spec.cidr: ${pool.cidr} overlaps ${stands.cidr} of the pool ${stands.name}, which came first; ` +
     'it gives out no addresses until one of them is removed or disabled',
 })

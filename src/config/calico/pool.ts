@@ -6,7 +6,7 @@
  * no GENEVE. At most one of the three is not Never.
  *
  * Sources: Calico api/pkg/apis/projectcalico/v3/ippool.go (defaults, rules), libcalico-go/lib/clientv3/ippool.go (what
- * empty fields mean), kube-controllers/pkg/controllers/ippool (disabled pools overlap nothing, the older stands).
+ * empty fields mean), kube-controllers/pkg/controllers/ippool (what overlaps what, and which stands).
  */
 import type { EncapsulationMode, IpPool, PoolUse } from '../../model/calico.ts'
 import { Cidr } from '../../net/cidr.ts'
@@ -52,7 +52,10 @@ export function parsePool(object: unknown): { readonly pool: IpPool; readonly wa
   const uses = readUses(spec)
   const nodeSelector = readSelector(spec, 'nodeSelector') ?? 'all()'
   const namespaceSelector = readSelector(spec, 'namespaceSelector')
-  const disabled = spec.flag('disabled') ?? false
+  const isSwitchedOff = spec.flag('disabled') ?? false
+  const leaving = !isSwitchedOff && root.inner('metadata').get('deletionTimestamp') !== undefined
+  const disabled = isSwitchedOff || leaving
+  const allocatable = readAllocatable(root)
   const disableBgpExport = spec.flag('disableBGPExport') ?? false
   const createdAt = createdAtSeconds(root)
   const pool: IpPool = {
@@ -62,6 +65,8 @@ export function parsePool(object: unknown): { readonly pool: IpPool; readonly wa
     ...modes,
     natOutgoing: spec.flag('natOutgoing') ?? false,
     disabled,
+    ...(leaving && { leaving }),
+    ...(allocatable !== undefined && { allocatable }),
     disableBgpExport,
     nodeSelector,
     ...(namespaceSelector !== undefined && { namespaceSelector }),
@@ -71,6 +76,13 @@ export function parsePool(object: unknown): { readonly pool: IpPool; readonly wa
   }
   checkUses(spec, pool)
   return { pool, warnings: spec.unknown([...KEYS, ...FORMER_KEYS]) }
+}
+
+/** Of the condition Allocatable its status; one that is neither true nor false says nothing. */
+function readAllocatable(root: Fields): boolean | undefined {
+  const conditions = (root.get('status') as { readonly conditions?: unknown } | null | undefined)?.conditions
+  const found: unknown = Array.isArray(conditions) && conditions.find((each) => each?.type === 'Allocatable')?.status
+  return found === 'True' ? true : found === 'False' ? false : undefined
 }
 
 function readCidr(spec: Fields): Cidr {
@@ -156,18 +168,21 @@ export interface PoolOverlap {
 }
 
 /**
- * Pools whose addresses are also another's. Of two the older stands (by creation, then by name; one without a time is the
- * youngest); a pool overlaps only what itself stands. Disabled pools overlap nothing.
+ * Pools whose addresses are also another's. Of two that stands which the condition Allocatable says of that it does; else the
+ * older (by creation, then by name; one without a time is the youngest), and before a new one that which was told that it does
+ * not. A pool overlaps only what itself stands. Disabled pools overlap nothing, those that are being deleted do until they are gone.
  */
 export function findOverlaps(pools: Iterable<IpPool>): readonly PoolOverlap[] {
+  const rank = ({ leaving, allocatable }: IpPool) => (leaving ? 1 : allocatable ? 0 : allocatable === false ? 2 : 3)
   const age = ({ createdAtSeconds: at = Number.POSITIVE_INFINITY }: IpPool) => at
-  const byAge = [...pools]
-    .filter(({ disabled }) => !disabled)
-    .sort((a, b) => (age(a) === age(b) ? (a.name < b.name ? -1 : 1) : age(a) - age(b)))
+  const before = (a: IpPool, b: IpPool) => {
+    if (rank(a) !== rank(b)) return rank(a) - rank(b)
+    return age(a) === age(b) ? (a.name < b.name ? -1 : 1) : age(a) - age(b)
+  }
   const standing: IpPool[] = []
   const overlaps: PoolOverlap[] = []
-  for (const pool of byAge) {
-    const stands = standing.find(({ cidr }) => cidr.overlaps(pool.cidr))
+  for (const pool of [...pools].filter(({ disabled, leaving }) => !disabled || leaving).sort(before)) {
+    const stands = pool.leaving ? undefined : standing.find(({ cidr }) => cidr.overlaps(pool.cidr))
     if (stands) overlaps.push({ pool, stands })
     else standing.push(pool)
   }
