@@ -13,44 +13,21 @@
  * `calico/node/<peer>` (neighbours, forwarding entries), `calico/block/<cidr>` (routes).
  */
 import type { PathId } from '../datapath/path.ts'
-import { isOnLink } from '../datapath/peer.ts'
-import {
-  mtuOfPath,
-  type PoolNode,
-  planPoolPath,
-  poolPathSource,
-  tunnelAddressOf,
-} from '../datapath/pools/pool-devices.ts'
-import {
-  addressOf,
-  ipipPath,
-  isSameSubnet,
-  modeOf,
-  type PoolMode,
-  pathsOfMode,
-  plainPath,
-  vxlanPath,
-  wantedPath,
-} from '../datapath/pools/pool-mode.ts'
+import { planPoolPath, poolPathSource, tunnelAddressOf } from '../datapath/pools/pool-devices.ts'
 import { deviceOfPoolPath, type PoolPath, parsePoolPath, poolPaths } from '../datapath/pools/pool-path.ts'
 import { blockSource, hopToward, peerEndsSource, planBlock, planPeerEnds } from '../datapath/pools/pool-routes.ts'
-import {
-  POOL_RULES_SOURCE,
-  type PoolTunnel,
-  planPoolNode,
-  planPoolRules,
-  poolNodeSource,
-} from '../datapath/pools/pool-rules.ts'
+import { POOL_RULES_SOURCE, planPoolNode, poolNodeSource } from '../datapath/pools/pool-rules.ts'
 import { planTransition, type TransitionPlan } from '../datapath/transition.ts'
 import type { BlockRoutes, CalicoNode, FelixSettings, IpPool } from '../model/calico.ts'
 import type { NodeContext, NodeInfo, PeerProblem, WeftNodeStatus } from '../model/cluster.ts'
 import type { Fragment } from '../model/kernel-state.ts'
 import type { Cidr } from '../net/cidr.ts'
-import { bitsOf, type Family, type Ip } from '../net/ip.ts'
 import { PathLedger } from './path-ledger.ts'
 import type { PlanChange } from './planner.ts'
+import { noPool, type PoolBlock, PoolBlocks } from './pool-blocks.ts'
 import { PoolFlows } from './pool-flows.ts'
-import { type CheckedPeer, PoolPeers, tunnelMacOf } from './pool-peers.ts'
+import { type MissingEncapsulations, PoolGround } from './pool-ground.ts'
+import { PoolPeers } from './pool-peers.ts'
 import { neededTunnelAddresses, type TunnelAddressNeed } from './pool-tunnels.ts'
 
 export interface PoolPlannerSettings {
@@ -58,8 +35,7 @@ export interface PoolPlannerSettings {
   readonly nodeName: string
   /** Random source ports for masqueraded packets. */
   readonly fullyRandom: boolean
-  /** Encapsulations that this node's kernel has not, each with a sentence that says so. */
-  readonly missing?: ReadonlyMap<'ipip' | 'vxlan' | 'geneve', string>
+  readonly missing?: MissingEncapsulations
 }
 
 /** What Calico's part of this node's announcement says. */
@@ -69,17 +45,7 @@ export interface PoolAnnouncement {
   readonly calico: CalicoNode
 }
 
-interface Block {
-  readonly routes: BlockRoutes
-  readonly text: string
-  /** Name of its pool, or `noPool`. */
-  pool: string
-  /** It has routes among the fragments that were handed out. */
-  isRouted: boolean
-}
-
-/** In place of the name of a pool, for blocks whose pool is gone. No object has such a name. */
-const noPool = { 4: '/4', 6: '/6' } as const
+const nothing: PlanChange = { set: [], removed: [] }
 
 export class PoolPlanner {
   readonly #settings: PoolPlannerSettings
@@ -87,25 +53,20 @@ export class PoolPlanner {
   readonly #ledger = new PathLedger(poolPaths)
   readonly #peers = new PoolPeers()
   readonly #flows = new PoolFlows((mode) => this.#ledger.noteLeft(mode))
+  readonly #blocks: PoolBlocks
   readonly #pools = new Map<string, IpPool>()
-  readonly #blocks = new Map<string, Block>()
-  /** Blocks that a node has, or has borrowed addresses of. */
-  readonly #blocksOf = new Map<string, Set<Block>>()
-  /** Blocks that have lent an address. */
-  readonly #lentBy = new Map<string, Set<Block>>()
   #context: NodeContext | undefined
   #felix: FelixSettings | undefined
   #otherNetworks: readonly Cidr[] = []
-  #node: PoolNode | undefined
-  /** By name of the pool, towards weft's nodes and towards Calico's. */
-  #modes = new Map<string, { readonly weft: PoolMode; readonly calico: PoolMode }>()
+  #ground: PoolGround | undefined
   #podMtuBytes: number | undefined
+  /** The ground is to be made anew. */
   #isDirty = false
+  /** The last decision may be another today: something that it rests on changed, if only by what it led to. */
+  #isStale = true
   readonly #dirtyPeers = new Set<string>()
   /** How each peer was reached when its blocks were planned. */
   readonly #reaches = new Map<string, string>()
-  readonly #dirtyBlocks = new Set<Block>()
-  #removed: string[] = []
   #plan: TransitionPlan | undefined
   readonly #problems = new Map<string, readonly PeerProblem[]>()
 
@@ -113,6 +74,7 @@ export class PoolPlanner {
   constructor(settings: PoolPlannerSettings, inPlace: (source: string) => boolean) {
     this.#settings = settings
     this.#inPlace = inPlace
+    this.#blocks = new PoolBlocks(settings.nodeName, this.#flows, (node) => this.#dirtyPeers.add(node))
   }
 
   /** What is wrong with other nodes' words, by node. */
@@ -122,20 +84,7 @@ export class PoolPlanner {
 
   /** Why a pool's packets cannot go as the pool says, by pool. */
   get poolProblems(): ReadonlyMap<string, string> {
-    const out = new Map<string, string>()
-    for (const [name, { weft }] of this.#modes) {
-      const type = parsePoolPath(weft.wrapped)!.type
-      const missing = type === 'plain' ? undefined : this.#settings.missing?.get(type)
-      if (missing !== undefined) out.set(name, missing)
-      else if (type !== 'plain' && this.#node && this.#mtuOf(weft.wrapped) === undefined)
-        out.set(name, this.#whyNot(weft.wrapped))
-    }
-    return out
-  }
-
-  /** How many other nodes the store has. */
-  get knownPeers(): number {
-    return this.#peers.size
+    return this.#ground?.problems ?? new Map()
   }
 
   peer(name: string): NodeInfo | undefined {
@@ -160,7 +109,7 @@ export class PoolPlanner {
   /** Paths by which a peer is sent to, each with the number of peers. */
   peersByPath(): ReadonlyMap<PathId, number> {
     const counts = new Map<PathId, number>()
-    for (const name of this.#blocksOf.keys()) {
+    for (const name of this.#blocks.nodes()) {
       const paths = new Set([...this.#flows.of(name)].map(({ current }) => current))
       for (const path of paths) if (path !== undefined) counts.set(path, (counts.get(path) ?? 0) + 1)
     }
@@ -198,24 +147,11 @@ export class PoolPlanner {
   }
 
   setRoutes(routes: BlockRoutes): void {
-    const text = `${routes.cidr}`
-    const before = this.#blocks.get(text)
-    this.#dropBlock(before)
-    const block: Block = { routes, text, pool: this.#poolOf(routes.cidr), isRouted: before?.isRouted ?? false }
-    this.#blocks.set(text, block)
-    this.#dirtyBlocks.add(block)
-    for (const { ip } of routes.borrowed) this.#lentBy.set(`${ip}`, (this.#lentBy.get(`${ip}`) ?? new Set()).add(block))
-    this.#join(block)
-    this.#touchLender(routes.cidr)
+    this.#blocks.set(routes, this.#poolOf(routes.cidr))
   }
 
   removeRoutes(cidr: Cidr): void {
-    const block = this.#blocks.get(`${cidr}`)
-    if (!block) return
-    this.#dropBlock(block)
-    this.#blocks.delete(block.text)
-    this.#removed.push(blockSource(cidr))
-    this.#touchLender(cidr)
+    this.#blocks.delete(cidr)
   }
 
   setPeer(peer: NodeInfo): void {
@@ -229,24 +165,29 @@ export class PoolPlanner {
   /** The store says this of this node, of all parts together; what was written before it has come back. */
   setAnnounced(status: WeftNodeStatus | undefined): void {
     this.#ledger.setAnnounced(status)
+    this.#isStale = true
   }
 
   addPending(status: WeftNodeStatus): void {
     this.#ledger.addPending(status)
+    this.#isStale = true
   }
 
   /** An earlier agent was writing these when it ended: until the store speaks, any of them may stand. */
   restorePending(statuses: readonly WeftNodeStatus[]): void {
     this.#ledger.restorePending(statuses)
+    this.#isStale = true
   }
 
   forgetRestored(): void {
     this.#ledger.forgetRestored()
+    this.#isStale = true
   }
 
   /** Pods were told this MTU. */
   setPodMtu(bytes: number): void {
     this.#podMtuBytes = bytes
+    this.#isStale = true
   }
 
   /** Paths that nobody is to be sent to by any more, whose last packets may still wait in a queue. */
@@ -261,14 +202,15 @@ export class PoolPlanner {
 
   noteDry(paths: readonly PathId[]): void {
     this.#ledger.noteDry(paths)
+    this.#isStale = true
   }
 
   /** The kernel has been given everything: what nobody is sent to by any more is not sent by. */
   noteSettled(): void {
     if (!this.#ledger.isLingering) return
-    for (const { routes, isRouted } of this.#blocks.values())
-      if (isRouted && !this.#inPlace(blockSource(routes.cidr))) return
+    for (const { routes, isRouted } of this.#blocks) if (isRouted && !this.#inPlace(blockSource(routes.cidr))) return
     this.#ledger.noteSettled()
+    this.#isStale = true
   }
 
   /** Devices that packets of these paths go by. */
@@ -289,91 +231,49 @@ export class PoolPlanner {
 
   /** What this node tells the others now; undefined while it accepts nothing and has not said otherwise. */
   announcement(): PoolAnnouncement | undefined {
-    const [node, plan] = [this.#node, this.#plan]
-    if (!node || !plan || (plan.status.accepts.length === 0 && !this.#ledger.hasSaid)) return undefined
-    const { ipv4, ipv6, asNumber, routeReflectorClusterId } = node.words
-    const ends = plan.paths.map((id): Partial<CalicoNode> => {
-      const path = parsePoolPath(id)!
-      const ip = tunnelAddressOf(path, node.words)
-      if (!ip) return {}
-      if (path.type === 'ipip') return { ipv4IpipTunnelAddr: ip }
-      const mac = node.macOf(path)!
-      return ip.family === 4
-        ? { ipv4VxlanTunnelAddr: ip, vxlanTunnelMac: mac }
-        : { ipv6VxlanTunnelAddr: ip, vxlanTunnelMacV6: mac }
-    })
+    const [ground, plan] = [this.#ground, this.#plan]
+    if (!ground || !plan || (plan.status.accepts.length === 0 && !this.#ledger.hasSaid)) return undefined
+    const { accepts, sends } = plan.status
     return {
-      weft: { accepts: [...plan.status.accepts].sort(), sends: [...plan.status.sends].sort() },
-      calico: Object.assign(
-        {
-          ...(ipv4 && { ipv4 }),
-          ...(ipv6 && { ipv6 }),
-          ...(asNumber !== undefined && { asNumber }),
-          ...(routeReflectorClusterId !== undefined && { routeReflectorClusterId }),
-        },
-        ...ends,
-      ) as CalicoNode,
+      weft: { accepts: [...accepts].sort(), sends: [...sends].sort() },
+      calico: ground.wordsOf(plan.paths),
     }
   }
 
-  /** Decides anew and plans what differs from the last call. */
+  /** Decides anew, where there is reason to, and plans what differs from the last call. */
   plan(): PlanChange {
-    const [context, felix] = [this.#context, this.#felix]
-    if (!context || !felix) return { set: [], removed: [] }
     const all = this.#isDirty
-    if (all) this.#renew(context, felix)
-    const node = this.#node!
+    const ground = all ? this.#renew() : this.#ground
+    if (!ground) return nothing
+    if (this.#notePlaced(ground)) this.#isStale = true
+    if (!all && !this.#isStale && !this.#blocks.isDirty && this.#dirtyPeers.size === 0) return nothing
     const set: Fragment[] = []
-    const removed = this.#removed
-    this.#removed = []
-    this.#notePlaced()
-    for (const name of this.#dirtyPeers) this.#judgePeer(name)
-    const plan = this.#ledger.keepWaning(this.#decide(), (paths) => this.devicesOf(paths))
+    const removed: string[] = []
+    for (const name of this.#dirtyPeers) this.#judgePeer(name, ground)
+    const plan = this.#ledger.keepWaning(this.#decide(ground), (paths) => this.devicesOf(paths))
     this.#plan = plan
-    for (const flow of this.#flows.take(plan.toward)) this.#touchFlow(flow.node, flow.pool)
-    const tunnelsChanged = this.#planPaths(plan.paths, all, set, removed)
-    if (all || tunnelsChanged) set.push(this.#planRules(node, felix, plan.paths))
-    for (const name of all || tunnelsChanged
-      ? new Set([...this.#peers.names(), ...this.#dirtyPeers])
-      : this.#dirtyPeers)
-      this.#planPeer(name, plan.paths, set, removed)
-    for (const block of this.#dirtyBlocks) {
-      const fragment = this.#planRoutes(block)
-      if (fragment.objects.length > 0) set.push(fragment)
-      else if (block.isRouted) removed.push(fragment.source)
-      block.isRouted = fragment.objects.length > 0
-    }
+    const changed = this.#flows.take(plan.toward)
+    for (const { node, pool } of changed) this.#blocks.touchFlow(node, pool)
+    const pathsChanged = this.#planPaths(plan.paths, all, ground, set, removed)
+    if (all || pathsChanged) set.push(ground.planRules(plan.paths, this.#otherNetworks, this.#settings.fullyRandom))
+    const peers = all || pathsChanged ? new Set([...this.#peers.names(), ...this.#dirtyPeers]) : this.#dirtyPeers
+    for (const name of peers) this.#planPeer(name, plan.paths, set, removed)
+    this.#planBlocks(ground, set, removed)
     this.#isDirty = false
     this.#dirtyPeers.clear()
-    this.#dirtyBlocks.clear()
+    this.#isStale = changed.length > 0 || pathsChanged
     return { set, removed }
   }
 
-  /** Everything rests on what changed. */
-  #renew(context: NodeContext, settings: FelixSettings): void {
-    const words = context.calico ?? {}
-    const pools = [...this.#pools.values()].filter(({ cidr }) => cidr.family === 4 || settings.ipv6Support)
-    this.#node = { context, words, settings, macOf: (path) => tunnelMacOf(context.name, words, path) }
-    this.#modes = new Map(
-      pools.map((pool) => [pool.name, { weft: modeOf(pool, settings), calico: modeOf(pool, settings, false) }]),
-    )
-    this.#peers.setGround({
-      name: context.name,
-      words,
-      addresses: context.external.addresses.map(({ ip }) => ip),
-      pools,
-      foreignPaths: [...new Set([...this.#modes.values()].flatMap(({ calico }) => pathsOfMode(calico)))],
-    })
-    for (const block of this.#blocks.values()) {
-      const pool = this.#poolOf(block.routes.cidr)
-      if (pool !== block.pool) {
-        this.#leave(block)
-        block.pool = pool
-        this.#join(block)
-      }
-      this.#dirtyBlocks.add(block)
-    }
+  /** Everything rests on what changed. Undefined while too little is known. */
+  #renew(): PoolGround | undefined {
+    if (!this.#context || !this.#felix) return undefined
+    const ground = new PoolGround(this.#context, this.#felix, this.#pools.values(), this.#settings.missing)
+    this.#ground = ground
+    this.#peers.setGround(ground.forPeers)
+    this.#blocks.regroup((cidr) => this.#poolOf(cidr))
     for (const name of this.#peers.names()) this.#dirtyPeers.add(name)
+    return ground
   }
 
   #poolOf(cidr: Cidr): string {
@@ -381,63 +281,16 @@ export class PoolPlanner {
     return noPool[cidr.family]
   }
 
-  /** The other nodes that a block's routes lead to. */
-  #nodesOf({ routes }: Block): ReadonlySet<string> {
-    const nodes = new Set(routes.borrowed.map(({ node }) => node))
-    if (routes.node !== undefined) nodes.add(routes.node)
-    nodes.delete(this.#settings.nodeName)
-    return nodes
-  }
-
-  #join(block: Block): void {
-    for (const name of this.#nodesOf(block)) {
-      const blocks = this.#blocksOf.get(name) ?? new Set()
-      this.#blocksOf.set(name, blocks.add(block))
-      if (this.#flows.use(name, block.pool)) this.#dirtyPeers.add(name)
-    }
-  }
-
-  #leave(block: Block): void {
-    for (const name of this.#nodesOf(block)) {
-      const blocks = this.#blocksOf.get(name)
-      if (!blocks?.delete(block)) continue
-      if (blocks.size === 0) this.#blocksOf.delete(name)
-      this.#flows.unuse(name, block.pool)
-      this.#dirtyPeers.add(name)
-    }
-  }
-
-  #dropBlock(block: Block | undefined): void {
-    if (!block) return
-    this.#leave(block)
-    this.#dirtyBlocks.delete(block)
-    for (const { ip } of block.routes.borrowed) {
-      const lenders = this.#lentBy.get(`${ip}`)
-      if (lenders?.delete(block) && lenders.size === 0) this.#lentBy.delete(`${ip}`)
-    }
-  }
-
-  /** A block of one address takes the place of a route to it as a borrowed one. */
-  #touchLender(cidr: Cidr): void {
-    if (cidr.length < bitsOf(cidr.family)) return
-    for (const block of this.#lentBy.get(cidr.base.toString()) ?? []) this.#dirtyBlocks.add(block)
-  }
-
-  #touchFlow(node: string, pool: string): void {
-    for (const block of this.#blocksOf.get(node) ?? []) if (block.pool === pool) this.#dirtyBlocks.add(block)
-  }
-
   /** What is wanted for each of a peer's flows, and what it can take. */
-  #judgePeer(name: string): void {
+  #judgePeer(name: string, ground: PoolGround): void {
     const peer = this.#peers.get(name)
     const problems: PeerProblem[] = [...(peer?.problems ?? [])]
     const isMoved = peer?.reach !== this.#reaches.get(name)
     if (peer) this.#reaches.set(name, peer.reach)
     else this.#reaches.delete(name)
     for (const { pool } of this.#flows.of(name)) {
-      const family = this.#pools.get(pool)?.cidr.family ?? (pool === noPool[6] ? 6 : 4)
-      const { wanted, accepts, problem } = this.#judgeFlow(peer, pool, family)
-      if (this.#flows.judge(name, pool, wanted, accepts) || isMoved) this.#touchFlow(name, pool)
+      const { wanted, accepts, problem } = ground.judge(peer, pool)
+      if (this.#flows.judge(name, pool, wanted, accepts) || isMoved) this.#blocks.touchFlow(name, pool)
       if (problem && peer && !problems.some(({ key }) => key === problem.key)) problems.push(problem)
     }
     problems.sort((a, b) => (a.key < b.key ? -1 : 1))
@@ -445,52 +298,13 @@ export class PoolPlanner {
     else this.#problems.delete(name)
   }
 
-  #judgeFlow(
-    peer: CheckedPeer | undefined,
-    pool: string,
-    family: Family,
-  ): { wanted?: PathId; accepts: readonly PathId[]; problem?: PeerProblem } {
-    const node = this.#node!
-    const remote = family === 4 ? peer?.ipv4 : peer?.ipv6
-    const problem = (word: string, text: string): PeerProblem => ({
-      node: peer!.name,
-      key: `projectcalico.org/${word}`,
-      problem: text,
-    })
-    if (!peer || (family === 6 && !node.settings.ipv6Support)) return { accepts: [] }
-    if (!remote)
-      return {
-        accepts: [],
-        problem: problem(`IPv${family}Address`, `missing: its blocks of IPv${family} are unreachable`),
-      }
-    const modes = this.#modes.get(pool)
-    const isNear = isOnLink(node.context, remote)
-    const isSame = isNear && isSameSubnet(addressOf(node.words, family), addressOf(peer.info.calico, family))
-    const mode = peer.view.isForeign ? modes?.calico : modes?.weft
-    const wanted = mode ? wantedPath(mode, isSame) : plainPath
-    const leads = (id: PathId): boolean =>
-      id === plainPath ? isNear : hopToward(id, peer, family, node.context.external.device) !== undefined
-    if (wanted === plainPath && !isNear) {
-      const text = `${remote} is not on a subnet of ${node.context.external.device}, and the pool is not encapsulated: only routers in between could know the way to its pods`
-      return { accepts: [], problem: problem(`IPv${family}Address`, text) }
-    }
-    const accepts = peer.view.accepts.filter(leads)
-    const isUnsaid = peer.view.isForeign && !accepts.includes(wanted)
-    return {
-      wanted,
-      accepts,
-      ...(isUnsaid && {
-        problem: problem(`IPv${family}VXLANTunnelAddr`, 'missing: its pods cannot be reached by VXLAN'),
-      }),
-    }
-  }
-
-  #decide(): TransitionPlan {
+  #decide(ground: PoolGround): TransitionPlan {
     const { placed, announced, pending } = this.#ledger
+    const isCalicoNear = [...this.#peers.views()].some(({ isForeign }) => isForeign)
     const mtus = new Map<PathId, number | undefined>()
     return planTransition({
       words: poolPaths,
-      wanted: this.#wantedPaths().map((path) => ({ path, direct: false })),
+      wanted: ground.wantedPaths(isCalicoNear).map((path) => ({ path, direct: false })),
       inPlace: placed,
       sending: this.#ledger.sendingBeside(this.#flows.modes),
       announced,
@@ -499,74 +313,25 @@ export class PoolPlanner {
       flows: this.#flows.kinds,
       ...(this.#podMtuBytes === undefined ? {} : { podMtuBytes: this.#podMtuBytes }),
       mtuOf: (path) => {
-        if (!mtus.has(path)) mtus.set(path, this.#mtuOf(path))
+        if (!mtus.has(path)) mtus.set(path, ground.mtuOf(path))
         return mtus.get(path)
       },
     })
   }
 
-  /** What the pools ask for towards the kinds of nodes that there are, and devices that FelixConfiguration asks for without a pool. */
-  #wantedPaths(): readonly PathId[] {
-    const { ipipEnabled, vxlanEnabled } = this.#felix!
-    const isCalicoNear = [...this.#peers.views()].some(({ isForeign }) => isForeign)
-    return [
-      ...new Set([
-        ...[...this.#modes.values()].flatMap(({ weft, calico }) => [
-          ...pathsOfMode(weft),
-          ...(isCalicoNear ? pathsOfMode(calico) : []),
-        ]),
-        ...(ipipEnabled ? [ipipPath] : []),
-        ...(vxlanEnabled ? [vxlanPath(this.#felix!, 4)] : []),
-      ]),
-    ]
-  }
-
-  /** Undefined for a path that this node cannot have. */
-  #mtuOf(id: PathId): number | undefined {
-    const path = parsePoolPath(id)
-    if (!path || !this.#node) return undefined
-    if (path.type !== 'plain' && this.#settings.missing?.has(path.type)) return undefined
-    if (path.type === 'ipip' && this.#felix!.ipipEnabled === false) return undefined
-    if (path.type === 'vxlan' && this.#felix!.vxlanEnabled === false) return undefined
-    return mtuOfPath(path, this.#node)
-  }
-
-  #whyNot(id: PathId): string {
-    const path = parsePoolPath(id)!
-    const isOff =
-      (path.type === 'ipip' && this.#felix?.ipipEnabled === false) ||
-      (path.type === 'vxlan' && this.#felix?.vxlanEnabled === false)
-    if (isOff) return `FelixConfiguration: ${path.type}Enabled is false`
-    const family = path.type === 'vxlan' ? path.family : 4
-    return `this node has no IPv${family} address to wrap packets with`
-  }
-
   /** True when the tunnels that packets may come in by are others than before. */
-  #planPaths(paths: readonly PathId[], all: boolean, set: Fragment[], removed: string[]): boolean {
+  #planPaths(
+    paths: readonly PathId[],
+    all: boolean,
+    { node }: PoolGround,
+    set: Fragment[],
+    removed: string[],
+  ): boolean {
     const before = this.#ledger.paths
     for (const path of before) if (!paths.includes(path)) removed.push(poolPathSource(path))
-    for (const path of paths) if (all || !before.includes(path)) set.push(planPoolPath(path, this.#node!))
+    for (const path of paths) if (all || !before.includes(path)) set.push(planPoolPath(path, node))
     this.#ledger.setPaths(paths)
     return paths.join() !== before.join()
-  }
-
-  #planRules(node: PoolNode, settings: FelixSettings, paths: readonly PathId[]): Fragment {
-    const tunnels = paths.flatMap((id): PoolTunnel[] => {
-      const path = parsePoolPath(id)!
-      const device = deviceOfPoolPath(path)
-      if (path.type === 'plain' || device === undefined) return []
-      const ip = tunnelAddressOf(path, node.words)
-      return [{ type: path.type, device, ...('port' in path && { port: path.port }), addresses: ip ? [ip] : [] }]
-    })
-    const own = [node.words.ipv4?.ip, node.words.ipv6?.ip, ...node.context.external.addresses.map(({ ip }) => ip)]
-    return planPoolRules({
-      pools: [...this.#pools.values()].filter(({ name }) => this.#modes.has(name)),
-      otherNetworks: this.#otherNetworks,
-      nodeAddresses: own.filter((ip): ip is Ip => ip !== undefined && !ip.isLinkLocal),
-      tunnels,
-      settings,
-      fullyRandom: this.#settings.fullyRandom,
-    })
   }
 
   #planPeer(name: string, paths: readonly PathId[], set: Fragment[], removed: string[]): void {
@@ -578,19 +343,29 @@ export class PoolPlanner {
     set.push(planPoolNode(name, peer.sources), planPeerEnds(peer, paths))
   }
 
-  #planRoutes({ routes, pool }: Block): Fragment {
-    const node = this.#node!
+  #planBlocks(ground: PoolGround, set: Fragment[], removed: string[]): void {
+    const blocks = this.#blocks.take()
+    for (const cidr of blocks.removed) removed.push(blockSource(cidr))
+    for (const block of blocks.dirty) {
+      const fragment = this.#planRoutes(block, ground)
+      if (fragment.objects.length > 0) set.push(fragment)
+      else if (block.isRouted) removed.push(fragment.source)
+      block.isRouted = fragment.objects.length > 0
+    }
+  }
+
+  #planRoutes({ routes, pool }: PoolBlock, { node: { context, settings } }: PoolGround): Fragment {
     const { family } = routes.cidr
-    if (family === 6 && !node.settings.ipv6Support) return { source: blockSource(routes.cidr), objects: [] }
+    if (family === 6 && !settings.ipv6Support) return { source: blockSource(routes.cidr), objects: [] }
     return planBlock(
       routes,
-      node.context.name,
-      node.settings,
+      context.name,
+      settings,
       (name) => {
         const [path, peer] = [this.#flows.get(name, pool)?.current, this.#peers.get(name)]
-        return path === undefined || !peer ? undefined : hopToward(path, peer, family, node.context.external.device)
+        return path === undefined || !peer ? undefined : hopToward(path, peer, family, context.external.device)
       },
-      (address) => this.#blocks.has(`${address}`),
+      (address) => this.#blocks.has(address),
     )
   }
 
@@ -600,17 +375,19 @@ export class PoolPlanner {
     return this.tunnelAddressesNeeded().some((need) => need.device === device && need.pools.length > 0)
   }
 
-  /** Paths that were handed out and have come into place stay so: what is lost by another hand is mended. */
-  #notePlaced(): void {
+  /** Paths that were handed out and have come into place stay so: what is lost by another hand is mended. True when one has. */
+  #notePlaced({ node }: PoolGround): boolean {
     const { paths, placed } = this.#ledger
+    const before = placed.size
     for (const id of paths) {
       if (placed.has(id) || !this.#inPlace(poolPathSource(id)) || !this.#inPlace(POOL_RULES_SOURCE)) continue
       const path = parsePoolPath(id)!
       // Others reach a VXLAN end by its tunnel address, except one that no pool selects, which has no blocks.
-      if (path.type === 'vxlan' && !tunnelAddressOf(path, this.#node!.words) && this.#givesAddress(path)) continue
+      if (path.type === 'vxlan' && !tunnelAddressOf(path, node.words) && this.#givesAddress(path)) continue
       let whole = true
       for (const name of this.#peers.names()) if (!this.#inPlace(poolNodeSource(name))) whole = false
       if (whole) this.#ledger.notePlaced(id)
     }
+    return placed.size > before
   }
 }
