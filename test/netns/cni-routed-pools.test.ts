@@ -231,3 +231,45 @@ test('allowedSourcePrefixes count when workloadSourceSpoofing is Any, for living
     await node.drained()
   }),
 )
+
+test('addresses that are kept ready: given while the store is away, and the store told later; none is left without pods', {
+  skip,
+}, async () => {
+  const own = new CniNode({ podCidrs: [], routed: { ...routed, spareAddresses: 4 }, skeleton: false })
+  const spaces = Array.from({ length: 3 }, () => new TestNamespace())
+  const [a, b, c] = spaces as [TestNamespace, TestNamespace, TestNamespace]
+  const call = (id: string, { path: netns }: TestNamespace): CallOptions => ({ containerId: id, netns })
+  const news = async () => (await own.order({ tell: 'cluster' })) as unknown as PodClusterNews
+  try {
+    await own.start()
+    ok(await own.call('ADD', call('a', a)))
+    assert.equal(Object.values((await news()).given).flat().length, 10, 'two of a pod, four of each pool')
+    await own.order({ store: 'away' })
+    const { json } = ok(await own.call('ADD', call('b', b)))
+    assert.equal(addressesOf(json).length, 2)
+    // Whoever may have wishes must be asked about.
+    const args = 'IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=plain'
+    fails(await own.call('ADD', { ...call('c', c), args }), 11, /cannot be read now/)
+    await own.order({ store: 'back' })
+    await own.order({ settle: true })
+    const { given } = await news()
+    assert.deepEqual(
+      given['k8s-pod-network.b'],
+      addressesOf(json).map((text) => text.split('/')[0]),
+    )
+    ok(await own.call('ADD', call('c', c)))
+    for (const [id, space] of [
+      ['a', a],
+      ['b', b],
+      ['c', c],
+    ] as const)
+      ok(await own.call('DEL', call(id, space)))
+    const deadline = Date.now() + 20_000
+    while (Object.keys((await news()).given).length > 0)
+      if (Date.now() > deadline) assert.fail(JSON.stringify(await news()))
+      else await new Promise((resolve) => setTimeout(resolve, 20))
+  } finally {
+    await own.delete()
+    for (const space of spaces) space.delete()
+  }
+})

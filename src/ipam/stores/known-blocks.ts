@@ -7,6 +7,7 @@ import { Cidr } from '../../net/cidr.ts'
 import type { Ip } from '../../net/ip.ts'
 import { allocationsOf, hasSpace, isInUse, plainHandle, sameOwner } from '../block.ts'
 import { BlockIndex } from '../block-index.ts'
+import { FreePlaces } from '../free-places.ts'
 import { BlockLane, type LaneOptions } from './block-lane.ts'
 
 export class KnownBlocks {
@@ -15,7 +16,7 @@ export class KnownBlocks {
   /** CIDRs of the owner's blocks. */
   readonly own = new Set<string>()
   readonly #owner: BlockOwner
-  readonly #options: Omit<LaneOptions, 'onChange'>
+  readonly #options: LaneOptions
   readonly #lanes = new Map<string, BlockLane>()
   readonly #blocksOf = new Map<string, Set<string>>()
   readonly #handlesIn = new Map<string, ReadonlySet<string>>()
@@ -23,7 +24,7 @@ export class KnownBlocks {
 
   constructor(owner: BlockOwner, options: Omit<LaneOptions, 'onChange'>) {
     this.#owner = owner
-    this.#options = options
+    this.#options = { ...options, onChange: (cidr, block) => this.#change(cidr, block) }
   }
 
   /** The greatest sequence number that any block had. */
@@ -31,12 +32,12 @@ export class KnownBlocks {
     return this.#highest
   }
 
-  /** Of a block that is nobody's concern here only the free places are kept: whose addresses are is most of a block. */
+  /** Of a block that is nobody's concern here only the free places are kept, and no revision: it is read before it is written. */
   note(held: Held<IpamBlock>): void {
     const { value } = held
     const lane = this.lane(value.cidr)
     if (sameOwner(value.owner, this.#owner) || this.#handlesOf(value).length > 0) lane.note(held)
-    else lane.note({ ...held, value: { ...value, attributes: [], sequenceNumberForAllocation: {} } }, true)
+    else lane.note({ value: new FreePlaces(value), revision: '' }, true)
   }
 
   noteGone(cidr: Cidr): void {
@@ -58,7 +59,7 @@ export class KnownBlocks {
   lane(cidr: Cidr): BlockLane {
     const found = this.#lanes.get(`${cidr}`)
     if (found) return found
-    const lane = new BlockLane(cidr, { ...this.#options, onChange: (...change) => this.#change(...change) })
+    const lane = new BlockLane(cidr, this.#options)
     this.#lanes.set(`${cidr}`, lane)
     return lane
   }
@@ -118,12 +119,13 @@ export class KnownBlocks {
     if (block.sequenceNumber > this.#highest) this.#highest = block.sequenceNumber
     if (sameOwner(block.owner, this.#owner)) this.own.add(text)
     const handles = new Set(this.#handlesOf(block))
-    this.#handlesIn.set(text, handles)
+    if (handles.size > 0) this.#handlesIn.set(text, handles)
     for (const handle of handles) {
       const blocks = this.#blocksOf.get(handle) ?? new Set()
       this.#blocksOf.set(handle, blocks.add(text))
     }
   }
+
   /** Handles of this node that have addresses in the block; in an own block everybody's. */
   #handlesOf({ owner, attributes }: IpamBlock): string[] {
     const isOwn = sameOwner(owner, this.#owner)
