@@ -138,6 +138,15 @@ export class Connection implements StreamListener {
     this.#disarm()
   }
 
+  /** Closes what is open, without a NOTIFICATION, and does nothing more. */
+  suspend(): void {
+    this.discard()
+    this.#attempt?.cancel()
+    this.#stream?.close()
+    this.#attempt = undefined
+    this.#stream = undefined
+  }
+
   /** Queues whole messages; false when the peer should read first. */
   sendUpdates(bytes: Uint8Array, messages: number): boolean {
     this.sent.update += messages

@@ -99,6 +99,7 @@ export class Peering implements ConnectionOwner {
   #held = false
   #heldTimer: Timer | undefined
   #faultsTold = 0
+  #complaint: string | undefined
   #removed = false
 
   constructor(host: PeeringHost, config: PeerConfig, dynamic: boolean) {
@@ -162,12 +163,12 @@ export class Peering implements ConnectionOwner {
     this.#loseRoutes()
   }
 
-  /** Ends without a word on routes: the process is about to stop, and the peer shall keep them (RFC 4724). */
+  /** Closes its connections without a word: the process is about to stop, and the peer shall keep our routes (RFC 4724). */
   suspend(): void {
     this.#removed = true
-    this.#other?.stream?.abort()
-    this.#main.stream?.close()
-    this.#session?.stream?.close()
+    this.#heldTimer?.cancel()
+    this.#restart.forget()
+    for (const connection of [this.#main, this.#other]) connection?.suspend()
   }
 
   /** Ends the session and lets it begin again. */
@@ -330,6 +331,7 @@ export class Peering implements ConnectionOwner {
     this.#session = connection
     this.#establishedCount++
     this.#reason = undefined
+    this.#complaint = undefined
     for (const set of [this.#endOfRibReceived, this.#endOfRibSent, this.#refreshing, this.#warned]) set.clear()
     this.#faultsTold = 0
     const peer = this.#ribPeer(connection)
@@ -348,8 +350,11 @@ export class Peering implements ConnectionOwner {
     const reason = formatCause(cause)
     if (cause.by !== 'collision' && connection === this.#main) this.#reason = reason
     if (connection !== this.#session) {
-      if (from !== 'connect' && from !== 'active' && cause.by !== 'collision')
-        this.#host.log('warn', this.name, 'no session', { state: from, reason })
+      if (from !== 'connect' && from !== 'active' && cause.by !== 'collision') {
+        // The same again and again is told once.
+        this.#host.log(reason === this.#complaint ? 'debug' : 'warn', this.name, 'no session', { state: from, reason })
+        this.#complaint = reason
+      }
       return
     }
     this.#session = undefined

@@ -73,6 +73,7 @@ async function run(port: MessagePort, start: SpeakerThreadStart): Promise<void> 
         neighbours.close()
         control?.close()
         tell({ type: 'done', id: message.id })
+        // The thread ends when its sockets have said goodbye.
         port.close()
     }
   })

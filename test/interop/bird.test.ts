@@ -1,0 +1,4 @@
+import { bird } from './daemons.ts'
+import { testSpeaker } from './suite.ts'
+
+testSpeaker(bird)

@@ -1,0 +1,4 @@
+import { exabgp } from './daemons.ts'
+import { testSpeaker } from './suite.ts'
+
+testSpeaker(exabgp)

@@ -1,0 +1,4 @@
+import { frr } from './daemons.ts'
+import { testSpeaker } from './suite.ts'
+
+testSpeaker(frr)

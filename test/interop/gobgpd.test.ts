@@ -1,0 +1,4 @@
+import { gobgpd } from './daemons.ts'
+import { testSpeaker } from './suite.ts'
+
+testSpeaker(gobgpd)
