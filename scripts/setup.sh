@@ -5,7 +5,7 @@
 #   scripts/setup.sh               what the lab needs
 #   scripts/setup.sh --tests       also what the tests and benches compare with
 #   scripts/setup.sh --kernels     also QEMU and the distribution's kernel, unpacked into .cache/, for the guests of test:kernels
-#   scripts/setup.sh --peers       also other callers of CNI, for test:peers; it says when Go is missing
+#   scripts/setup.sh --peers       also other callers of CNI and BGP speakers, for test:peers; it says when Go is missing
 #   scripts/setup.sh --kubernetes  also containerd, runc and etcd, for clusters of Kubernetes' own programs; likewise
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -47,6 +47,8 @@ if [ $with_tests = yes ]; then
   wanted="$wanted bird:bird2 jq:jq nc:netcat-openbsd strace:strace /usr/lib/cni/bridge:containernetworking-plugins"
 fi
 [ $with_peers = no ] || wanted="$wanted podman:podman runc:runc iptables:iptables findmnt:util-linux"
+# Other BGP speakers.
+[ $with_peers = no ] || wanted="$wanted gobgpd:gobgpd bird:bird2 /usr/lib/frr/bgpd:frr exabgp:exabgp"
 if [ $with_kernels = yes ] && [ "$(uname -m)" != x86_64 ]; then
   say "the guests of test:kernels need x86_64; that tier will be skipped"
   with_kernels=no

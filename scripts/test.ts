@@ -6,8 +6,8 @@
  *   tsx scripts/test.ts [--tier T] PATTERN    only files whose path contains PATTERN
  *
  * Tiers: `unit` (x.test.ts beside x.ts, anywhere), `netns` (test/netns: root and network namespaces), and, only when
- * asked for, `kernels` (the list of scripts/kernels/suites.ts, each file in a guest that boots another kernel), `peers`
- * (test/peers: beside other projects' real programs) and `kubernetes` (test/kubernetes: on clusters of Kubernetes' own
+ * asked for, `kernels` (the list of scripts/kernels/suites.ts, in guests that boot another kernel), `peers`
+ * (test/peers, test/interop: beside other projects' real programs) and `kubernetes` (test/kubernetes: on clusters of Kubernetes' own
  * programs); both build from source at the first run.
  *
  * Beyond the unit tier a file that fails is run once more: such tests need processor time that a busy machine may withhold
@@ -26,7 +26,7 @@ import { parseArgs } from 'node:util'
 import { ensurePrograms, missingForKubernetes } from '../src/lab/kubernetes/programs.ts'
 import { emptyReport, type FileReport } from './file-report.ts'
 import { Guests } from './kernels/guest.ts'
-import { suites } from './kernels/suites.ts'
+import { boots, type Suite } from './kernels/suites.ts'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 process.chdir(root)
@@ -43,14 +43,14 @@ const { values, positionals } = parseArgs({
 const allTiers: Readonly<Record<string, readonly string[]>> = {
   unit: ['src', 'bin', 'scripts'],
   netns: ['test/netns'],
-  peers: ['test/peers'],
+  peers: ['test/peers', 'test/interop'],
   kubernetes: ['test/kubernetes'],
 }
 const tiers = values.tier ?? ['unit', 'netns']
+const guestFiles = boots.flatMap(({ suites }) => suites.map(({ file }) => file))
 
 function testFiles(tier: string): string[] {
-  if (tier === 'kernels')
-    return suites.map(({ file }) => file).filter((file) => positionals.every((part) => file.includes(part)))
+  if (tier === 'kernels') return guestFiles.filter((file) => positionals.every((part) => file.includes(part)))
   const folders = allTiers[tier]
   if (!folders) throw new Error(`There is no tier ${tier}; there are ${Object.keys(allTiers).join(', ')}, kernels`)
   const files = folders.flatMap((folder) =>
@@ -80,7 +80,7 @@ interface Totals {
 }
 
 const timeoutMs = (file: string): number => {
-  if (file.startsWith('test/peers/')) return 1_800_000
+  if (file.startsWith('test/peers/') || file.startsWith('test/interop/')) return 1_800_000
   return file.startsWith('test/kubernetes/') ? 900_000 : 300_000
 }
 
@@ -122,7 +122,7 @@ async function runFile(file: string): Promise<FileReport> {
 }
 
 function print(tier: string, file: string, report: FileReport, seconds: number): void {
-  const guests = tier !== 'kernels' && suites.some((suite) => suite.file === file)
+  const guests = tier !== 'kernels' && guestFiles.includes(file)
   for (const { name, reason } of report.skips)
     console.log(`skip ${file}: ${name} (${reason}${guests ? '; runs in npm run test:kernels' : ''})`)
   const counts = [
@@ -141,32 +141,42 @@ function print(tier: string, file: string, report: FileReport, seconds: number):
   appendFileSync(values.results, lines.map((line) => `${JSON.stringify(line)}\n`).join(''))
 }
 
-async function runFiles(
-  tier: string,
-  files: readonly string[],
-  workers: number,
-  runOne: (file: string) => Promise<FileReport>,
-): Promise<void> {
-  const waiting = [...files]
+/** Counts and prints what a file reported. */
+function conclude(tier: string, file: string, report: FileReport, seconds: number): void {
+  totals.passed += report.passed
+  totals.failed += report.failed
+  totals.skipped += report.skips.length
+  print(tier, file, report, seconds)
+}
+
+/** Prints what failed and is to be run once more. */
+function tellFailed(tier: string, file: string, report: FileReport, seconds: number): void {
+  print(tier, file, report, seconds)
+  console.log(`once more: ${file}`)
+}
+
+/** Works on several at once, in their order. */
+async function runAll<T>(things: readonly T[], workers: number, runOne: (thing: T) => Promise<void>): Promise<void> {
+  const waiting = [...things]
   const worker = async () => {
-    for (let file = waiting.shift(); file !== undefined; file = waiting.shift()) {
-      let started = performance.now()
-      let report = await runOne(file)
-      if (report.failed > 0 && tier !== 'unit') {
-        print(tier, file, report, (performance.now() - started) / 1000)
-        console.log(`once more: ${file}`)
-        started = performance.now()
-        report = await runOne(file)
-        if (report.failed === 0) unsteady.push(file)
-      }
-      totals.passed += report.passed
-      totals.failed += report.failed
-      totals.skipped += report.skips.length
-      print(tier, file, report, (performance.now() - started) / 1000)
-    }
+    for (let thing = waiting.shift(); thing !== undefined; thing = waiting.shift()) await runOne(thing)
   }
   await Promise.all(Array.from({ length: workers }, worker))
 }
+
+const runFiles = (tier: string, files: readonly string[], workers: number): Promise<void> =>
+  runAll(files, workers, async (file) => {
+    let started = performance.now()
+    const seconds = () => (performance.now() - started) / 1000
+    let report = await runFile(file)
+    if (report.failed > 0 && tier !== 'unit') {
+      tellFailed(tier, file, report, seconds())
+      started = performance.now()
+      report = await runFile(file)
+      if (report.failed === 0) unsteady.push(file)
+    }
+    conclude(tier, file, report, seconds())
+  })
 
 /** The kernels tier; on a machine that cannot boot a guest it says why and counts as one skip. */
 async function runGuests(files: readonly string[]): Promise<void> {
@@ -178,7 +188,22 @@ async function runGuests(files: readonly string[]): Promise<void> {
   }
   process.once('exit', () => guests.close())
   console.log(`guests run Linux ${guests.release}; the machine runs ${release()}`)
-  await runFiles('kernels', files, 2, (file) => guests.run(suites.find((suite) => suite.file === file)!))
+  const chosen = boots
+    .map((boot) => ({ ...boot, suites: boot.suites.filter(({ file }) => files.includes(file)) }))
+    .filter(({ suites }) => suites.length > 0)
+  await runAll(chosen, 2, async (boot) => {
+    const failed: Suite[] = []
+    await guests.run(boot, (suite, report, seconds) => {
+      if (report.failed === 0) return conclude('kernels', suite.file, report, seconds)
+      tellFailed('kernels', suite.file, report, seconds)
+      failed.push(suite)
+    })
+    for (const suite of failed)
+      await guests.run({ ...boot, suites: [suite] }, ({ file }, report, seconds) => {
+        if (report.failed === 0) unsteady.push(file)
+        conclude('kernels', file, report, seconds)
+      })
+  })
 }
 
 /** The kubernetes tier; on a machine that cannot have such a cluster it says why and counts as one skip. */
@@ -190,7 +215,7 @@ async function runClusters(files: readonly string[]): Promise<void> {
     return
   }
   await ensurePrograms((line) => console.log(line))
-  await runFiles('kubernetes', files, 1, runFile)
+  await runFiles('kubernetes', files, 1)
 }
 
 const totals: Totals = { passed: 0, failed: 0, skipped: 0 }
@@ -212,7 +237,7 @@ for (const tier of tiers) {
   if (tier === 'kernels') await runGuests(files)
   else if (tier === 'kubernetes') await runClusters(files)
   // The namespaces tier uses the machine's clock, cores and names: one file at a time.
-  else await runFiles(tier, files, tier === 'unit' ? 2 : 1, runFile)
+  else await runFiles(tier, files, tier === 'unit' ? 2 : 1)
 }
 for (const file of unsteady) console.log(`unsteady: ${file} failed, and passed when it was run again`)
 console.log(`${totals.passed} passed, ${totals.failed} failed, ${totals.skipped} skipped`)
