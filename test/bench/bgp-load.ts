@@ -15,6 +15,7 @@ import {
   type BenchPeer,
   buildBundle,
   memoryOf,
+  processorSeconds,
   SPEAKER,
   type SpeakerKind,
   type SpeakerProcess,
@@ -38,6 +39,9 @@ interface Reading {
   readonly load: number
   readonly second: number
   readonly failover: number
+  /** Processor time of the speaker, all threads. */
+  readonly loadCpu: number
+  readonly failoverCpu: number
   readonly memory: number
   readonly memoryOfBoth: number
 }
@@ -88,17 +92,22 @@ async function measure(kind: SpeakerKind, { prefixes, sets }: Size): Promise<Rea
       sender.write(JSON.stringify({ do: 'open', name, local, remote: SPEAKER, asn }))
       await told(sender, 'established', name)
     }
+    const cpu = () => processorSeconds(speaker.pid) * 1000
+    const cpuBefore = cpu()
     const first = await load(sender, 'first')
+    const loadCpu = cpu() - cpuBefore
     await untilPaths(speaker, (paths) => paths === prefixes + 1)
     const memory = memoryOf(speaker.pid)
     const second = await load(sender, 'second')
     await untilPaths(speaker, (paths) => paths === 2 * prefixes + 2)
     const memoryOfBoth = memoryOf(speaker.pid)
+    const cpuWithBoth = cpu()
     sender.write(JSON.stringify({ do: 'close', name: 'first' }))
     const from = await told(sender, 'closing')
     await untilPaths(speaker, (paths) => paths === prefixes + 1)
     const failover = Number(process.hrtime.bigint()) / 1e6 - from
-    return { load: first, second, failover, memory: memory.now, memoryOfBoth: memoryOfBoth.now }
+    const failoverCpu = cpu() - cpuWithBoth
+    return { load: first, second, failover, loadCpu, failoverCpu, memory: memory.now, memoryOfBoth: memoryOfBoth.now }
   } finally {
     await speaker.end()
     await sender.end()
@@ -108,7 +117,7 @@ async function measure(kind: SpeakerKind, { prefixes, sets }: Size): Promise<Rea
 
 const median = (values: readonly number[]): number => [...values].sort((a, b) => a - b)[values.length >> 1]!
 
-const columns = ['load', 'second', 'failover', 'memory', 'memoryOfBoth'] as const
+const columns = ['load', 'second', 'failover', 'loadCpu', 'failoverCpu', 'memory', 'memoryOfBoth'] as const
 
 function row(kind: string, readings: readonly Reading[]): string {
   const cells = columns.map((key) => {
@@ -140,7 +149,7 @@ async function run(args: readonly string[]): Promise<BenchResult> {
       if (round < rounds[kind]) readings.get(kind)!.push(await measure(kind, size))
   console.log(`${size.prefixes} prefixes, 200 an UPDATE, ${size.sets} attribute sets; median (least–most)`)
   console.log(
-    `| ${['speaker '].concat(['load', 'same from a second', 'failover', 'RSS', 'RSS with both'].map((each) => each.padEnd(24))).join(' | ')} |`,
+    `| ${['speaker '].concat(['load', 'same from a second', 'failover', 'load, processor', 'failover, processor', 'RSS', 'RSS with both'].map((each) => each.padEnd(24))).join(' | ')} |`,
   )
   for (const [kind, of] of readings) if (of.length > 0) console.log(row(kind, of))
   const of = (kind: SpeakerKind, key: (typeof columns)[number]): number | undefined => {

@@ -3,7 +3,7 @@
  * "attribute set × prefix class × source → attribute set or refusal", which policies and the export rules would otherwise
  * compute a million times.
  */
-const FIRST_CAPACITY = 256
+const FIRST_CAPACITY = 64
 
 export class AnswerTable {
   /** Four words a slot: a, b, c, answer + 1 (0: free). */

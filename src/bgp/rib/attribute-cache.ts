@@ -8,7 +8,7 @@ import { type DecodedAttributes, decodeAttributes } from '../../wire/bgp/attribu
 import type { WireContext } from '../../wire/bgp/context.ts'
 import { grown } from './typed-array.ts'
 
-const FIRST_CAPACITY = 256
+const FIRST_CAPACITY = 64
 
 export class AttributeCache {
   readonly #limit: number

@@ -14,10 +14,18 @@ import { grown } from './typed-array.ts'
 export const DEFAULT_LOCAL_PREFERENCE = 100
 export const LLGR_STALE = 0xffff0006
 
-const FIRST_CAPACITY = 256
+/** The bit in `leading` of paths that we do not originate. */
+export const NOT_OURS = 2 ** 18
+
+const FIRST_CAPACITY = 64
 const INCOMPLETE = 2
 
 export class AttributeStore {
+  /**
+   * What the first steps of the decision look at, in one number; less is better. From the top: long-lived stale, local preference,
+   * one bit for the path's origin (0 here), AS path length, origin.
+   */
+  leading = new Float64Array(FIRST_CAPACITY)
   localPreference = new Uint32Array(FIRST_CAPACITY)
   asPathLength = new Uint16Array(FIRST_CAPACITY)
   origin = new Uint8Array(FIRST_CAPACITY)
@@ -122,6 +130,10 @@ export class AttributeStore {
     this.clusterListLength[id] = attributes.clusterList?.length ?? 0
     this.longLivedStale[id] = communities?.includes(LLGR_STALE) ? 1 : 0
     this.asPath[id] = this.#internAsPath(asPath)
+    this.leading[id] =
+      (this.longLivedStale[id]! * 2 ** 32 + (0xffffffff - this.localPreference[id]!)) * NOT_OURS * 2 +
+      this.asPathLength[id]! * 4 +
+      this.origin[id]!
     const meant = device !== undefined && nextHop?.linkLocal ? nextHop.linkLocal : nextHop?.address
     this.nextHop[id] = meant ? this.#nextHops.intern(meant, device) : 0
     return id
@@ -159,6 +171,7 @@ export class AttributeStore {
   }
 
   #grow(length: number): void {
+    this.leading = grown(this.leading, length)
     this.localPreference = grown(this.localPreference, length)
     this.asPathLength = grown(this.asPathLength, length)
     this.origin = grown(this.origin, length)

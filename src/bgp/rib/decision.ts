@@ -9,7 +9,7 @@
  * length), RFC 5065 section 5.3 (confederation paths count as internal), RFC 9494 section 4.3 (stale paths last), RFC 7911 section 3
  * (path identifiers).
  */
-import type { AttributeStore } from './attribute-store.ts'
+import { type AttributeStore, NOT_OURS } from './attribute-store.ts'
 import type { NextHopTable } from './next-hop-table.ts'
 import type { PathTable } from './path-table.ts'
 import type { PeerTable } from './peer-table.ts'
@@ -136,8 +136,9 @@ export class Decision {
     const { imported } = this.#paths
     const { equal } = this
     equal.length = 0
-    let best = 0
-    for (let step = 0; best === 0; step++) {
+    const lead = this.#leading(a) - this.#leading(b)
+    let best = lead === 0 ? 0 : lead < 0 ? a : b
+    for (let step = MED_STEP; best === 0; step++) {
       if (step === FIRST_TIE_BREAK) {
         equal.push(a)
         equal.push(b)
@@ -151,6 +152,11 @@ export class Decision {
     }
     this.#orderEqual(best)
     return best
+  }
+
+  /** All steps before the MED's in one number. */
+  #leading(path: number): number {
+    return this.#attributes.leading[this.#paths.imported[path]!]! + (this.#paths.peer[path] === 0 ? 0 : NOT_OURS)
   }
 
   #eliminate(left: IntList): number {

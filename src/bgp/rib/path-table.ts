@@ -8,7 +8,7 @@
  */
 import { grown } from './typed-array.ts'
 
-const FIRST_CAPACITY = 1024
+const FIRST_CAPACITY = 64
 
 /** Kept by long-lived graceful restart: least preferred (RFC 9494). */
 export const LONG_LIVED_STALE = 1

@@ -12,7 +12,7 @@ import { Cidr } from '../../net/cidr.ts'
 import { type Family, Ip } from '../../net/ip.ts'
 import { grown } from './typed-array.ts'
 
-const FIRST_CAPACITY = 1024
+const FIRST_CAPACITY = 64
 /** Stands as the length of ids that were taken back. */
 const RELEASED = 255
 

@@ -68,17 +68,17 @@ export class RouteTable {
   readonly groupOfPeer: (UpdateGroup | undefined)[] = []
   readonly locals = new Map<number, LocalPath>()
   /** By prefix: the best path, or 0. */
-  best = new Int32Array(1024)
+  best = new Int32Array(64)
   /** By prefix: the best path's attribute set when it was chosen. */
-  bestSet = new Int32Array(1024)
+  bestSet = new Int32Array(64)
   /** By prefix: number of the set of paths used at once; 0: the best alone. */
   #multipath = new Int32Array(0)
   readonly #multipathIds = new Map<string, number>()
   /** Prefixes whose choice changed since somebody asked. */
   readonly changed = new IntList()
-  #changedBits = new Uint8Array(1024)
+  #changedBits = new Uint8Array(64)
   readonly #dirty = new IntList()
-  #dirtyBits = new Uint8Array(1024)
+  #dirtyBits = new Uint8Array(64)
   readonly #routes: (PeerRoutes | undefined)[] = []
   readonly #walks: Walk[] = []
   readonly #attributes: AttributeStore
@@ -125,12 +125,19 @@ export class RouteTable {
     const { words, count } = run
     const stride = this.prefixes.wordsEach + 2
     const classOf = rules.classOf
-    const plain = classOf ? 0 : rules.judge(set, 0, false)
+    let prefixClass = 0
+    let imported = rules.judge(set, 0, false)
     for (let i = 0, at = 0; i < count; i++, at += stride) {
       const length = words[at + 1]!
       const prefix = this.prefixes.intern(words, at + 2, length)
       this.#hold(prefix)
-      const imported = classOf ? rules.judge(set, this.#classOf(classOf, words, at + 2, length), false) : plain
+      if (classOf) {
+        const each = this.#classOf(classOf, words, at + 2, length)
+        if (each !== prefixClass) {
+          prefixClass = each
+          imported = rules.judge(set, each, false)
+        }
+      }
       this.#set(routes, prefix, words[at]!, set, imported)
     }
   }

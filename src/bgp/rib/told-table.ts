@@ -70,8 +70,8 @@ class Tally {
 }
 
 export class SinglePathTable implements ToldTable {
-  #sets = new Int32Array(1024)
-  #sources = new Uint16Array(1024)
+  #sets = new Int32Array(64)
+  #sources = new Uint16Array(64)
   readonly #tally = new Tally()
 
   has(prefix: number): boolean {

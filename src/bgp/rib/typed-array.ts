@@ -1,17 +1,16 @@
 /**
- * Typed arrays that grow: doubled while they are small, by half when they are large. What is copied stays in proportion to what
- * is added, and of a large one a third is unused at most.
+ * Typed arrays that grow. Fresh memory costs nothing until it is touched: a small array is given eight times its length at once, so
+ * that little is ever copied; a large one grows by half.
  */
-type IntArray = Int32Array | Uint32Array | Uint16Array | Uint8Array
+type NumberArray = Int32Array | Uint32Array | Uint16Array | Uint8Array | Float64Array
 
-/** Elements from which on memory counts for more than time. */
-const LARGE = 1 << 20
+const LARGE = 1 << 21
 
 /** A copy of at least `length` elements, zeros behind the old ones; the same array when it is long enough. */
-export function grown<A extends IntArray>(array: A, length: number): A {
+export function grown<A extends NumberArray>(array: A, length: number): A {
   if (length <= array.length) return array
   const Type = array.constructor as new (length: number) => A
-  const copy = new Type(Math.max(length, array.length < LARGE ? array.length * 2 : Math.ceil(array.length * 1.5)))
+  const copy = new Type(Math.max(length, array.length < LARGE ? array.length * 8 : Math.ceil(array.length * 1.5)))
   copy.set(array)
   return copy
 }

@@ -45,7 +45,7 @@ export class UpdateGroup {
   readonly #family: BgpFamily
   readonly #prefixes: PrefixTable
   readonly #dirty = new IntList()
-  #dirtyBits = new Uint8Array(1024)
+  #dirtyBits = new Uint8Array(64)
   readonly #changes = new IntList()
   readonly #offered = new Told()
   readonly #before = new Told()
