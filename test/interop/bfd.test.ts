@@ -25,9 +25,9 @@ const run = async (command: string, ...args: readonly string[]): Promise<string>
 const settings = (milliseconds: number): BfdSettings => ({
   minTransmitMicroseconds: milliseconds * 1000,
   minReceiveMicroseconds: milliseconds * 1000,
-  detectMultiplier: 3,
+  detectMultiplier: 10,
 })
-/** Detection after 900 ms: on a busy machine this process may have to wait for longer than a real agent's thread would. */
+/** Detection after 3 s: on a busy machine this process may have to wait for longer than a real agent's thread would. */
 const peer = (family: 4 | 6, milliseconds = 300): BfdPeer => ({
   key: `v${family}`,
   remote: Ip.parse(THEIRS[family]),
@@ -148,7 +148,7 @@ describe('bird2', { skip: missing('/usr/sbin/bird') }, () => {
 router id 10.0.0.2;
 protocol device {}
 protocol bfd {
-  interface "eth0" { min rx interval 60 ms; min tx interval 60 ms; idle tx interval 300 ms; multiplier 3; };
+  interface "eth0" { min rx interval 60 ms; min tx interval 60 ms; idle tx interval 300 ms; multiplier 10; };
   neighbor ${OURS[4]} dev "eth0";
   neighbor ${OURS[6]} dev "eth0";
 }
@@ -169,7 +169,7 @@ protocol bfd {
     await link.up('v4', 'v6')
     for (const key of ['v4', 'v6']) assert.equal(link.report(key).transmitMicroseconds, 300_000)
     const shown = await birdc('show', 'bfd', 'sessions')
-    assert.match(shown, /10\.0\.0\.1 +eth0 +Up .* 0\.300 +0\.900/)
+    assert.match(shown, /10\.0\.0\.1 +eth0 +Up .* 0\.300 +3\.000/)
     assert.match(shown, /fd00::1 +eth0 +Up /)
   })
 
@@ -179,7 +179,7 @@ protocol bfd {
       link.setPeers(peer(4, milliseconds), peer(6))
       const wanted = milliseconds * 1000
       const end = performance.now() + PATIENCE_MS
-      while (link.report('v4').detectionMicroseconds !== 3 * wanted) {
+      while (link.report('v4').detectionMicroseconds !== 10 * wanted) {
         assert.ok(performance.now() < end, `detection ${link.report('v4').detectionMicroseconds}`)
         await new Promise((resolve) => setImmediate(resolve))
       }
@@ -219,7 +219,7 @@ protocol bfd {
       final: false,
       controlPlaneIndependent: false,
       demand: false,
-      detectMultiplier: 3,
+      detectMultiplier: 10,
       myDiscriminator: 1,
       yourDiscriminator: 0,
       desiredMinTransmitMicroseconds: 60_000,
@@ -281,7 +281,7 @@ describe('FRR', { skip: missing('/usr/lib/frr/bfdd', '/usr/lib/frr/zebra') }, ()
       `hostname theirs
 bfd
  profile fast
-  detect-multiplier 3
+  detect-multiplier 10
   receive-interval 60
   transmit-interval 60
  !
