@@ -58,6 +58,9 @@ export const etcdPrefixes = {
   reservations: `${RESOURCES}/ipreservations/`,
   felix: `${RESOURCES}/felixconfigurations/`,
   nodes: `${RESOURCES}/nodes/`,
+  BGPConfiguration: `${RESOURCES}/bgpconfigurations/`,
+  BGPPeer: `${RESOURCES}/bgppeers/`,
+  BGPFilter: `${RESOURCES}/bgpfilters/`,
 } as const
 
 export const etcdKeys = {
