@@ -272,3 +272,23 @@ test('metrics are those of Calico', async () => {
     [256, 256],
   )
 })
+
+test('addresses that a node keeps ready stay as long as the node is there', async () => {
+  const bed = new Bed()
+  const ipam = ipamOf(bed.store, 'n1', pools, { now: () => bed.now, spareAddresses: 2, wait: async () => {} })
+  ipam.resume('journal', [])
+  ipam.expectPods(true)
+  const attributes = { node: 'n1', namespace: 'default', pod: 'a' }
+  const got = await ipam.assign({ handleId: 'a', attributes, use: 'Workload', wanted: [{ family: 4 }] })
+  ipam.close()
+  for (const { ip } of got) bed.uses.set(`${ip}`, 'Workload(default/a)')
+  await bed.collect(4)
+  assert.equal(bed.held.length, 3)
+  bed.nodes.delete('n1')
+  bed.journals.delete('n1')
+  await bed.collect(4)
+  assert.deepEqual(
+    bed.held,
+    got.map(({ ip }) => `${ip}`),
+  )
+})

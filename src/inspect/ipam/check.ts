@@ -6,6 +6,7 @@
  */
 import { type AuditInput, audit, type Finding, type FindingKind, notes } from '../../ipam/audit.ts'
 import { allocationsOf, isInUse } from '../../ipam/block.ts'
+import { isSpare } from '../../ipam/spares.ts'
 import { Ip } from '../../net/ip.ts'
 
 export interface CheckWish {
@@ -36,6 +37,8 @@ export interface ReportedAddress {
   readonly inUse: boolean
   readonly borrowed?: boolean
   readonly coolingDown?: boolean
+  /** Kept ready for pods by a node that exists. */
+  readonly spare?: boolean
   readonly owners: readonly string[]
 }
 
@@ -116,14 +119,16 @@ export function check(input: AuditInput, version: string, wish: CheckWish): Chec
   return { lines, report: reportOf(findings, problems, allocated, version), problems: problems.length }
 }
 
-function summarize({ pools, blocks, inUse }: AuditInput, allocated: readonly ReportedAddress[]): string[] {
-  const uses = new Set(inUse.map(({ ip }) => `${ip}`)).size
+function summarize({ pools, blocks, inUse: used }: AuditInput, allocated: readonly ReportedAddress[]): string[] {
+  const uses = new Set(used.map(({ ip }) => `${ip}`)).size
   const byNode = new Map<string, number>()
   for (const { node } of allocated) if (node !== undefined) byNode.set(node, (byNode.get(node) ?? 0) + 1)
+  const spares = allocated.filter(({ spare, inUse }) => spare && !inUse).length
   const top = [...byNode].sort(([a, n], [b, m]) => m - n || (a < b ? -1 : 1)).slice(0, 5)
   return [
     `Found ${blocks.length} IPAM blocks.`,
     `IPAM blocks record ${allocated.length} allocations.`,
+    ...(spares > 0 ? [`Nodes keep ${spares} of them ready for pods.`] : []),
     `Found ${pools.filter(({ disabled }) => !disabled).length} active IP pools.`,
     ...pools.map(({ name, cidr, disabled }) => `  ${cidr} (${name}${disabled ? ', disabled' : ''})`),
     `Workloads and nodes are using ${uses} IPs.`,
@@ -133,7 +138,7 @@ function summarize({ pools, blocks, inUse }: AuditInput, allocated: readonly Rep
   ]
 }
 
-function reportAddresses({ blocks, inUse }: AuditInput): ReportedAddress[] {
+function reportAddresses({ blocks, nodes, inUse }: AuditInput): ReportedAddress[] {
   const owners = new Map<string, string[]>()
   for (const { ip, holder } of inUse) owners.set(`${ip}`, [...(owners.get(`${ip}`) ?? []), holder])
   return blocks.flatMap(({ value }) =>
@@ -154,6 +159,7 @@ function reportAddresses({ blocks, inUse }: AuditInput): ReportedAddress[] {
         inUse: holders.length > 0,
         ...(node !== undefined && node !== value.owner?.name ? { borrowed: true } : {}),
         ...(isInUse(allocation) ? {} : { coolingDown: true }),
+        ...(isSpare(attribute) && nodes.has(node ?? '') ? { spare: true } : {}),
         owners: holders,
       }
     }),
@@ -180,7 +186,7 @@ function reportOf(
   }
 }
 
-/** What a report says to release: addresses that nobody uses and that do not cool down. Throws for what is no report. */
+/** What a report says to release: addresses that nobody uses or keeps ready, and that do not cool down. Throws for what is no report. */
 export function leaksOf(text: string): {
   readonly addresses: readonly ReportedAddress[]
   readonly handles: IpamReport['leakedHandles']
@@ -189,7 +195,7 @@ export function leaksOf(text: string): {
   if (typeof allocations !== 'object' || allocations === null) throw new Error('allocations: is missing')
   const addresses = Object.values(allocations)
     .flat()
-    .filter(({ inUse, coolingDown }) => inUse === false && !coolingDown)
+    .filter(({ inUse, coolingDown, spare }) => inUse === false && !coolingDown && !spare)
   for (const { ip, block, sequenceNumber } of addresses) {
     if (Ip.tryParse(ip) === undefined || typeof block !== 'string')
       throw new Error(`allocations: ${ip}: is not an address`)

@@ -2,10 +2,12 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { defaultIpamSettings } from '../../config/calico/ipam-settings.ts'
 import { BlockDraft, newBlock } from '../../ipam/block.ts'
+import { spareAttributes } from '../../ipam/spares.ts'
 import { poolOf } from '../../ipam/stores/ipam-store-suite.ts'
 import type { Held, IpamBlock } from '../../model/calico.ts'
 import { Cidr } from '../../net/cidr.ts'
 import { Ip } from '../../net/ip.ts'
+import { check, leaksOf } from './check.ts'
 import { formatCount, type ShowInput, showBorrowed, showConfiguration, showIp, showUtilization } from './show.ts'
 
 const blockOf = (cidr: string, owner: string, uses: readonly Readonly<Record<string, string>>[]): Held<IpamBlock> => {
@@ -95,4 +97,22 @@ test('an address that cools down says since when', () => {
 test('the settings', () => {
   assert.ok(showConfiguration(input).includes('| StrictAffinity     | true  |'))
   assert.ok(showConfiguration(input).includes('| IPCooldownSeconds  | 30    |'))
+})
+
+test('an address that is kept ready for pods says so, and no report calls it leaked while its node exists', () => {
+  const owner = { node: 'n1', journal: 'j', run: 'r' }
+  const block = blockOf('172.26.0.0/26', 'n1', [
+    spareAttributes(owner),
+    { node: 'n1', pod: 'gone', namespace: 'default' },
+  ])
+  assert.equal(showIp({ blocks: [block] }, Ip.parse('172.26.0.0'))[0], 'IP 172.26.0.0 is kept ready for pods of n1')
+  const checked = (nodes: string[]) =>
+    check({ ...input, blocks: [block], affinities: [], handles: [], nodes: new Set(nodes), inUse: [], now: 0 }, 'v', {
+      allIps: false,
+      problemIps: false,
+    })
+  const leaks = (nodes: string[]) => leaksOf(JSON.stringify(checked(nodes).report)).addresses.map(({ ip }) => ip)
+  assert.ok(checked(['n1']).lines.includes('Nodes keep 1 of them ready for pods.'))
+  assert.deepEqual(leaks(['n1']), ['172.26.0.1'])
+  assert.deepEqual(leaks([]), ['172.26.0.0', '172.26.0.1'])
 })

@@ -6,6 +6,7 @@
  */
 import type { AuditInput } from '../../ipam/audit.ts'
 import { type Allocation, allocationsOf, ordinalOf } from '../../ipam/block.ts'
+import { isSpare } from '../../ipam/spares.ts'
 import type { IpamBlock } from '../../model/calico.ts'
 import type { Cidr } from '../../net/cidr.ts'
 import type { Ip } from '../../net/ip.ts'
@@ -101,10 +102,13 @@ export function showIp({ blocks }: Pick<ShowInput, 'blocks'>, ip: Ip): string[] 
   if (!block || !allocation) return [`${ip} is not assigned`]
   const { attribute, handleId } = allocation
   const attributes = Object.entries(attribute?.secondary ?? {}).sort(([a], [b]) => (a < b ? -1 : 1))
+  const state = isSpare(attribute)
+    ? `is kept ready for pods of ${attribute?.secondary.node}`
+    : attribute?.releasedAt === undefined
+      ? 'is in use'
+      : `was released at ${attribute.releasedAt} and cools down`
   return [
-    attribute?.releasedAt === undefined
-      ? `IP ${ip} is in use`
-      : `IP ${ip} was released at ${attribute.releasedAt} and cools down`,
+    `IP ${ip} ${state}`,
     `Handle ID: ${handleId ?? '<none>'}`,
     ...(attributes.length > 0 ? ['Active Owner Attributes:'] : ['No Active Owner attributes defined']),
     ...attributes.map(([key, value]) => `  ${key}: ${value}`),
