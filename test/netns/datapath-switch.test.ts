@@ -33,11 +33,11 @@ test('a running network moves among all modes and loses nothing', async (t: Test
     [{ Type: 'vxlan' }, 'vxlan/1/8472'],
     [{ Type: 'host-gw' }, 'host-gw'],
   ] as const) {
-    const pings = [n2.podIp, n2.podIpv6, n3.podIp].map((to) => startPing(n1, to))
+    const pings = await Promise.all([n2.podIp, n2.podIpv6, n3.podIp].map((to) => startPing(n1, to)))
     const start = performance.now()
     await cluster.move(backend, path)
     const took = performance.now() - start
-    const counts = await Promise.all(pings.map((ping) => ping.end()))
+    const counts = await Promise.all(pings.map((ping) => ping.stop()))
     const lost = counts.map((count) => count.lost)
     t.diagnostic(`${JSON.stringify(backend)}: ${took.toFixed(0)} ms, lost ${lost} of ${counts.map(({ sent }) => sent)}`)
     losses.push(...lost)

@@ -6,9 +6,6 @@
  *   pod 172.26.n.5/32 ─ cali<n> [node n] eth0 172.30.k.n ─ bridge k ─ router .254, which knows no pod's route
  */
 import assert from 'node:assert/strict'
-import { type ChildProcess, spawn } from 'node:child_process'
-import { once } from 'node:events'
-import { fileURLToPath } from 'node:url'
 import { Drain } from '../../src/agent/drain.ts'
 import { type PoolAnnouncement, PoolPlanner } from '../../src/agent/pool-planner.ts'
 import { trafficReader } from '../../src/agent/traffic.ts'
@@ -20,8 +17,7 @@ import type { NodeInfo } from '../../src/model/cluster.ts'
 import { Cidr } from '../../src/net/cidr.ts'
 import { Ip } from '../../src/net/ip.ts'
 import { TestNamespace } from './namespace.ts'
-
-const podProgram = fileURLToPath(new URL('../../dist/native/weft-pod', import.meta.url))
+import { SteadyPing } from './steady-ping.ts'
 
 /** The MAC of every pod's neighbour, as Calico has it, and the link-local address that belongs to it. */
 const GATEWAY_MAC = 'ee:ee:ee:ee:ee:ee'
@@ -323,7 +319,7 @@ export class PoolCluster {
   }
 
   async close(): Promise<void> {
-    for (const ping of pings) ping.kill('SIGKILL')
+    for (const ping of pings) ping.kill()
     for (const node of this.nodes) await node.close()
     for (const { namespace, pod } of this.nodes) {
       pod.delete()
@@ -333,25 +329,11 @@ export class PoolCluster {
   }
 }
 
-const pings = new Set<ChildProcess>()
+const pings = new Set<SteadyPing>()
 
-/** A ping of 1 kHz; `end` waits for the last answers and tells what was lost. */
-export function startPing(from: PoolNode, to: string): { end(): Promise<{ sent: number; lost: number }> } {
-  const flags = ['ping1k', '--to', to, '--icmp', '--wait-ms', '10000']
-  const child: ChildProcess = spawn('ip', ['netns', 'exec', from.pod.name, podProgram, ...flags], {
-    stdio: ['ignore', 'pipe', 'ignore'],
-  })
-  pings.add(child)
-  child.once('close', () => pings.delete(child))
-  let text = ''
-  child.stdout!.on('data', (chunk) => {
-    text += chunk
-  })
-  return {
-    async end() {
-      child.kill('SIGINT')
-      await once(child, 'close')
-      return JSON.parse(text) as { sent: number; lost: number }
-    },
-  }
+/** Pings of so many a second; resolves when the first one is answered. */
+export async function startPing(from: PoolNode, to: string, perSecond = 1000): Promise<SteadyPing> {
+  const ping = await SteadyPing.start(from.pod, to, '--icmp', '--rate', `${perSecond}`)
+  pings.add(ping)
+  return ping
 }

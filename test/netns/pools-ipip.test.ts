@@ -6,6 +6,9 @@ import { PoolCluster, type PoolNode, startPing, testPool } from './pool-cluster.
 const kinds = await probeLinkKinds(['ipip'])
 const skip = kinds.has('ipip') ? false : 'this kernel has no IPIP'
 
+/** As many as an emulated kernel answers whatever it is busy with; see test/kernels/ip-tunnel-switch.test.ts. */
+const PINGS_PER_SECOND = 100
+
 /** A router stands between the two. */
 let cluster: PoolCluster
 let n1: PoolNode
@@ -46,13 +49,13 @@ test('IPIP of strangers is dropped and counted', { skip }, () => {
 })
 
 test('from IPIP to VXLAN and back under way; tunl0 is given back', { skip }, async (t) => {
-  const ping = startPing(n1, n2.podIp)
+  const ping = await startPing(n1, n2.podIp, PINGS_PER_SECOND)
   cluster.setPools(vxlan)
   await cluster.settled(() => 'calico/vxlan/4096/4789', ['four'])
   assert.doesNotMatch(n1.namespace.run('ip -o link show tunl0; ip -o address show dev tunl0'), /,UP|inet /)
   cluster.setPools(ipip)
   await cluster.settled(() => 'calico/ipip', ['four'])
-  const { sent, lost } = await ping.end()
+  const { sent, lost } = await ping.stop()
   t.diagnostic(`${sent} sent`)
   assert.equal(lost, 0)
 })

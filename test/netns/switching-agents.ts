@@ -3,9 +3,8 @@
  * them: node objects whose changes reach everyone in one order, a turn of the event loop later.
  */
 import assert from 'node:assert/strict'
-import { type ChildProcess, spawn } from 'node:child_process'
+import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { fileURLToPath } from 'node:url'
 import { Drain } from '../../src/agent/drain.ts'
 import { Planner } from '../../src/agent/planner.ts'
 import { trafficReader } from '../../src/agent/traffic.ts'
@@ -15,6 +14,7 @@ import { parseNetConf } from '../../src/config/flannel/net-conf.ts'
 import { inNetns } from '../../src/kernel/linux/netns.ts'
 import type { NodeInfo } from '../../src/model/cluster.ts'
 import type { TestNode, TestTopology } from './node-topology.ts'
+import { SteadyPing } from './steady-ping.ts'
 
 /** Far beyond what a switch takes, also in an emulated machine on a busy one. */
 const LIMIT_MS = 240_000
@@ -193,34 +193,14 @@ export class SwitchingCluster {
   }
 }
 
-const podProgram = fileURLToPath(new URL('../../dist/native/weft-pod', import.meta.url))
+/** Pings of so many a second; resolves when the first one is answered. */
+export const startPing = (from: TestNode, to: string, perSecond = 1000): Promise<SteadyPing> =>
+  SteadyPing.start(from.pod, to, '--icmp', '--rate', `${perSecond}`)
 
-/** A ping of 1 kHz; `end` waits for the last answers and tells what was lost. */
-export function startPing(from: TestNode, to: string): { end(): Promise<{ sent: number; lost: number }> } {
-  const child: ChildProcess = spawn(
-    'ip',
-    ['netns', 'exec', from.pod.name, podProgram, 'ping1k', '--to', to, '--icmp', '--wait-ms', '10000'],
-    {
-      stdio: ['ignore', 'pipe', 'ignore'],
-    },
-  )
-  let text = ''
-  child.stdout!.on('data', (chunk) => {
-    text += chunk
-  })
-  return {
-    async end() {
-      child.kill('SIGINT')
-      await once(child, 'close')
-      return JSON.parse(text) as { sent: number; lost: number }
-    },
-  }
-}
-
-/** A TCP stream between two pods that has to move something in every second. */
-export function startStream(from: TestNode, to: TestNode): { end(): Promise<string | undefined> } {
+/** A TCP stream between two pods, at a rate in iperf3's words, that has to move something in every second. */
+export function startStream(from: TestNode, to: TestNode, rate = '5M'): { end(): Promise<string | undefined> } {
   to.pod.run('iperf3 -s -1 -D')
-  const flags = ['-J', '-b', '5M', '-t', '600', '-c', to.podIp]
+  const flags = ['-J', '-l', '4K', '-b', rate, '-t', '600', '-c', to.podIp]
   const child = spawn('ip', ['netns', 'exec', from.pod.name, 'iperf3', ...flags], {
     stdio: ['ignore', 'pipe', 'inherit'],
   })
