@@ -33,6 +33,7 @@ import { Connection, type ConnectionOwner, noMessages } from './connection.ts'
 import type { PolicyLibrary } from './filter.ts'
 import type { EndCause, FsmSettings } from './fsm.ts'
 import { localAsnToward, type Negotiated, negotiate, offerOpen } from './negotiation.ts'
+import type { PathState, WatchedPath } from './path-watch.ts'
 import { bgpFamilyOfRoutes, PeerRestart, routeFamilyOf } from './peer-restart.ts'
 import { formatPeerStatus } from './peer-status.ts'
 import type { AttributeCache } from './rib/attribute-cache.ts'
@@ -100,6 +101,7 @@ export class Peering implements ConnectionOwner {
   #heldTimer: Timer | undefined
   #faultsTold = 0
   #complaint: string | undefined
+  #path: PathState['state'] | undefined
   #removed = false
 
   constructor(host: PeeringHost, config: PeerConfig, dynamic: boolean) {
@@ -218,6 +220,34 @@ export class Peering implements ConnectionOwner {
     if (peer) this.#host.rib.reconfigure(peer)
     for (const { family } of config.families) this.#checkLimit(family)
     this.#host.changed()
+  }
+
+  /** The path that BFD is to watch; none without BFD, and as long as the peer has no address. */
+  get watchedPath(): WatchedPath | undefined {
+    const { bfd, device, localAddress } = this.#config
+    const remote = this.address
+    if (!bfd || !remote) return undefined
+    return {
+      peer: this.name,
+      remote,
+      device,
+      localAddress: localAddress === undefined ? undefined : Ip.parse(localAddress),
+      config: bfd,
+    }
+  }
+
+  /**
+   * BFD's word. A path that fails ends the session; the will of the peer's operator does not (RFC 5882 section 3.2). A peer
+   * whose BFD shares the fate of its control plane may only be restarting, so its routes are kept as graceful restart has it;
+   * of any other the forwarding has failed (section 4.3.2).
+   */
+  pathChanged(path: PathState): void {
+    this.#path = path.state
+    const session = this.#session
+    if (!session || path.before !== 'up' || path.state === 'up' || path.byPeersOperator) return
+    const reason = `BFD: ${path.reason}`
+    if (this.negotiated?.restart && !path.controlPlaneIndependent) session.handle({ type: 'disconnected', reason })
+    else session.handle({ type: 'fault', notification: this.#hard(cease(CeaseCode.BFD_DOWN)), reason })
   }
 
   /** The device's neighbour is known now, or is another. */
@@ -351,9 +381,10 @@ export class Peering implements ConnectionOwner {
     if (cause.by !== 'collision' && connection === this.#main) this.#reason = reason
     if (connection !== this.#session) {
       if (from !== 'connect' && from !== 'active' && cause.by !== 'collision') {
-        // The same again and again is told once.
-        this.#host.log(reason === this.#complaint ? 'debug' : 'warn', this.name, 'no session', { state: from, reason })
-        this.#complaint = reason
+        // A peer that hangs up again and again is told of once, whatever word the kernel has for it.
+        const kind = cause.by === 'transport' ? cause.by : reason
+        this.#host.log(kind === this.#complaint ? 'debug' : 'warn', this.name, 'no session', { state: from, reason })
+        this.#complaint = kind
       }
       return
     }
@@ -465,6 +496,7 @@ export class Peering implements ConnectionOwner {
       counts: this.counts,
       lastReceived: this.#lastReceived,
       lastSent: this.#lastSent,
+      path: this.#config.bfd && this.#path,
       routes: (family) => (this.#host.rib.has(this.name) ? this.#host.rib.counts(this.name, family) : noRoutes),
       endOfRibReceived: this.#endOfRibReceived,
       endOfRibSent: this.#endOfRibSent,

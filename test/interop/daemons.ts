@@ -20,7 +20,7 @@ export interface RunningDaemon {
   readonly program: Program
   /** What it has from us, as it prints it. */
   show(prefix: string): string
-  /** Ends our session with a text (RFC 9003); undefined where it does not know how. */
+  /** Ends our session, with a text (RFC 9003) where it knows how; undefined where it cannot. */
   readonly shutdown?: ((text: string) => void) | undefined
   /** Lines of its log that are more than news. */
   complaints(): string[]
@@ -33,6 +33,8 @@ export interface Daemon {
   readonly needs: readonly string[]
   /** Keeps our routes while we restart. */
   readonly helps: boolean
+  /** Says why it ends a session. */
+  readonly saysWhy: boolean
   start(bench: Bench, wish: DaemonWish): Promise<RunningDaemon>
 }
 
@@ -42,6 +44,7 @@ export const gobgpd: Daemon = {
   name: 'gobgpd',
   needs: ['gobgpd', 'gobgp'],
   helps: true,
+  saysWhy: false,
   async start(bench, { asn, weftAsn, password, routes, gracefulRestart, addPath, reflectorClient }) {
     const restart = (line: string) => (gracefulRestart ? line : '')
     const family = (name: string) => `
@@ -101,6 +104,7 @@ export const bird: Daemon = {
   name: 'bird',
   needs: ['bird', 'birdc'],
   helps: true,
+  saysWhy: true,
   async start(bench, { asn, weftAsn, password, routes, gracefulRestart, addPath, reflectorClient }) {
     const statics = (v6: boolean) =>
       routes
@@ -181,6 +185,7 @@ export const exabgp: Daemon = {
   name: 'exabgp',
   needs: ['exabgp'],
   helps: false,
+  saysWhy: false,
   async start(bench, { asn, weftAsn, password, routes, gracefulRestart, addPath }) {
     const received = bench.path('exabgp.received')
     const reader = bench.write('exabgp-reader.sh', `#!/bin/sh\nexec cat >> ${received}\n`)
@@ -260,6 +265,7 @@ export const frr: Daemon = {
   name: 'frr',
   needs: ['bgpd', 'zebra', 'vtysh'],
   helps: true,
+  saysWhy: true,
   async start(bench, { asn, weftAsn, password, routes, gracefulRestart, addPath, reflectorClient }) {
     const networks = (v6: boolean) =>
       routes
@@ -273,7 +279,7 @@ ${networks(v6)}`
     return startFrr(
       bench,
       `frr version 8.4.4
-log file ${bench.path('bgpd.log')} informational
+log file ${bench.path('frr/bgpd.log')} informational
 router bgp ${asn}
  bgp router-id 10.0.0.2
  no bgp ebgp-requires-policy
@@ -303,10 +309,11 @@ exit
 /** zebra and bgpd with a configuration, in folders of their own. */
 export async function startFrr(bench: Bench, config: string): Promise<RunningDaemon> {
   const folder = bench.path('frr')
-  bench.other.run(`mkdir -p ${folder} && chmod 777 ${folder} ${bench.folder}`)
+  // They give up root for their own user, who needs a folder for sockets and logs.
+  bench.other.run(`chmod 755 ${bench.folder} && install -d -o frr -g frr ${folder}`)
   const file = bench.write('frr/bgpd.conf', config)
   const zebraFile = bench.write('frr/zebra.conf', `log file ${bench.path('frr/zebra.log')} informational\n`)
-  const common = ['-u', 'root', '-g', 'root', '--vty_socket', folder, '-z', `${folder}/zserv.api`, '-P', '0']
+  const common = ['--vty_socket', folder, '-z', `${folder}/zserv.api`, '-P', '0']
   const zebra = bench.run(bench.other, 'zebra', [
     '/usr/lib/frr/zebra',
     ...common,
@@ -334,7 +341,7 @@ export async function startFrr(bench: Bench, config: string): Promise<RunningDae
     () => bench.other.succeeds(`vtysh --vty_socket ${folder} -d bgpd -c 'show version'`),
     () => program.log,
   )
-  const log = () => bench.other.run(`cat ${bench.path('bgpd.log')} 2>/dev/null || true`)
+  const log = () => bench.other.run(`cat ${bench.path('frr/bgpd.log')} 2>/dev/null || true`)
   return {
     program,
     show: (prefix) => vtysh(`-c 'show bgp ${isV6(prefix) ? 'ipv6' : 'ipv4'} unicast ${prefix}'`),

@@ -136,9 +136,10 @@ export function testSpeaker(daemon: Daemon): void {
         await exchanged(weft, other)
         if (!other.shutdown) return
         other.shutdown('repair')
+        const theirText = daemon.saysWhy ? '"repair"' : 'administrative shutdown'
         await until(
           'their text',
-          async () => (await weft.peer()).lastReceived?.text.includes('"repair"') === true,
+          async () => (await weft.peer()).lastReceived?.text.includes(theirText) === true,
           logs(weft, other),
         )
         await until('their routes are gone', async () => (await weft.learned()).length === 0)
