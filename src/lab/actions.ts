@@ -8,6 +8,7 @@ import { ConfigError } from '../model/errors.ts'
 import type { KubeObject } from './api/interfaces.ts'
 import { askControl, NotRunning } from './control.ts'
 import type { LabStatus, Place } from './daemon-commands.ts'
+import { checkKernel } from './kernel-needs.ts'
 import { isLabName, labPaths, nativeProgram } from './layout.ts'
 import { isRunning, removeLab, startLab } from './lifecycle.ts'
 import { readPools } from './pools.ts'
@@ -143,6 +144,10 @@ export async function up(options: UpOptions, print: Print): Promise<LabStatus> {
       ...words,
       ...(options.kubernetes ? { kubernetes: true, agents: options.agents === true } : {}),
     })
+  await checkKernel(
+    spec,
+    `weft lab up${(options.given ?? []).includes('--backend') ? ` --backend ${options.backend}` : ' …'}`,
+  )
   print(
     existing
       ? `lab ${spec.name} was here before: taking it over as it was made (${existing.nodes.length} nodes); weft lab down ends it`
