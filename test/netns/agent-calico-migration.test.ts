@@ -145,3 +145,25 @@ test('reservations over living addresses leave them alone; new pods get others',
     return isInside ? `${pod.address} is reserved by ${block}` : undefined
   })
 })
+
+test('without a net-conf.json what runs stays as it is; agents that start take flannel’s part away', async () => {
+  const pod = await join(n2)
+  await reaches(pod, routed[2]!)
+  await keeping(pod, routed[2]!, async () => {
+    await cluster.client.delete('configmaps', { namespace: 'kube-flannel', name: 'kube-flannel-cfg' })
+    for (const node of [n1, n2])
+      await cluster.until(`${node.name} has heard of it`, () =>
+        cluster.log(node).includes('the last one stays') ? undefined : cluster.log(node).slice(-500),
+      )
+    for (const node of [n1, n2]) assert.ok(node.namespace.succeeds('ip link show flannel.1'))
+    for (const node of [n1, n2]) {
+      await cluster.stopAgent(node)
+      cluster.startAgent(node)
+      await cluster.ready(node)
+      await cluster.until(`${node.name} has nothing of flannel's`, () =>
+        node.namespace.succeeds('ip link show flannel.1') ? node.namespace.run('ip route') : undefined,
+      )
+      assert.doesNotMatch(node.namespace.run('ip route'), /10\.244\.\d+\.0\/24 via/)
+    }
+  })
+})
