@@ -31,6 +31,8 @@ export interface PeerSight {
   readonly endOfRibReceived: ReadonlySet<BgpFamily>
   readonly endOfRibSent: ReadonlySet<BgpFamily>
   readonly internal: boolean
+  /** Without BFD undefined. */
+  readonly path: PeerStatus['bfd'] | undefined
 }
 
 export function formatPeerStatus(sight: PeerSight): PeerStatus {
@@ -62,6 +64,7 @@ export function formatPeerStatus(sight: PeerSight): PeerStatus {
     messages: { received: { ...counts.received }, sent: { ...counts.sent } },
     lastReceived: sight.lastReceived,
     lastSent: sight.lastSent,
+    bfd: sight.path,
   })
 }
 

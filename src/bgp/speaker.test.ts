@@ -438,3 +438,43 @@ test('route refresh brings everything again, between marks', () => {
   assert.ok(left.status('b').messages.received.update > before.update)
   assert.equal(left.chosen.size, 1)
 })
+
+const bfd = { multihop: false, minTransmitMicroseconds: 100_000, minReceiveMicroseconds: 100_000, detectMultiplier: 3 }
+
+test('a path that fails by BFD ends the session at once, with what RFC 9384 says', () => {
+  const world = new World()
+  const gracefulRestart = { ...peerDefaults.gracefulRestart, mode: 'off' as const }
+  const one = world.node('10.0.0.1', 65000, [peer('two', '10.0.0.2', 65001, { bfd, gracefulRestart })])
+  const two = world.node('10.0.0.2', 65001, [peer('one', '10.0.0.1', 65000, { gracefulRestart })])
+  two.speaker.setLocalRoutes([route('10.2.0.0/16')])
+  world.until('routes', () => one.routes().includes('10.2.0.0/16'))
+  const path = { reason: 'silence', byPeersOperator: false, controlPlaneIndependent: false }
+  one.speaker.setPath('two', { ...path, state: 'up', before: 'init' })
+  assert.equal(one.status('two').bfd, 'up')
+  one.speaker.setPath('two', { ...path, state: 'down', before: 'up', byPeersOperator: true })
+  assert.ok(one.up('two'), 'the will of the operator ends nothing')
+  one.speaker.setPath('two', { ...path, state: 'down', before: 'init' })
+  assert.ok(one.up('two'), 'a path that never was up ends nothing')
+  one.speaker.setPath('two', { ...path, state: 'down', before: 'up' })
+  assert.ok(!one.up('two'))
+  world.until('the route has gone', () => !one.routes().includes('10.2.0.0/16'), 1)
+  world.until('told', () => two.status('one').lastReceived !== undefined, 1)
+  const { code, subcode } = two.status('one').lastReceived!
+  assert.deepEqual([code, subcode], [6, 10])
+  world.until('back', () => one.up('two'))
+})
+
+test('BFD that shares the fate of a control plane keeps the routes of a peer that may be restarting', () => {
+  for (const controlPlaneIndependent of [false, true]) {
+    const world = new World()
+    const one = world.node('10.0.0.1', 65000, [peer('two', '10.0.0.2', 65000, { bfd })])
+    const two = world.node('10.0.0.2', 65000, [peer('one', '10.0.0.1', 65000)])
+    two.speaker.setLocalRoutes([route('10.2.0.0/16')])
+    world.until('routes', () => one.routes().includes('10.2.0.0/16'))
+    const path = { reason: 'silence', byPeersOperator: false, controlPlaneIndependent }
+    one.speaker.setPath('two', { ...path, state: 'down', before: 'up' })
+    assert.ok(!one.up('two'))
+    world.time.run(10, () => false)
+    assert.equal(one.routes().includes('10.2.0.0/16'), !controlPlaneIndependent)
+  }
+})

@@ -28,6 +28,7 @@ import { encodeOpen } from '../wire/bgp/open.ts'
 import { UpdateBuffers } from '../wire/bgp/update.ts'
 import { PolicyLibrary } from './filter.ts'
 import { localAsnToward, offerOpen } from './negotiation.ts'
+import type { PathState, WatchedPath } from './path-watch.ts'
 import { type LogFields, type LogLevel, Peering, type PeeringHost, ttlRuleOf } from './peering.ts'
 import { AttributeCache } from './rib/attribute-cache.ts'
 import type { Candidate, Rib } from './rib/interface.ts'
@@ -43,6 +44,8 @@ export interface SpeakerHost {
   /** Addresses and networks of the device that has one of our addresses. */
   surroundings(local: Endpoint): Surroundings
   resolveNextHop: NextHopResolver
+  /** BFD is to watch these paths and no others; told when they change. */
+  watchPaths?(paths: readonly WatchedPath[]): void
   /** False: nobody hears `routes` events just now. */
   wantsRoutes?(): boolean
 }
@@ -105,6 +108,7 @@ export class Speaker implements PeeringHost {
     }
     this.wire.listen(this.#listenPlan(), (stream) => this.#accept(stream))
     for (const peer of this.#config.peers) this.#add(peer)
+    this.#watchPaths()
     this.#deferral = this.clock.at(this.clock.now() + this.#config.deferralSeconds * 1000, () => {
       this.#deferral = undefined
       this.settled()
@@ -133,6 +137,7 @@ export class Speaker implements PeeringHost {
     if (renews) this.#renewRib()
     this.#listen()
     for (const peer of next.peers) if (!this.#peerings.has(peer.name)) this.#add(peer)
+    this.#watchPaths()
     this.settled()
     this.changed()
   }
@@ -158,6 +163,12 @@ export class Speaker implements PeeringHost {
     for (const peering of this.#peerings.values())
       if (peering.config.device === device && peering.config.address === undefined && address)
         peering.neighbourChanged()
+    this.#watchPaths()
+  }
+
+  /** BFD's word about a peer's path. */
+  setPath(peer: string, path: PathState): void {
+    this.#peerings.get(peer)?.pathChanged(path)
   }
 
   /** The kernel's routes changed. */
@@ -257,6 +268,7 @@ export class Speaker implements PeeringHost {
     if (this.#peerings.get(peering.name) !== peering) return
     this.#peerings.delete(peering.name)
     this.log('debug', peering.name, 'dynamic peer forgotten')
+    this.#watchPaths()
   }
 
   // --- inside ---
@@ -324,6 +336,10 @@ export class Speaker implements PeeringHost {
         throw new ConfigError(`BGP peer ${peer.name}`, 'capabilities', error.message, { cause: error })
       }
     }
+  }
+
+  #watchPaths(): void {
+    this.#host.watchPaths?.([...this.#peerings.values()].flatMap((peering) => peering.watchedPath ?? []))
   }
 
   #add(config: PeerConfig): void {
@@ -406,6 +422,7 @@ export class Speaker implements PeeringHost {
     const peering = new Peering(this, config, true)
     this.#peerings.set(config.name, peering)
     peering.start()
+    this.#watchPaths()
     return peering.accept(stream)
   }
 

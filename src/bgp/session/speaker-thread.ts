@@ -1,10 +1,11 @@
 /**
  * The owner's side of the speaker's thread: starts it, gives it configurations, hears its events.
  */
-import { Worker, type WorkerOptions } from 'node:worker_threads'
+import type { Worker } from 'node:worker_threads'
 import type { BgpEvent, LocalRoute, SpeakerConfig, SpeakerStatus } from '../../model/bgp.ts'
 import { ConfigError } from '../../model/errors.ts'
 import type { ErrorWords, FromSpeaker, LogEntry, SpeakerThreadStart, ToSpeaker } from './messages.ts'
+import { openWorker } from './worker-program.ts'
 
 export interface SpeakerThreadOptions extends SpeakerThreadStart {
   readonly onEvent: (event: BgpEvent) => void
@@ -15,14 +16,6 @@ export interface SpeakerThreadOptions extends SpeakerThreadStart {
 
 const errorOf = ({ message, config }: ErrorWords): Error =>
   config ? new ConfigError(config.object, config.key, config.problem) : new Error(message)
-
-/** From its sources the program runs through a loader that a thread does not inherit. */
-function openWorker(url: URL, options: WorkerOptions): Worker {
-  if (!url.pathname.endsWith('.ts')) return new Worker(url, options)
-  const [loader, program] = [import.meta.resolve('tsx/esm/api'), url.href].map((each) => JSON.stringify(each))
-  const code = `import(${loader}).then(({ register }) => { register(); return import(${program}) })`
-  return new Worker(code, { ...options, eval: true })
-}
 
 type Reply = Extract<FromSpeaker, { readonly id: number }>
 type Request = ToSpeaker extends infer T ? (T extends unknown ? Omit<T, 'id'> : never) : never

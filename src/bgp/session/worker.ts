@@ -6,6 +6,7 @@ import { isMainThread, type MessagePort, parentPort, workerData } from 'node:wor
 import type { BgpEvent } from '../../model/bgp.ts'
 import { ConfigError } from '../../model/errors.ts'
 import { Speaker } from '../speaker.ts'
+import { BfdThread } from './bfd-thread.ts'
 import { ControlServer } from './control.ts'
 import type { ErrorWords, FromSpeaker, LogEntry, SpeakerThreadStart, ToSpeaker } from './messages.ts'
 import { NeighbourWatch } from './neighbour-watch.ts'
@@ -32,6 +33,17 @@ async function run(port: MessagePort, start: SpeakerThreadStart): Promise<void> 
     control?.note(entry)
     tell({ type: 'log', entry })
   }
+  const bfdLog = (level: LogEntry['level'], peer: string | undefined, message: string, reason: string): void =>
+    log({ atMs: Date.now(), level, message, fields: { peer, reason } })
+  const bfd = new BfdThread({
+    onPath: (peer, path) => {
+      if (path.before === 'up' || path.state === 'up') bfdLog('info', peer, `BFD is ${path.state}`, path.reason)
+      speaker.setPath(peer, path)
+    },
+    onProblem: (peer, problem) => bfdLog('error', peer, 'no BFD with this peer', problem),
+    // Sessions go on by their hold timers: a fault of ours is none of the paths'.
+    onCrash: ({ message }) => bfdLog('error', undefined, 'BFD ended', message),
+  })
   const speaker = new Speaker({
     config: start.config,
     wire: new TcpWire(),
@@ -45,6 +57,7 @@ async function run(port: MessagePort, start: SpeakerThreadStart): Promise<void> 
       log: (level, message, fields) => log({ atMs: Date.now(), level, message, fields }),
       surroundings: readSurroundings,
       resolveNextHop: () => 0,
+      watchPaths: (paths) => bfd.watch(paths),
       wantsRoutes: () => start.ownerTakesRoutes !== false || control?.watched === true,
     },
   })
@@ -72,6 +85,7 @@ async function run(port: MessagePort, start: SpeakerThreadStart): Promise<void> 
         speaker.stop({ keepRoutes: message.keepRoutes })
         neighbours.close()
         control?.close()
+        void bfd.stop()
         tell({ type: 'done', id: message.id })
         // The thread ends when its sockets have said goodbye.
         port.close()
