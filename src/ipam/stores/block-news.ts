@@ -39,6 +39,7 @@ export class BlockNews {
     const { known, owner, spares } = this.#options
     const { cidr } = held.value
     known.note(held)
+    spares.noteReadable(cidr, true)
     spares.reviewIfDue(known.lane(cidr))
     // A claim that was given up, and whose block came to be all the same.
     const isOwn = sameOwner(held.value.owner, owner)
@@ -47,11 +48,13 @@ export class BlockNews {
 
   noteBlockGone(cidr: Cidr): void {
     this.#options.known.noteGone(cidr)
+    this.#options.spares.noteReadable(cidr, true)
   }
 
   /** A block that nobody can read. One that was read before is asked for when it is wanted. */
   noteUnreadable(cidr: Cidr): void {
-    const { known } = this.#options
+    const { known, spares } = this.#options
+    spares.noteReadable(cidr, false)
     if (!known.lane(cidr).block) known.setAside(cidr)
   }
 

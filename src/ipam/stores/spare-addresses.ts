@@ -68,6 +68,8 @@ export class SpareAddresses {
   readonly #leaving = new Map<string, Ip>()
   /** By block: spares of a namesake, by address and number → when they were first seen. */
   readonly #namesakes = new Map<string, ReadonlyMap<string, number>>()
+  /** Blocks that nobody can read now: what is known of them is not to be relied on. */
+  readonly #unreadable = new Set<string>()
   #owner: SpareOwner | undefined
   #areKept = false
 
@@ -88,9 +90,14 @@ export class SpareAddresses {
     this.#areKept = areKept
   }
 
+  noteReadable(cidr: Cidr, isReadable: boolean): void {
+    if (isReadable) this.#unreadable.delete(`${cidr}`)
+    else this.#unreadable.add(`${cidr}`)
+  }
+
   /** Ordinals of a block's spares that can be lent. */
   *in(block: IpamBlock): Generator<number> {
-    if (!this.#owner) return
+    if (!this.#owner || this.#unreadable.has(`${block.cidr}`)) return
     const refuse = this.#options.refusals(block.cidr)
     const handle = spareHandle(this.#owner)
     if (!block.attributes.some(({ handleId }) => handleId === handle)) return
