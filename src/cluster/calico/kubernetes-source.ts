@@ -226,7 +226,10 @@ function rowsOf({ nodeName, log }: KubernetesCalicoOptions): ReadonlyMap<CalicoR
     [
       'ipamblocks',
       {
-        keep: (object) => ({ version: versionOf(object), cidr: String(asJson(object.spec).cidr).slice(0, 64) }),
+        keep: ({ metadata, spec }) => ({
+          version: metadata?.resourceVersion,
+          cidr: String(asJson(spec).cidr).slice(0, 64),
+        }),
         set: (name, object) => blockEvent(() => object.spec, `IPAMBlock ${name}`, versionOf(object)),
         gone(_, { cidr: text }) {
           const cidr = Cidr.tryParse(String(text))
