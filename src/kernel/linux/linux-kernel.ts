@@ -7,6 +7,7 @@ import type { ObjectKind, ObjectOf } from '../../model/kernel-object.ts'
 import type { KernelOp } from '../../model/kernel-state.ts'
 import { kernelError } from '../errno.ts'
 import type { Kernel, KernelEvent, OpResult, Watch } from '../kernel.ts'
+import { withLateUps } from '../late-up.ts'
 import type { Driver, DriverContext, DriverSession } from './driver.ts'
 import { drivers } from './drivers/registry.ts'
 import { type RtnetlinkSession, rtnetlinkDriver } from './drivers/rtnetlink.ts'
@@ -71,6 +72,17 @@ export class LinuxKernel implements Kernel, DriverContext {
   }
 
   async execute(ops: readonly KernelOp[]): Promise<readonly OpResult[]> {
+    const late = withLateUps(ops)
+    if (!late) return this.#perform(ops)
+    const results = [...(await this.#perform(late.head))]
+    const ups = late.ups.filter(({ madeBy }) => results[madeBy] === undefined)
+    const outcome = await this.#perform(ups.map(({ op }) => op))
+    for (const [i, { madeBy }] of ups.entries()) results[madeBy] = outcome[i]
+    return [...results, ...(await this.#perform(late.tail))]
+  }
+
+  /** As they are, run by run. */
+  async #perform(ops: readonly KernelOp[]): Promise<readonly OpResult[]> {
     const results: OpResult[] = []
     for (let start = 0; start < ops.length; ) {
       const driver = driverOf.get(ops[start]!.object.kind)!
