@@ -53,7 +53,7 @@ interface Told {
 }
 
 /** Waits for a word of the sender's. */
-async function told(sender: LineProgram, event: string, name?: string): Promise<number> {
+export async function told(sender: LineProgram, event: string, name?: string): Promise<number> {
   for (;;) {
     const line = JSON.parse(await sender.line()) as Told
     if (line.event === event && (name === undefined || line.name === name)) return line.at ?? 0

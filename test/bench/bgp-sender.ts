@@ -3,9 +3,9 @@
  * It knows nothing of the speaker under test and does the same for each. Commands come as lines of JSON on stdin, what
  * happens goes to stdout as lines of JSON, with the machine's monotonic clock in milliseconds (`at`).
  *
- *   open {name, local, remote, asn}          → established        load {name, ...table} → sending, sent
+ *   open {name, local, remote, asn} → established    prepare {name, table} → prepared    load {name} → sending, sent
  *   expect {prefix, count}                   → arrived, when so many sessions got an UPDATE with that prefix
- *   announce {name, prefix, med}             close {name}         → closed
+ *   announce {name, prefix, med} → sending    close {name}         → closing
  */
 import { connect, type Socket } from 'node:net'
 import { createInterface } from 'node:readline'
@@ -34,17 +34,19 @@ export interface Table {
 
 const families = new Set([IPV4_UNICAST])
 
+const contextOf = (internal: boolean): WireContext => ({
+  fourOctetAs: true,
+  peerType: internal ? 'internal' : 'external',
+  families,
+  addPathReceive: new Set(),
+  addPathSend: new Set(),
+  extendedNextHop: new Set(),
+  messageBytesMax: 4096,
+})
+
 /** UPDATEs of a table, with attributes as an AS with an upstream sends them. */
-export function tableMessages(table: Table, asn: number, nextHop: string, internal: boolean): Buffer {
-  const context: WireContext = {
-    fourOctetAs: true,
-    peerType: internal ? 'internal' : 'external',
-    families,
-    addPathReceive: new Set(),
-    addPathSend: new Set(),
-    extendedNextHop: new Set(),
-    messageBytesMax: 4096,
-  }
+function tableMessages(table: Table, asn: number, nextHop: string, internal: boolean): Buffer {
+  const context = contextOf(internal)
   const chunks: Uint8Array[] = []
   const base = Ip.parse(table.base).w3
   const send = (words: Int32Array, set: number) => {
@@ -73,6 +75,23 @@ export function tableMessages(table: Table, asn: number, nextHop: string, intern
   }
   if (table.marker) send(runOf(IPV4_UNICAST, [Cidr.parse(table.marker)]).words, 0)
   return Buffer.concat(chunks)
+}
+
+/** One prefix, told apart by its metric. */
+function announcement(prefix: string, asn: number, nextHop: string, internal: boolean, med: number): Buffer {
+  const context = contextOf(internal)
+  const attributes = encodeAttributes(
+    {
+      origin: 0,
+      asPath: internal ? [] : [{ kind: 'sequence', asns: [asn] }],
+      nextHop: { address: Ip.parse(nextHop) },
+      med,
+      ...(internal && { localPreference: 100 }),
+    },
+    IPV4_UNICAST,
+    context,
+  )
+  return Buffer.concat(packReach({ ...runOf(IPV4_UNICAST, [Cidr.parse(prefix)]), attributes }, context))
 }
 
 const now = (): number => Number(process.hrtime.bigint()) / 1e6
@@ -174,7 +193,7 @@ const loads = new Map<string, Buffer>()
 let expected: Expectation | undefined
 
 interface Command {
-  readonly do: 'open' | 'prepare' | 'load' | 'expect' | 'close'
+  readonly do: 'open' | 'prepare' | 'load' | 'announce' | 'expect' | 'close'
   readonly name: string
   readonly local: string
   readonly remote: string
@@ -183,6 +202,7 @@ interface Command {
   readonly table: Table
   readonly prefix: string
   readonly count: number
+  readonly med: number
 }
 
 async function obey(command: Command): Promise<void> {
@@ -198,6 +218,11 @@ async function obey(command: Command): Promise<void> {
       say({ event: 'sending', name, at: now() })
       await sessions.get(name)!.send(loads.get(name)!)
       return say({ event: 'sent', name, at: now() })
+    }
+    case 'announce': {
+      const bytes = announcement(command.prefix, asn, local, internal, command.med)
+      say({ event: 'sending', name, at: now() })
+      return sessions.get(name)!.send(bytes)
     }
     case 'expect': {
       const { base, length } = Cidr.parse(command.prefix)

@@ -196,7 +196,7 @@ async function startBird(netns: TestNamespace, folder: string, peers: readonly B
   const channel = {
     table: 'ipv4 { import table on; import filter taken; export none; };',
     observer: `ipv4 { import none; export filter { if net ~ ${OBSERVED} then accept; reject; }; };`,
-    client: 'ipv4 { import all; export all; }; rr client;',
+    client: 'ipv4 { import all; export all; gateway direct; }; rr client;',
   }
   const config = `
 router id ${SPEAKER};
