@@ -5,6 +5,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
+import { bgpCases } from '../../src/config/calico/definitions/bgp-cases.ts'
+import { calicoDefinitions } from '../../src/config/calico/definitions/index.ts'
 import { poolCases } from '../../src/config/calico/definitions/pool-cases.ts'
 
 export interface KubectlResult {
@@ -41,7 +43,7 @@ export function poolSuite(kubectl: Kubectl, options: { readonly skip?: string | 
 
   it('the file under deploy/ is applied, and its kinds are served', async () => {
     const out = await works(['apply', '-f', definitions])
-    assert.equal(out.match(/ created$/gm)?.length, 7, out)
+    assert.equal(out.match(/ created$/gm)?.length, calicoDefinitions.length, out)
     await works(['wait', '--for=condition=Established', '--timeout=60s', '-f', definitions])
     // Established, and served a moment later.
     for (const deadline = Date.now() + 60_000; ; ) {
@@ -69,6 +71,29 @@ export function poolSuite(kubectl: Kubectl, options: { readonly skip?: string | 
       assert.ok(said.includes(`${refusal.field}: `), said)
       assert.match(said, new RegExp(`The IPPool "${name}" is invalid`), said)
     })
+
+  it("BGP's objects are taken and refused as their parsers do, field and reason said", async () => {
+    const all = bgpCases.map(({ kind, name, spec, refused: refusal, parserOnly }, n) => ({
+      object: calico(kind, name ?? (kind === 'BGPConfiguration' ? `node.case-${n}` : `case-${n}`), spec),
+      refusal: parserOnly ? undefined : refusal,
+    }))
+    const items = all.map(({ object }) => object)
+    const { out, err } = await kubectl(['create', '--dry-run=server', '--validate=false', '-f', '-'], {
+      apiVersion: 'v1',
+      kind: 'List',
+      items,
+    })
+    const answers = err.split(/^(?=The |Error )/m)
+    for (const { object, refusal } of all) {
+      const { kind, metadata } = object
+      const resource = `${kind.toLowerCase()}.crd.projectcalico.org/${metadata.name} created`
+      assert.equal(out.includes(resource), refusal === undefined, `${kind} ${metadata.name}: ${out} ${err}`)
+      if (!refusal) continue
+      const said = answers.find((answer) => answer.includes(`"${metadata.name}" is invalid`) && answer.includes(kind))
+      assert.ok(said?.includes(refusal.key), `${kind} ${metadata.name}: ${said ?? err}`)
+      assert.match(said, refusal.says)
+    }
+  })
 
   it('pools are listed with the columns that Calico’s users know', async () => {
     await works(apply, calico('IPPool', 'listed', { cidr: '10.99.0.0/16', ipipMode: 'CrossSubnet', natOutgoing: true }))
