@@ -22,7 +22,7 @@ export function attributesOfLocal({ nextHop, communities, med, localPreference }
 }
 
 /** Throws RangeError on what is no community: whoever made the route has checked them. */
-function communitiesOf(texts: readonly CommunityText[]): Attributes {
+export function communitiesOf(texts: readonly CommunityText[]): Attributes {
   const standard: number[] = []
   const extended: bigint[] = []
   const large: LargeCommunity[] = []
