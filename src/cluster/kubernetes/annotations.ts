@@ -24,6 +24,7 @@ import { Cidr } from '../../net/cidr.ts'
 import { type Family, Ip } from '../../net/ip.ts'
 import { type Announcement, type NodeWishes, type WiringChoice, wiringChoices } from '../cluster.ts'
 import type { RawObject } from './informer.ts'
+import { POD_CIDR_ANNOTATION, podCidrTexts, tryPodCidr } from './pod-cidr-texts.ts'
 
 export const STATUS_ANNOTATION = 'weft.dev/node-status'
 export const WIRING_ANNOTATION = 'weft.dev/wiring'
@@ -38,6 +39,8 @@ const MAX_LABEL_VALUE = 63
 
 /** Where Calico keeps the labels that it gave a node itself, as JSON; those of the Node object count more. */
 const CALICO_LABELS = 'projectcalico.org/labels'
+
+const SPEC_POD_CIDRS = 'spec.podCIDRs'
 
 const leaseKeys = [
   'kube-subnet-manager',
@@ -63,6 +66,8 @@ export interface ProjectedNode {
   readonly createdAtSeconds?: number
   readonly addresses: readonly string[]
   readonly podCidrs: readonly string[]
+  /** Where they stand, unless in the spec. */
+  readonly podCidrsKey?: string
   readonly labels: Readonly<Record<string, string>>
   /** Annotations under the prefix by their short name, the status and Calico's words under their whole names. */
   readonly annotations: Readonly<Record<string, string>>
@@ -91,7 +96,8 @@ export function projectNode(object: RawObject, prefix: string): ProjectedNode {
   for (const key of leaseKeys) keep(key, annotationKey(prefix, key))
   for (const key of wholeKeys) keep(key, key)
   const createdAt = Date.parse(String(metadata.creationTimestamp)) / 1000
-  const cidrs = asList(spec.podCIDRs).length ? asList(spec.podCIDRs) : [spec.podCIDR]
+  const { key: podCidrsKey, texts } = podCidrTexts(given, spec)
+  if (podCidrsKey !== POD_CIDR_ANNOTATION) keep(POD_CIDR_ANNOTATION, POD_CIDR_ANNOTATION)
   return {
     name: String(metadata.name),
     ...(typeof metadata.uid === 'string' ? { uid: metadata.uid.slice(0, 64) } : {}),
@@ -101,10 +107,10 @@ export function projectNode(object: RawObject, prefix: string): ProjectedNode {
       .filter((entry) => entry.type === 'InternalIP' && typeof entry.address === 'string')
       .slice(0, MAX_ADDRESSES)
       .map((entry) => String(entry.address).slice(0, 64)),
-    podCidrs: cidrs
-      .filter((text) => typeof text === 'string' && text !== '')
+    podCidrs: texts
       .slice(0, MAX_CIDRS)
-      .map((text) => String(text).slice(0, 64)),
+      .map((text) => (podCidrsKey === SPEC_POD_CIDRS ? text : `${tryPodCidr(text) ?? text}`).slice(0, 64)),
+    ...(podCidrsKey === SPEC_POD_CIDRS ? {} : { podCidrsKey }),
     labels: { ...labelsOf(parseJson(given[CALICO_LABELS])), ...labelsOf(metadata.labels) },
     annotations,
   }
@@ -170,7 +176,7 @@ export function parseNode(projected: ProjectedNode, prefix: string): ParsedNode 
       ? attempt(WIRING_ANNOTATION, () => parseWiring(annotations[WIRING_ANNOTATION]!))
       : undefined,
   }
-  const podCidrs = projected.podCidrs.map((text) => attempt('spec.podCIDRs', () => Cidr.parse(text)))
+  const podCidrs = readPodCidrs(projected, attempt)
   const addresses = projected.addresses.map((text) => attempt('status.addresses', () => Ip.parse(text)))
   return {
     node: {
@@ -187,6 +193,25 @@ export function parseNode(projected: ProjectedNode, prefix: string): ParsedNode 
     wishes: defined(wishes),
     problems,
   }
+}
+
+/** What is written for one node by hand is named when it cannot be read. */
+function readPodCidrs(
+  { podCidrs, podCidrsKey, annotations }: ProjectedNode,
+  attempt: <T>(key: string, read: () => T) => T | undefined,
+): (Cidr | undefined)[] {
+  const parse = (text: string): Cidr => {
+    const cidr = tryPodCidr(text)
+    if (!cidr) throw new Error(`${JSON.stringify(text.slice(0, 64))} is no block of addresses`)
+    return cidr
+  }
+  const unread = annotations[POD_CIDR_ANNOTATION]
+  if (unread) attempt(POD_CIDR_ANNOTATION, () => parse(unread))
+  return podCidrs.map((text) =>
+    podCidrsKey === undefined
+      ? attempt(SPEC_POD_CIDRS, () => Cidr.parse(text))
+      : attempt(podCidrsKey, () => parse(text)),
+  )
 }
 
 function parseLease(
