@@ -3,7 +3,15 @@
  */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import type { BgpEvent, ChosenRoute, LocalRoute, PeerConfig, PeerStatus, SpeakerConfig } from '../model/bgp.ts'
+import {
+  type BgpEvent,
+  type ChosenRoute,
+  type LocalRoute,
+  MISPLACED_RULE,
+  type PeerConfig,
+  type PeerStatus,
+  type SpeakerConfig,
+} from '../model/bgp.ts'
 import { Cidr } from '../net/cidr.ts'
 import { Ip } from '../net/ip.ts'
 import { SimulatedNetwork, SimulatedTime, type SimulatedWire } from './simulated-wire.ts'
@@ -477,4 +485,34 @@ test('BFD that shares the fate of a control plane keeps the routes of a peer tha
     world.time.run(10, () => false)
     assert.equal(one.routes().includes('10.2.0.0/16'), !controlPlaneIndependent)
   }
+})
+
+test("another node's block is refused and told of once, until it is gone", () => {
+  const rule = { name: MISPLACED_RULE, match: { misplaced: true }, changes: [], verdict: 'reject' } as const
+  const families = peerDefaults.families.map((family) => ({ ...family, importPolicies: ['guard'] }))
+  const world = new World()
+  const left = world.node('10.0.0.1', 64512, [peer('b', '10.0.0.2', 64512, { families })], {
+    config: {
+      policies: [{ name: 'guard', rules: [rule] }],
+      ownership: [
+        { prefix: '10.244.2.0/24', nextHops: ['10.0.0.2'], owner: 'node2' },
+        { prefix: '10.244.3.0/24', nextHops: ['10.0.0.3'], owner: 'node3' },
+      ],
+    },
+  })
+  const right = world.node('10.0.0.2', 64512, [peer('a', '10.0.0.1', 64512)])
+  right.speaker.setLocalRoutes([route('10.244.2.0/24'), route('10.244.3.0/25')])
+  world.until('it is told of', () => left.count('misplaced') === 1)
+  assert.deepEqual(
+    left.events.find(({ type }) => type === 'misplaced'),
+    { type: 'misplaced', peer: 'b', prefix: '10.244.3.0/25', nextHop: '10.0.0.2', owner: 'node3' },
+  )
+  assert.deepEqual(left.routes(), ['10.244.2.0/24'])
+  right.speaker.setLocalRoutes([route('10.244.2.0/24'), route('10.244.3.0/25'), route('192.0.2.0/24')])
+  world.time.run(30_000)
+  assert.equal(left.count('misplaced'), 1)
+  right.speaker.setLocalRoutes([route('10.244.2.0/24')])
+  world.time.run(30_000)
+  right.speaker.setLocalRoutes([route('10.244.2.0/24'), route('10.244.3.0/25')])
+  world.until('it is told of again', () => left.count('misplaced') === 2)
 })

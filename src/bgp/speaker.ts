@@ -27,6 +27,7 @@ import { CeaseCode } from '../wire/bgp/constants.ts'
 import { encodeOpen } from '../wire/bgp/open.ts'
 import { UpdateBuffers } from '../wire/bgp/update.ts'
 import { PolicyLibrary } from './filter.ts'
+import { LeakWatch } from './leak-watch.ts'
 import { localAsnToward, offerOpen } from './negotiation.ts'
 import type { PathState, WatchedPath } from './path-watch.ts'
 import { type LogFields, type LogLevel, Peering, type PeeringHost, ttlRuleOf } from './peering.ts'
@@ -83,6 +84,7 @@ export class Speaker implements PeeringHost {
   #deferral: Timer | undefined
   #holding = false
   readonly #unsettled = new Set<BgpFamily>(families)
+  readonly #leaks: LeakWatch
   #stopped = false
 
   /** Throws ConfigError when a peer names a policy that is not there. */
@@ -94,6 +96,11 @@ export class Speaker implements PeeringHost {
     this.#host = host
     this.#loadPolicies(config)
     this.rib = this.#openRib(config)
+    this.#leaks = new LeakWatch(clock, () => ({
+      ownership: this.#config.ownership,
+      event: (event) => this.event(event),
+      received: () => this.#received(),
+    }))
   }
 
   get config(): SpeakerConfig {
@@ -202,6 +209,7 @@ export class Speaker implements PeeringHost {
     this.#peerings.clear()
     this.#work?.cancel()
     this.#deferral?.cancel()
+    this.#leaks.close()
   }
 
   status(): SpeakerStatus {
@@ -249,7 +257,9 @@ export class Speaker implements PeeringHost {
   }
 
   changed(): void {
-    if (!this.#stopped) this.#work ??= this.clock.soon(() => this.#slice())
+    if (this.#stopped) return
+    if (this.#config.ownership.length > 0) this.#leaks.changed()
+    this.#work ??= this.clock.soon(() => this.#slice())
   }
 
   settled(): void {
@@ -272,6 +282,11 @@ export class Speaker implements PeeringHost {
   }
 
   // --- inside ---
+
+  *#received(): Generator<{ peer: string; routes: Iterable<RibRoute> }> {
+    for (const { name } of this.#peerings.values())
+      if (this.rib.has(name)) for (const family of families) yield { peer: name, routes: this.rib.adjIn(name, family) }
+  }
 
   #openRib(config: SpeakerConfig): Rib {
     return createRib(ribOptionsOf(config), this.#host.resolveNextHop, {

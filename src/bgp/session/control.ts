@@ -20,8 +20,7 @@ import type { LogEntry } from './messages.ts'
 const REQUEST_BYTES_MAX = 4096
 const REQUEST_MILLISECONDS = 5000
 const LOG_ENTRIES = 1000
-/** Routes of one turn of the event loop: sessions come in between. */
-const ROUTES_PER_TURN = 500
+const LINES_PER_CHUNK = 500
 const WATCH_QUEUE_BYTES = 4 * 1024 * 1024
 const CONNECTIONS_MAX = 64
 
@@ -112,12 +111,18 @@ export class ControlServer {
         this.#watchers.set(socket, { dropped: 0 })
         return
       }
-      let count = 0
+      // Read in one go, because the RIB must not change meanwhile; written as fast as it is read at the other end.
+      const chunks: string[] = []
+      let lines: string[] = []
       for (const item of this.#items(request)) {
+        if (lines.push(JSON.stringify({ item })) < LINES_PER_CHUNK) continue
+        chunks.push(`${lines.join('\n')}\n`)
+        lines = []
+      }
+      if (lines.length > 0) chunks.push(`${lines.join('\n')}\n`)
+      for (const chunk of chunks) {
         if (socket.destroyed) return
-        const goesOn = write(socket, { item })
-        if (!goesOn) await drained(socket)
-        else if (++count % ROUTES_PER_TURN === 0) await new Promise((resolve) => setImmediate(resolve))
+        if (!socket.write(chunk)) await drained(socket)
       }
       write(socket, { done: true })
     } catch (error) {
