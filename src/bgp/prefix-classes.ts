@@ -47,6 +47,7 @@ interface Entry {
 }
 
 export class PrefixClasses {
+  readonly #isIpv4: boolean
   readonly #tables: readonly LengthTable[]
   readonly #entries: readonly Entry[]
   /** By state and entry: state × entries + entry, and whether the ranges hold differs by length: one map for each length. */
@@ -61,6 +62,7 @@ export class PrefixClasses {
 
   /** All of one family. */
   constructor(family: Family, ranges: readonly ClassRange[], owners: readonly ClassOwner[] = []) {
+    this.#isIpv4 = family === 4
     const entries = new Map<string, { cidr: Cidr; ranges: ClassRange[]; owner?: number }>()
     const entryOf = (cidr: Cidr) => {
       const key = `${cidr}`
@@ -86,7 +88,7 @@ export class PrefixClasses {
     const next = this.#next[length]!
     for (const table of this.#tables) {
       if (table.length > length) break
-      const entry = table.find(w0, w1, w2, w3)
+      const entry = this.#isIpv4 ? table.find4(w3) : table.find6(w0, w1, w2, w3)
       if (entry < 0) continue
       const key = state * this.#entries.length + entry
       state = next.get(key) ?? this.#step(next, key, state, entry, length)
@@ -122,7 +124,7 @@ export class PrefixClasses {
   }
 }
 
-/** Prefixes of one length: open addressing over their words, half full at most. */
+/** Prefixes of one length: open addressing over their words, half full at most. Of IPv4 one word is kept, of IPv6 four. */
 class LengthTable {
   readonly length: number
   readonly #mask: readonly [number, number, number, number]
@@ -139,20 +141,31 @@ class LengthTable {
     let slots = 4
     while (slots < 2 * cidrs.length) slots *= 2
     this.#slotMask = slots - 1
-    this.#keys = new Int32Array(4 * slots)
+    this.#keys = new Int32Array(family === 4 ? slots : 4 * slots)
     this.#entries = new Int32Array(slots).fill(-1)
     for (const { cidr, entry } of cidrs) this.#insert(cidr, entry)
   }
 
-  #insert({ base }: Cidr, entry: number): void {
-    let slot = slotOf(base.w0 | 0, base.w1 | 0, base.w2 | 0, base.w3 | 0) & this.#slotMask
+  #insert({ base, family }: Cidr, entry: number): void {
+    const hash = family === 4 ? mix(base.w3) : slotOf(base.w0, base.w1, base.w2, base.w3)
+    let slot = hash & this.#slotMask
     while (this.#entries[slot] !== -1) slot = (slot + 1) & this.#slotMask
     this.#entries[slot] = entry
-    this.#keys.set([base.w0, base.w1, base.w2, base.w3], 4 * slot)
+    if (family === 4) this.#keys[slot] = base.w3
+    else this.#keys.set([base.w0, base.w1, base.w2, base.w3], 4 * slot)
   }
 
-  /** The entry that the prefix's first bits are, or -1. */
-  find(w0: number, w1: number, w2: number, w3: number): number {
+  /** The entry that an IPv4 prefix's first bits are, or -1. */
+  find4(w3: number): number {
+    const word = w3 & this.#mask[3]
+    for (let slot = mix(word) & this.#slotMask; ; slot = (slot + 1) & this.#slotMask) {
+      const entry = this.#entries[slot]!
+      if (entry === -1 || this.#keys[slot] === word) return entry
+    }
+  }
+
+  /** The entry that an IPv6 prefix's first bits are, or -1. */
+  find6(w0: number, w1: number, w2: number, w3: number): number {
     const mask = this.#mask
     const a = w0 & mask[0]
     const b = w1 & mask[1]
@@ -168,9 +181,12 @@ class LengthTable {
   }
 }
 
+const slotOf = (w0: number, w1: number, w2: number, w3: number): number =>
+  mix(w3 ^ Math.imul(w2, 0x85ebca6b) ^ Math.imul(w1, 0xc2b2ae35) ^ w0)
+
 /** Mixes so that the low bits differ also where prefixes differ in their high bits alone. */
-function slotOf(w0: number, w1: number, w2: number, w3: number): number {
-  let hash = Math.imul(w3 ^ Math.imul(w2, 0x85ebca6b) ^ Math.imul(w1, 0xc2b2ae35) ^ w0, 0x9e3779b1)
+function mix(word: number): number {
+  let hash = Math.imul(word, 0x9e3779b1)
   hash ^= hash >>> 15
   hash = Math.imul(hash, 0x2c1b3c6d)
   return hash ^ (hash >>> 13)
