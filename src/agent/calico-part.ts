@@ -18,15 +18,7 @@ import { poolPaths } from '../datapath/pools/pool-path.ts'
 import type { TransitionPlan } from '../datapath/transition.ts'
 import { BlockIpam } from '../ipam/stores/block-ipam.ts'
 import type { IpamStore } from '../ipam/stores/ipam-store.ts'
-import {
-  type BlockRoutes,
-  type FelixSettings,
-  familiesOf,
-  type IpamBlock,
-  type IpamSettings,
-  type IpPool,
-  type IpReservation,
-} from '../model/calico.ts'
+import { type FelixSettings, familiesOf, type IpamSettings, type IpPool, type IpReservation } from '../model/calico.ts'
 import type { NodeContext, NodeInfo, PeerProblem, WeftNodeStatus } from '../model/cluster.ts'
 import type { Cidr } from '../net/cidr.ts'
 import { blockRoutesOf, headRoutesOf } from './block-routes.ts'
@@ -54,6 +46,8 @@ export interface CalicoStores {
   readonly settings: Omit<PoolPlannerSettings, 'nodeName'>
   /** How many addresses of each pool are kept ready for pods. */
   readonly spareAddresses: number
+  /** Which addresses of pods have an IPAMHandle: those that somebody else looks for by it, or all. */
+  readonly handles?: 'needed' | 'all'
   /** Unix time in milliseconds. */
   now(): number
 }
@@ -84,10 +78,6 @@ export class CalicoPart implements NetworkPart {
   /** What the planner was told of pools. */
   readonly #told = new Map<string, IpPool>()
   readonly #reservations = new Map<string, IpReservation>()
-  /** By CIDR: what was last told of the routes of a block. */
-  readonly #blocks = new Map<string, string>()
-  /** Those that are this node's. */
-  readonly #ownBlocks = new Set<string>()
   readonly #felixSpecs = new Map<string, unknown>()
   #felix: FelixSettings = defaultFelixSettings
   #ipamSettings: IpamSettings = defaultIpamSettings
@@ -102,7 +92,8 @@ export class CalicoPart implements NetworkPart {
 
   constructor(options: CalicoPartOptions) {
     this.#options = options
-    const { nodeName, writer, log, complaints, readTraffic, store, settings, spareAddresses, now, onChange } = options
+    const { nodeName, writer, log, complaints, readTraffic, store, settings, now, onChange } = options
+    const { spareAddresses, handles = 'needed' } = options
     this.#planner = new PoolPlanner({ ...settings, nodeName }, (source) => writer.inPlace(source))
     this.#planner.setFelix(this.#felix)
     this.#drains = new PathDrains(this.#planner, readTraffic)
@@ -122,6 +113,7 @@ export class CalicoPart implements NetworkPart {
       settings: () => this.#ipamSettings,
       selects,
       spareAddresses,
+      handles,
       now,
     })
     this.#tunnels = new TunnelAddresses({ nodeName, addresses: this.ipam, log, complaints, onChange })
@@ -138,7 +130,8 @@ export class CalicoPart implements NetworkPart {
 
   get presence(): 'unknown' | 'absent' | 'active' {
     if (this.#state === 'unknown') return 'unknown'
-    return this.#pools.areAny || this.#blocks.size > 0 ? 'active' : 'absent'
+    const { own, other } = this.#planner.blockCounts
+    return this.#pools.areAny || own + other > 0 ? 'active' : 'absent'
   }
 
   get isComplete(): boolean {
@@ -171,11 +164,10 @@ export class CalicoPart implements NetworkPart {
   }
 
   get counts(): PoolCounts {
-    const own = this.#ownBlocks.size
     const { reads, writes, conflicts } = this.ipam.counts
     return {
       pools: { used: this.#pools.standing.length, refused: this.#pools.refused },
-      blocks: { own, other: this.#blocks.size - own },
+      blocks: this.#planner.blockCounts,
       requests: { reads, writes, conflicts },
     }
   }
@@ -244,12 +236,11 @@ export class CalicoPart implements NetworkPart {
         break
       case 'block':
         this.ipam.news.noteBlock(event.held)
-        this.#onBlock(event.held.value)
+        this.#planner.setRoutes(blockRoutesOf(event.held.value))
         break
       case 'block-gone':
         this.ipam.news.noteBlockGone(event.cidr)
-        this.#ownBlocks.delete(`${event.cidr}`)
-        if (this.#blocks.delete(`${event.cidr}`)) this.#planner.removeRoutes(event.cidr)
+        this.#planner.removeRoutes(event.cidr)
         break
       case 'affinity':
         this.ipam.news.noteAffinity(event.held)
@@ -260,7 +251,7 @@ export class CalicoPart implements NetworkPart {
       case 'corrupt':
         complaints.ofOwn('CorruptObject', `${event.object}: ${event.problem}`, event.object)
         if (event.head) this.ipam.news.noteUnreadable(event.head.cidr)
-        if (event.head && !this.#blocks.has(`${event.head.cidr}`)) this.#setRoutes(headRoutesOf(event.head))
+        if (event.head && !this.#planner.hasRoutes(event.head.cidr)) this.#planner.setRoutes(headRoutesOf(event.head))
         break
       case 'felix':
         this.#onFelix(event.name, event.spec)
@@ -422,20 +413,6 @@ export class CalicoPart implements NetworkPart {
         this.#planner.setPool(pool)
       }
     this.ipam.reviewSpares()
-  }
-
-  /** Most changes of a block are addresses that come and go inside it, which no route depends on. */
-  #onBlock(block: IpamBlock): void {
-    this.#setRoutes(blockRoutesOf(block))
-  }
-
-  #setRoutes(routes: BlockRoutes): void {
-    const text = JSON.stringify(routes)
-    if (this.#blocks.get(`${routes.cidr}`) === text) return
-    this.#blocks.set(`${routes.cidr}`, text)
-    if (routes.node === this.#options.nodeName) this.#ownBlocks.add(`${routes.cidr}`)
-    else this.#ownBlocks.delete(`${routes.cidr}`)
-    this.#planner.setRoutes(routes)
   }
 
   #onFelix(name: string, spec: unknown): void {

@@ -29,6 +29,8 @@ export class PoolBlocks {
   /** Blocks that have lent an address. */
   readonly #lentBy = new Map<string, Set<PoolBlock>>()
   readonly #dirty = new Set<PoolBlock>()
+  /** How many are this node's. */
+  #own = 0
   #removed: Cidr[] = []
 
   /** `onFlow`: flows of a node came or went, or the blocks that it has did. */
@@ -47,6 +49,10 @@ export class PoolBlocks {
     return this.#blocks.values()
   }
 
+  get counts(): { readonly own: number; readonly other: number } {
+    return { own: this.#own, other: this.#blocks.size - this.#own }
+  }
+
   has(cidr: Cidr): boolean {
     return this.#blocks.has(`${cidr}`)
   }
@@ -56,10 +62,13 @@ export class PoolBlocks {
     return this.#blocksOf.keys()
   }
 
+  /** Most news of a block are addresses that come and go inside it, which no route depends on. */
   set(routes: BlockRoutes, pool: string): void {
     const text = `${routes.cidr}`
     const before = this.#blocks.get(text)
+    if (before && before.pool === pool && isSameWay(before.routes, routes)) return
     if (before) this.#drop(before)
+    if (routes.node === this.#self) this.#own++
     const block: PoolBlock = { routes, text, pool, isRouted: before?.isRouted ?? false }
     this.#blocks.set(text, block)
     this.#dirty.add(block)
@@ -132,6 +141,7 @@ export class PoolBlocks {
   #drop(block: PoolBlock): void {
     this.#leave(block)
     this.#dirty.delete(block)
+    if (block.routes.node === this.#self) this.#own--
     for (const { ip } of block.routes.borrowed) {
       const lenders = this.#lentBy.get(`${ip}`)
       if (lenders?.delete(block) && lenders.size === 0) this.#lentBy.delete(`${ip}`)
@@ -144,3 +154,9 @@ export class PoolBlocks {
     for (const block of this.#lentBy.get(cidr.base.toString()) ?? []) this.#dirty.add(block)
   }
 }
+
+/** Of two versions of one block. */
+const isSameWay = (a: BlockRoutes, b: BlockRoutes): boolean =>
+  a.node === b.node &&
+  a.borrowed.length === b.borrowed.length &&
+  a.borrowed.every(({ ip, node }, i) => node === b.borrowed[i]!.node && ip.equals(b.borrowed[i]!.ip))

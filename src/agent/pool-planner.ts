@@ -87,12 +87,12 @@ export class PoolPlanner {
     return this.#ground?.problems ?? new Map()
   }
 
-  peer(name: string): NodeInfo | undefined {
-    return this.#peers.get(name)?.info
-  }
-
   get transition(): TransitionPlan | undefined {
     return this.#plan
+  }
+
+  peer(name: string): NodeInfo | undefined {
+    return this.#peers.get(name)?.info
   }
 
   /** What pods may use as their MTU now. */
@@ -144,6 +144,15 @@ export class PoolPlanner {
 
   removePool(name: string): void {
     if (this.#pools.delete(name)) this.#isDirty = true
+  }
+
+  /** How many blocks there are. */
+  get blockCounts(): { readonly own: number; readonly other: number } {
+    return this.#blocks.counts
+  }
+
+  hasRoutes(cidr: Cidr): boolean {
+    return this.#blocks.has(cidr)
   }
 
   setRoutes(routes: BlockRoutes): void {
