@@ -89,6 +89,12 @@ export function register(program: Command): void {
           : items.map(({ route, lostAt }) => formatCandidate(route, lostAt)),
       ),
     )
+  addControl(
+    bgp.command('dump').description('Writes all routes that are known into a file, as an MRT table (RFC 6396).'),
+  )
+    .requiredOption('--output <file>', 'what was there is replaced')
+    .option('--family <family>', 'ipv4 or ipv6; both when left out')
+    .action(dumpAction)
   eye('reset', 'Ends the session with a peer; it begins again at once.')
     .argument('<peer>', 'its name, its address or its device')
     .option('--text <text>', 'what the peer is told (RFC 9003)')
@@ -98,6 +104,29 @@ export function register(program: Command): void {
   eye('refresh', 'Asks a peer to send all its routes once more.')
     .argument('<peer>', 'its name, its address or its device')
     .action((peer: string, values: EyeOptions) => ask(values, { command: 'refresh', peer }, () => []))
+}
+
+/** The table is written beside the file and takes its place when it is whole. */
+async function dumpAction(values: { control?: string; output: string; family?: string }): Promise<void> {
+  const [{ askSpeaker }, { mrtTable }, { open, rename, rm }] = await Promise.all([
+    import('../src/bgp/session/control-client.ts'),
+    import('../src/bgp/mrt-table.ts'),
+    import('node:fs/promises'),
+  ])
+  const control = controlOf(values)
+  const routes = askSpeaker<RibRoute>(control, { command: 'rib', view: 'local', family: values.family })
+  const part = `${values.output}.part`
+  const file = await open(part, 'w')
+  try {
+    for await (const status of askSpeaker<SpeakerStatus>(control, { command: 'summary' }))
+      for await (const record of mrtTable(status, routes, Math.floor(Date.now() / 1000))) await file.write(record)
+    await file.close()
+    await rename(part, values.output)
+  } catch (error) {
+    await file.close()
+    await rm(part, { force: true })
+    throw error
+  }
 }
 
 interface ServeFlags {
@@ -133,7 +162,7 @@ async function serveAction(values: ServeFlags): Promise<void> {
 }
 
 const help = `
-summary, neighbor, rib and why ask the control socket of a speaker on this machine, change nothing, and exit with 1 when none
+summary, neighbor, rib, why and dump ask the control socket of a speaker on this machine, change nothing, and exit with 1 when none
 answers. In rib, * is a valid path, > the best of its prefix, = one that is used beside it, s one that is kept stale.
 
 Examples:
@@ -141,7 +170,8 @@ Examples:
   weft bgp summary
   weft bgp neighbor tor --json
   weft bgp rib in --peer tor --family ipv6
-  weft bgp why 10.244.1.0/24`
+  weft bgp why 10.244.1.0/24
+  weft bgp dump --output table.mrt`
 
 const serveHelp = `
 The file:
@@ -158,6 +188,7 @@ The file:
         ipv6: {}
       timers: { holdSeconds: 90, connectRetrySeconds: 5 }
       gracefulRestart: { mode: full, restartSeconds: 120 }       off, helper (usual) or full
+      bfd: { minTransmitMilliseconds: 50, minReceiveMilliseconds: 50 }   {} is 300 ms and 3 packets; port, multihop
   dynamicPeers:
     - { name: pods, prefix: 10.244.0.0/16, asn: external, maxPeers: 100 }
   policies:

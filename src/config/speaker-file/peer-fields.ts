@@ -2,6 +2,7 @@
  * Peers and dynamic peers of a speaker's file, with the values that are usual between routers.
  */
 import {
+  type BfdConfig,
   DEFAULT_BGP_PORT,
   type DynamicPeerConfig,
   type GracefulRestartConfig,
@@ -33,6 +34,7 @@ const commonKeys = [
   'role',
   'roleStrict',
   'shutdown',
+  'bfd',
 ]
 
 /** A peer that is listed, with its place; or the template of those that call from a prefix. */
@@ -89,6 +91,7 @@ function readTemplate(fields: Fields): PeerTemplate {
       ttlSecurityHops,
       role: fields.oneOf('role', ['provider', 'route-server', 'route-server-client', 'customer', 'peer']),
       roleStrict: fields.flag('roleStrict'),
+      bfd: readBfd(fields, multihopTtl !== undefined),
       shutdown: fields.get('shutdown') === undefined ? undefined : { message: fields.text('shutdown', 255) ?? '' },
     }),
     remoteAsn: readRemoteAsn(fields),
@@ -113,6 +116,25 @@ function readRemoteAsn(fields: Fields): PeerTemplate['remoteAsn'] {
   if (typeof value !== 'number')
     throw fields.error('asn', `must be an AS number, internal or external, not ${shown(value)}`)
   return readAsn(fields, 'asn')!
+}
+
+/** `{}` has what is usual (FRR's intervals). */
+function readBfd(fields: Fields, far: boolean): BfdConfig | undefined {
+  if (fields.get('bfd') === undefined) return undefined
+  const bfd = known(fields.inner('bfd'), [
+    'minTransmitMilliseconds',
+    'minReceiveMilliseconds',
+    'detectMultiplier',
+    'multihop',
+    'port',
+  ])
+  return {
+    multihop: bfd.flag('multihop') ?? far,
+    minTransmitMicroseconds: (bfd.integer('minTransmitMilliseconds', 10, 60_000) ?? 300) * 1000,
+    minReceiveMicroseconds: (bfd.integer('minReceiveMilliseconds', 10, 60_000) ?? 300) * 1000,
+    detectMultiplier: bfd.integer('detectMultiplier', 1, 255) ?? 3,
+    ...defined({ port: bfd.integer('port', 1, 65535) }),
+  }
 }
 
 function readTimers(fields: Fields): PeerTimers {

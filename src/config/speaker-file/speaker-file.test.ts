@@ -28,6 +28,26 @@ test('an unnumbered peer needs a device and is offered IPv6 next hops', () => {
   assert.equal(peer!.capabilities.extendedNextHop, true)
 })
 
+test('BFD has usual intervals, and several hops where BGP has them', () => {
+  const bfdOf = (peer: object) => parseSpeakerFile(withPeer(peer), 'f').config.peers[0]!.bfd
+  const usual = {
+    multihop: false,
+    minTransmitMicroseconds: 300_000,
+    minReceiveMicroseconds: 300_000,
+    detectMultiplier: 3,
+  }
+  assert.equal(bfdOf({}), undefined)
+  assert.deepEqual(bfdOf({ bfd: {} }), usual)
+  assert.deepEqual(bfdOf({ bfd: {}, multihopTtl: 3 }), { ...usual, multihop: true })
+  assert.deepEqual(bfdOf({ bfd: { minReceiveMilliseconds: 50, port: 13784 } }), {
+    ...usual,
+    minReceiveMicroseconds: 50_000,
+    port: 13784,
+  })
+  for (const bfd of [true, { interval: 50 }, { detectMultiplier: 0 }, { minTransmitMilliseconds: 5 }])
+    assert.throws(() => bfdOf({ bfd }), ConfigError)
+})
+
 test('families by name or with what is to be said of each; addresses in canonical text', () => {
   const [one] = parseSpeakerFile(withPeer({ families: ['ipv6'], address: 'FD00:0::2' }), 'f').config.peers
   assert.deepEqual(
