@@ -12,6 +12,8 @@ const FIRST_CAPACITY = 64
 
 export class AttributeCache {
   readonly #limit: number
+  readonly #bytesLimit: number
+  #bytes = 0
   /** Index + 1 of a block; 0: free. */
   #slots = new Int32Array(FIRST_CAPACITY * 2)
   #hashes = new Int32Array(FIRST_CAPACITY)
@@ -20,9 +22,10 @@ export class AttributeCache {
   #kinds: string[] = []
   #decoded: DecodedAttributes[] = []
 
-  /** `limit`: blocks that are kept at most. */
-  constructor(limit = 1 << 18) {
+  /** How many blocks are kept at most, and how many bytes of them. */
+  constructor(limit = 1 << 18, bytesLimit = 1 << 26) {
     this.#limit = limit
+    this.#bytesLimit = bytesLimit
   }
 
   get size(): number {
@@ -44,7 +47,7 @@ export class AttributeCache {
       slot = (slot + 1) & mask
     }
     const decoded = decodeAttributes(block, context)
-    if (this.#blocks.length >= this.#limit) this.#forget()
+    if (this.#blocks.length >= this.#limit || this.#bytes + block.length > this.#bytesLimit) this.#forget()
     this.#add(block.slice(), kind, hash, decoded)
     return decoded
   }
@@ -56,6 +59,7 @@ export class AttributeCache {
     this.#hashes[index] = hash
     this.#used[index] = 1
     this.#blocks.push(block)
+    this.#bytes += block.length
     this.#kinds.push(kind)
     this.#decoded.push(decoded)
     if (this.#blocks.length * 2 > this.#slots.length) this.#rehash(this.#slots.length * 2)
@@ -70,8 +74,11 @@ export class AttributeCache {
     this.#blocks = []
     this.#kinds = []
     this.#decoded = []
-    for (let index = 0; index < blocks.length && this.#blocks.length * 2 < this.#limit; index++) {
+    this.#bytes = 0
+    for (let index = 0; index < blocks.length; index++) {
       if (this.#used[index] === 0) continue
+      if (this.#blocks.length * 2 >= this.#limit || this.#bytes * 2 >= this.#bytesLimit) break
+      this.#bytes += blocks[index]!.length
       this.#hashes[this.#blocks.length] = this.#hashes[index]!
       this.#blocks.push(blocks[index]!)
       this.#kinds.push(kinds[index]!)

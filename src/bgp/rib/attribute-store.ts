@@ -98,7 +98,7 @@ export class AttributeStore {
     return id
   }
 
-  /** Forgets every set whose mark is 0; ids are given again afterwards. */
+  /** Forgets every set whose mark is 0, and next hops that no set has; ids are given again afterwards. */
   sweep(marks: Uint8Array): void {
     for (let id = 1; id < this.end; id++) {
       if (marks[id] !== 0 || this.#objects[id] === undefined) continue
@@ -111,6 +111,9 @@ export class AttributeStore {
     this.added = 0
     this.#rehash(this.#slots.length)
     this.#renumberAsPaths()
+    const used = new Set<number>()
+    for (let id = 1; id < this.end; id++) if (this.#objects[id] !== undefined) used.add(this.nextHop[id]!)
+    this.#nextHops.sweep(used)
   }
 
   #add(attributes: Attributes, device: string | undefined, hash: number): number {

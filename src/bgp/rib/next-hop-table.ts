@@ -16,6 +16,7 @@ export class NextHopTable {
   readonly #addresses: (Ip | undefined)[] = [undefined]
   readonly #devices: (string | undefined)[] = [undefined]
   readonly #ids = new Map<string, number>()
+  readonly #free: number[] = []
   readonly #resolve: NextHopResolver
 
   constructor(resolve: NextHopResolver) {
@@ -31,12 +32,22 @@ export class NextHopTable {
     const key = device === undefined ? address.toString() : `${address}%${device}`
     const known = this.#ids.get(key)
     if (known !== undefined) return known
-    const id = this.metrics.length
+    const id = this.#free.pop() ?? this.metrics.length
     this.#ids.set(key, id)
-    this.#addresses.push(address)
-    this.#devices.push(device)
-    this.metrics.push(this.#resolve(address, device))
+    this.#addresses[id] = address
+    this.#devices[id] = device
+    this.metrics[id] = this.#resolve(address, device)
     return id
+  }
+
+  /** Forgets those that are not in use; their ids are given again. */
+  sweep(used: ReadonlySet<number>): void {
+    for (const [key, id] of this.#ids) {
+      if (used.has(id)) continue
+      this.#ids.delete(key)
+      this.#addresses[id] = undefined
+      this.#free.push(id)
+    }
   }
 
   address(id: number): Ip | undefined {
