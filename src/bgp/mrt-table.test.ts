@@ -70,9 +70,11 @@ const routes: readonly RibRoute[] = [
   route('10.3.0.0/16', { fromPeer: 'tor', nextHops: [{ address: 'fd00::2' }] }),
 ]
 
-test('a local RIB as a table that says the same', () => {
+test('a local RIB as a table that says the same', async () => {
   const seconds = 1_700_000_500
-  const file = new Uint8Array(Buffer.concat([...mrtTable(status, routes, seconds)]))
+  const parts: Uint8Array[] = []
+  for await (const part of mrtTable(status, routes, seconds)) parts.push(part)
+  const file = new Uint8Array(Buffer.concat(parts))
   const [index, ...records] = [...readMrt(file)]
   assert(index?.kind === 'peerIndexTable')
   assert.deepEqual(

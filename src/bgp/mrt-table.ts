@@ -36,7 +36,11 @@ const context: WireContext = {
  * The records of a table, one after the other; together they are a file. Paths of one prefix stand together in `routes`, those of
  * families in any order. `seconds` is Unix time.
  */
-export function* mrtTable(status: SpeakerStatus, routes: Iterable<RibRoute>, seconds: number): Generator<Uint8Array> {
+export async function* mrtTable(
+  status: SpeakerStatus,
+  routes: Iterable<RibRoute> | AsyncIterable<RibRoute>,
+  seconds: number,
+): AsyncGenerator<Uint8Array> {
   const collectorIdentifier = Ip.parse(status.routerId).w3
   const self: MrtPeer = { identifier: collectorIdentifier, address: Ip.any(4), asn: status.asn }
   yield encodeMrt({
@@ -48,7 +52,7 @@ export function* mrtTable(status: SpeakerStatus, routes: Iterable<RibRoute>, sec
   })
   const indexOf = new Map(status.peers.map(({ name }, i) => [name, i + 1]))
   let sequence = 0
-  for (const paths of byPrefix(routes)) {
+  for await (const paths of byPrefix(routes)) {
     const prefix = Cidr.parse(paths[0]!.prefix)
     const addPath = paths.some(({ pathId }) => pathId !== undefined)
     const entries = paths.map(
@@ -72,9 +76,9 @@ function peerOf({ address, remoteAsn, remoteRouterId, localAsn }: PeerStatus): M
   }
 }
 
-function* byPrefix(routes: Iterable<RibRoute>): Generator<RibRoute[]> {
+async function* byPrefix(routes: Iterable<RibRoute> | AsyncIterable<RibRoute>): AsyncGenerator<RibRoute[]> {
   let paths: RibRoute[] = []
-  for (const route of routes) {
+  for await (const route of routes) {
     if (paths.length > 0 && paths[0]!.prefix !== route.prefix) {
       yield paths
       paths = []
