@@ -89,6 +89,9 @@ export async function runAgent(options: AgentOptions, version: string): Promise<
   }
 }
 
+/** How many things that the kernel refuses are told at once. */
+const REFUSALS_TOLD = 3
+
 class Agent {
   readonly #options: AgentOptions
   readonly #log: Logger
@@ -155,6 +158,7 @@ class Agent {
           ...calico,
           settings: { fullyRandom: options.masquerade.fullyRandom, missing: this.#missing },
           spareAddresses: options.calico.spareAddresses,
+          handles: options.calico.handles,
           now: Date.now,
         },
       }),
@@ -353,7 +357,11 @@ class Agent {
     const sums = broken.length > 0 ? `checksum offload is off on ${broken.join(', ')}` : undefined
     const pools = this.#loop.remarks.map((remark) => `warning: ${remark}`)
     const refused = this.#applier.failures().map(({ error }) => `warning: the kernel refuses: ${error.message}`)
-    return [cached, lost, sums, ...pools, ...refused.slice(0, REFUSALS_TOLD)].filter((remark) => remark !== undefined).join('\n') || undefined
+    return (
+      [cached, lost, sums, ...pools, ...refused.slice(0, REFUSALS_TOLD)]
+        .filter((remark) => remark !== undefined)
+        .join('\n') || undefined
+    )
   }
 
   #failures(): object[] {

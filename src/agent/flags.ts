@@ -312,6 +312,13 @@ export const agentFlags = new FlagTable('WEFT', [
   },
   {
     group: CALICO,
+    flags: '--ipam-handles <which>',
+    default: 'needed',
+    description:
+      "which pods' addresses have an object IPAMHandle: needed (those that others look for by it) or all, at two writes an address and without spare ones; for a node that goes back to Calico's plugin",
+  },
+  {
+    group: CALICO,
     flags: '--calico-datastore <kind>',
     calico: 'DATASTORE_TYPE',
     description: 'where address pools and blocks are: kubernetes, etcd (Calico says etcdv3), or none',

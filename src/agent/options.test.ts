@@ -99,6 +99,7 @@ test("calico/node's variables stand for flags", () => {
     store: 'etcd',
     etcd: { endpoints: ['https://10.0.0.1:2379', 'https://10.0.0.2:2379'], caFile: '/ca.pem' },
     spareAddresses: 8,
+    handles: 'needed',
   })
   assert.equal(options.store, 'kubernetes', "flannel's subnets are not moved by it")
 })
@@ -110,6 +111,8 @@ test('pools are looked for where the nodes are, unless told otherwise', () => {
   assert.throws(() => parseOptions({ 'calico-datastore': 'sqlite' }, {}), /--calico-datastore/)
   assert.throws(() => parseOptions({ wiring: 'mesh' }, {}), /--wiring/)
   assert.equal(parseOptions({ 'spare-addresses': '0' }, {}).calico.spareAddresses, 0)
+  assert.equal(parseOptions({ 'ipam-handles': 'all' }, {}).calico.handles, 'all')
+  assert.throws(() => parseOptions({ 'ipam-handles': 'some' }, {}), /--ipam-handles/)
   assert.throws(() => parseOptions({ 'spare-addresses': '65' }, {}), /--spare-addresses/)
   assert.throws(() => parseOptions({}, { IP: 'fd00::1' }), /--ip/)
   assert.throws(() => parseOptions({ 'ip-autodetection-method': 'cidr=x' }, {}), /--ip-autodetection-method/)

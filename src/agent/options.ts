@@ -61,6 +61,8 @@ export interface CalicoOptions {
   readonly etcd: Omit<EtcdOptions, 'prefix' | 'renewMarginMinutes'>
   /** How many addresses of each pool are kept ready for pods. */
   readonly spareAddresses: number
+  /** Which addresses of pods have an IPAMHandle. */
+  readonly handles: 'needed' | 'all'
 }
 
 export interface InterfaceOptions {
@@ -170,6 +172,7 @@ export function parseOptions(given: FlagValues, env: Readonly<Record<string, str
     calico: {
       store: parseCalicoStore(text('calico-datastore'), store),
       spareAddresses: integer('spare-addresses', 0, 64),
+      handles: oneOf('ipam-handles', ['needed', 'all']),
       etcd: {
         endpoints: urlsOf('calico-etcd-endpoints', text('calico-etcd-endpoints')!),
         ...present('keyFile', text('calico-etcd-keyfile')),

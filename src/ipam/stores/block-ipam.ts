@@ -310,7 +310,8 @@ export class BlockIpam implements PoolAddresses {
         throw no(`its block ${lane.cidr} is another node's, and strictAffinity forbids to borrow`)
       if (this.#options.heldElsewhere?.(ip)) throw no('it is in use on this node')
       const ordinal = ordinalOf(lane.cidr, ip)!
-      if (this.#spares.has(lane.block, ordinal)) return this.#lend(lane, ordinal, handleId, request)
+      if (!this.#handlesForAll && this.#spares.has(lane.block, ordinal))
+        return this.#lend(lane, ordinal, handleId, request)
       const got = await this.#take(lane, handleId, request, ordinal)
       if (got) return got
       // What is known may be old: nobody is refused for that.
@@ -331,7 +332,7 @@ export class BlockIpam implements PoolAddresses {
   /** An own block of the first pool that has an address left, and a spare address of it if there is one. */
   #ownPlace(pools: readonly IpPool[], { use }: AddressRequest): { lane: BlockLane; spare?: number } | undefined {
     for (const pool of pools) {
-      if (use === 'Workload')
+      if (use === 'Workload' && !this.#handlesForAll)
         for (const lane of this.#known.ownIn(pool))
           for (const spare of this.#spares.in(lane.block!)) return { lane, spare }
       for (const lane of this.#known.ownIn(pool))
@@ -348,8 +349,14 @@ export class BlockIpam implements PoolAddresses {
     return { ip, pool: this.#poolOf(ip)?.name ?? '', block: lane.cidr }
   }
 
+  /** A spare address is lent before any object of its handle could be written. */
+  get #handlesForAll(): boolean {
+    return this.#options.handles === 'all'
+  }
+
   #sparesWantedIn(cidr: Cidr): number {
     const { node, selects, spareAddresses = 0 } = this.#options
+    if (this.#handlesForAll) return 0
     const pool = this.#options.pools().find((each) => each.cidr.covers(cidr))
     if (!pool || pool.disabled || !pool.allowedUses.includes('Workload') || pool.assignmentMode !== 'Automatic')
       return 0
@@ -380,7 +387,7 @@ export class BlockIpam implements PoolAddresses {
     { use, attributes }: AddressRequest,
     asked?: number,
   ): Promise<AssignedAddress | undefined> {
-    const withHandle = this.#options.handles === 'all' || use !== 'Workload' || !this.#isOwn(lane)
+    const withHandle = this.#handlesForAll || use !== 'Workload' || !this.#isOwn(lane)
     this.#doubt(handleId, lane.cidr)
     // First, so that whoever looks for addresses by their handle finds every one.
     if (withHandle) await this.#handles.add(handleId, lane.cidr, 1)

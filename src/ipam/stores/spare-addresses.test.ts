@@ -348,3 +348,22 @@ test('the audit knows them, and calls those of a node that is gone leaked', asyn
   assert.deepEqual(kindsWith(['n1']), [...Array(4).fill('spare-address'), 'handle-missing'])
   assert.deepEqual(kindsWith([]), [...Array(4).fill('leaked-address'), 'handle-missing', 'node-gone'])
 })
+
+test('where every address is to have a handle, none is kept ready, and those that were are not given without one', async () => {
+  const store = new MemoryStore()
+  const before = node(store, 'n1', [pool])
+  await add(before, 'a')
+  await before.idle()
+  assert.equal(spares(store).length, 4)
+  before.close()
+  const ipam = node(store, 'n1', [pool], { handles: 'all' })
+  for (const handle of ['b', 'c']) {
+    const ip = await add(ipam, handle)
+    const held = await store.handles.read(handle)
+    assert.deepEqual(held?.value.blocks, { [`${store.blocks.all()[0]!.value.cidr}`]: 1 }, `${handle} ${ip}`)
+  }
+  ipam.reviewSpares()
+  await ipam.idle()
+  assert.deepEqual(spares(store), [])
+  ipam.close()
+})
