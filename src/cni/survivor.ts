@@ -1,7 +1,7 @@
 /**
  * What the kernel tells of attachments whose records are lost. A port's alias has the container, its addresses and its
  * network; the rest is read from the port, its bridge and the node's packet rules. Of an interface that another plugin made,
- * host ports are told by the comments of their elements, and a limit by the alias of its ifb device.
+ * host ports are told by the comments of their elements, a limit by the alias of its ifb device or by the bucket on a port of ours.
  *
  * Not told, and so not recovered: the path of the namespace, an MTU of the configuration's own, and a limit towards the
  * container alone on another plugin's device. All of them end with the container's namespace.
@@ -141,16 +141,21 @@ function isOfNode(
   return subnets.length === 0 || ips.every((ip) => subnets.some((subnet) => subnet.contains(ip)))
 }
 
-/** The limit from the container; without a bucket too, as the device must go with the pod. */
+/**
+ * The limits of a container. From it: told by a device of its own, without a bucket too, as that must go with the pod. To it: a
+ * bucket beside that device, or on a port that is ours; nothing tells of a bucket alone on another's port whose it is.
+ */
 function limitsOf(port: string, { containerId, ifname }: PodIdentity, seen: Survivors): Bandwidth | undefined {
-  const ifb = seen.links.get(ifbName(port))
-  if (!ifb || !isOurs(ifb, containerId, ifname)) return undefined
+  const ours = (link: Link | undefined) => (link && isOurs(link, containerId, ifname) ? link : undefined)
   const bucketOf = (name: string) => seen.buckets.find(({ device }) => device === name)?.tbf
-  const [egress, ingress] = [bucketOf(ifb.name), bucketOf(port)]
+  const ifb = ours(seen.links.get(ifbName(port)))
+  const ingress = ifb || ours(seen.links.get(port)) ? bucketOf(port) : undefined
+  if (!ifb && !ingress) return undefined
+  const egress = ifb && bucketOf(ifb.name)
   return {
     ingressRate: ingress?.rateBitsPerSecond ?? 0,
     ingressBurst: (ingress?.burstBytes ?? 0) * 8,
-    egressRate: egress?.rateBitsPerSecond ?? 8,
+    egressRate: ifb ? (egress?.rateBitsPerSecond ?? 8) : 0,
     egressBurst: (egress?.burstBytes ?? 0) * 8,
   }
 }

@@ -29,7 +29,10 @@ const blue = weftConfig('1.1.0', {
   macspoofchk: true,
   ipam: { type: 'host-local', ranges: [[{ subnet: '10.91.0.0/29' }], [{ subnet: 'fd00:91::/64' }]] },
 })
-const more = weftConfig('1.1.0', { name: 'weft-more' })
+const more = weftConfig('1.1.0', {
+  name: 'weft-more',
+  runtimeConfig: { bandwidth: { ingressRate: 2_000_000, ingressBurst: 800_000 } },
+})
 const chained = (address: string) =>
   weftConfig('1.1.0', {
     name: 'theirs',
@@ -72,6 +75,7 @@ for (const loss of ['removed', 'overwritten'] as const)
       assert.match(guards(), new RegExp(`"${result.interfaces[1].name}"`))
       assert.match(namespace.run('tc qdisc show dev ifbtheirs-9'), /tbf .*rate 8Mbit/)
       assert.match(namespace.run('tc qdisc show dev theirs-9'), /tbf .*rate 4Mbit/)
+      assert.match(namespace.run(`tc qdisc show dev ${moreResult.interfaces[1].name}`), /tbf .*rate 2Mbit/)
       first!.run('ping -c 1 -W 5 10.91.0.1 && ping -c 1 -W 5 fd00:91::1')
       ok(
         await node.call('CHECK', { containerId: 'first', netns: first!.path, config: { ...blue, prevResult: result } }),
