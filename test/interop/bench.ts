@@ -32,7 +32,7 @@ export async function until(
   what: string,
   done: () => boolean | Promise<boolean>,
   describe: () => string = () => '',
-  seconds = 40,
+  seconds = 90,
 ): Promise<void> {
   const end = Date.now() + seconds * 1000
   while (!(await done())) {

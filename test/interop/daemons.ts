@@ -22,6 +22,8 @@ export interface RunningDaemon {
   show(prefix: string): string
   /** Ends our session, with a text (RFC 9003) where it knows how; undefined where it cannot. */
   readonly shutdown?: ((text: string) => void) | undefined
+  /** All that it has told of us. */
+  heard(): string
   /** Lines of its log that are more than news. */
   complaints(): string[]
   stop(signal?: NodeJS.Signals): Promise<void>
@@ -94,6 +96,7 @@ export const gobgpd: Daemon = {
       program,
       show: (prefix) => gobgp(`global rib ${prefix} ${isV6(prefix) ? '-a ipv6' : ''}`),
       shutdown: (text) => void gobgp(`neighbor 10.0.0.1 disable --reason "${text}"`),
+      heard: () => program.log,
       complaints: () => program.log.split('\n').filter((line) => /"level":"(warning|error|fatal)"/.test(line)),
       stop: (signal) => program.stop(signal),
     }
@@ -172,6 +175,7 @@ protocol bgp weft {
       program,
       show: (prefix) => birdc(`show route for ${prefix} all`),
       shutdown: (text) => void birdc(`disable weft "${text}"`),
+      heard: log,
       complaints: () =>
         [...log().split('\n'), ...program.log.split('\n')].filter((line) =>
           /<(WARN|ERR|FATAL|BUG|RMT|AUTH)>/.test(line),
@@ -188,8 +192,13 @@ export const exabgp: Daemon = {
   saysWhy: false,
   async start(bench, { asn, weftAsn, password, routes, gracefulRestart, addPath }) {
     const received = bench.path('exabgp.received')
-    const reader = bench.write('exabgp-reader.sh', `#!/bin/sh\nexec cat >> ${received}\n`)
+    const reader = bench.write(
+      'exabgp-reader.sh',
+      `#!/bin/sh\n# Its own output stays open: at its end ExaBGP would start it again.\ncat >> ${received}\n`,
+    )
     bench.write('exabgp.received', '')
+    // It gives up root, and so do the programs that it runs.
+    bench.other.run(`chmod 755 ${bench.folder} && chmod 666 ${received}`)
     const list = (v6: boolean) =>
       routes
         .filter((prefix) => isV6(prefix) === v6)
@@ -217,7 +226,7 @@ neighbor 10.0.0.1 {
     ${gracefulRestart ? 'graceful-restart 60;' : ''}
     ${addPath ? 'add-path send/receive;' : ''}
   }
-  family { ipv4 unicast; ipv6 unicast; ${addPath ? '' : ''} }
+  family { ipv4 unicast; ipv6 unicast; }
   ${addPath ? 'add-path { ipv4 unicast; }' : ''}
   api {
     processes [ reader ];
@@ -235,18 +244,12 @@ neighbor 10.0.0.1 {
 }
 `,
     )
-    const program = bench.run(
-      bench.other,
-      'exabgp',
-      ['exabgp', '--full-config-validation', '--help'].length ? ['exabgp', file] : [],
-      {
-        exabgp_daemon_user: 'root',
-        exabgp_log_level: 'INFO',
-        exabgp_log_destination: 'stdout',
-        exabgp_api_cli: 'false',
-        exabgp_tcp_bind: '',
-      },
-    )
+    const program = bench.run(bench.other, 'exabgp', ['exabgp', file], {
+      exabgp_log_level: 'INFO',
+      exabgp_log_destination: 'stdout',
+      exabgp_api_cli: 'false',
+      exabgp_tcp_bind: '',
+    })
     return {
       program,
       show: (prefix) =>
@@ -255,6 +258,7 @@ neighbor 10.0.0.1 {
           .split('\n')
           .filter((line) => line.includes(prefix))
           .join('\n'),
+      heard: () => bench.other.run(`cat ${received}`),
       complaints: () => program.log.split('\n').filter((line) => /\b(WARNING|ERROR|CRITICAL)\b/i.test(line)),
       stop: (signal) => program.stop(signal),
     }
@@ -347,6 +351,7 @@ export async function startFrr(bench: Bench, config: string): Promise<RunningDae
     show: (prefix) => vtysh(`-c 'show bgp ${isV6(prefix) ? 'ipv6' : 'ipv4'} unicast ${prefix}'`),
     shutdown: (text) =>
       void vtysh(`-c 'configure terminal' -c 'router bgp' -c 'neighbor 10.0.0.1 shutdown message ${text}'`),
+    heard: log,
     complaints: () =>
       log()
         .split('\n')

@@ -69,7 +69,7 @@ export function readPeer(fields: Fields, kind: 'listed' | 'dynamic'): PeerConfig
 
 function readTemplate(fields: Fields): PeerTemplate {
   const password = fields.text('password', 80)
-  if (password !== undefined && new TextEncoder().encode(password).length > 80)
+  if (password !== undefined && encodeUtf8(password).length > 80)
     throw fields.error('password', 'is longer than 80 bytes')
   const multihopTtl = fields.integer('multihopTtl', 1, 255)
   const ttlSecurityHops = fields.integer('ttlSecurityHops', 1, 254)
