@@ -1,4 +1,7 @@
-/** A session of `weft bgp serve` with bird2 that BFD watches: the path fails long before the hold time is over. */
+/**
+ * A session of `weft bgp serve` with bird2 that BFD watches: the path fails long before the hold time is over. Detection is
+ * slow, 2 s, so that a busy machine does not end the sessions by itself.
+ */
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
 import { Bench, hasProgram, type Program, until, type WeftSpeaker } from './bench.ts'
@@ -7,12 +10,13 @@ const birdConfig = (folder: string): string => `log "${folder}/bird.log" all;
 router id 10.0.0.2;
 protocol device {}
 protocol static { ipv4; route 10.2.0.0/16 blackhole; }
-protocol bfd { interface "eth0" { min rx interval 50 ms; min tx interval 50 ms; multiplier 3; }; }
+protocol bfd { interface "eth0" { min rx interval 200 ms; min tx interval 200 ms; multiplier 10; }; }
 protocol bgp weft {
   local 10.0.0.2 as 65002;
   neighbor 10.0.0.1 as 65001;
   bfd on;
   hold time 90;
+  connect delay time 1; connect retry time 1; error wait time 1, 2;
   ipv4 { import all; export all; };
 }
 `
@@ -35,7 +39,7 @@ describe('BFD watches a session', { skip: hasProgram('bird') ? false : 'bird is 
           name: 'other',
           address: '10.0.0.2',
           asn: 65002,
-          bfd: { minTransmitMilliseconds: 50, minReceiveMilliseconds: 50 },
+          bfd: { minTransmitMilliseconds: 200, minReceiveMilliseconds: 200, detectMultiplier: 10 },
           gracefulRestart: { mode: 'off' },
         },
       ],
@@ -62,15 +66,17 @@ describe('BFD watches a session', { skip: hasProgram('bird') ? false : 'bird is 
     await until('the path as well', async () => (await weft.peer()).bfd === 'up')
   })
 
-  test('without BFD in its configuration the session stays as it is', async () => {
-    const count = (await weft.peer()).establishedCount
+  test('without BFD in its configuration the session lives without', async () => {
     weft.reload({
       asn: 65001,
       routerId: '10.0.0.1',
       peers: [{ name: 'other', address: '10.0.0.2', asn: 65002, gracefulRestart: { mode: 'off' } }],
     })
     await until('the path is not watched', async () => (await weft.peer()).bfd === undefined)
-    const after = await weft.peer()
-    assert.deepEqual([after.state, after.establishedCount], ['established', count])
+    // bird2 takes the will of a peer's operator for a broken path, and calls again.
+    await until('bird shows no path', () =>
+      / Down /.test(bench.other.run(`birdc -s ${bench.path('bird.ctl')} show bfd sessions`)),
+    )
+    await until('the session is up', () => weft.up())
   })
 })
