@@ -1,11 +1,11 @@
 /**
- * Guests: one test file, or one command, in one freshly booted kernel of the distribution, in QEMU without hardware
+ * Guests: some test files, or one command, in one freshly booted kernel of the distribution, in QEMU without hardware
  * support, so that it runs wherever a process runs. The guest's root is the machine's own, read-only by 9p, with a memory
  * overlay; it has no network. What it reports comes through a folder of its own.
  *
- *   runner ── esbuild ──► bundle of the test file, in .cache/kernels/tests/ (the guest sees the checkout)
+ *   runner ── esbuild ──► bundles of the test files, in .cache/kernels/tests/ (the guest sees the checkout)
  *      │                                                    │
- *      └─ qemu -kernel … ──► init.c ──► session.sh ──► node bundle ──► report/tests, report/status, console
+ *      └─ qemu -kernel … ──► init.c ──► session.sh ──► node bundle, … ──► report/tests-0, report/status-0, …, console
  *                                            └──────► command … ──► the second serial port, which is this terminal
  *
  * Sources: qemu(1); Documentation/admin-guide/kernel-parameters.txt.
@@ -19,15 +19,21 @@ import { build, type Plugin } from 'esbuild'
 import { emptyReport, type FileReport } from '../file-report.ts'
 import { buildInitramfs } from './initramfs.ts'
 import type { TestLine } from './reporter.ts'
-import type { Suite } from './suites.ts'
+import type { Boot, Suite } from './suites.ts'
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
 const kernelsFolder = join(root, '.cache/kernels')
 const testsFolder = join(kernelsFolder, 'tests')
 const memoryMiB = 1536
+/** How long a test file may run. */
+const CAP_SECONDS = 300
+/** How often to look whether a test file has ended. */
+const LOOK_MS = 250
 const qemu = 'qemu-system-x86_64'
 /** What the emulator knows, without page tables of five levels, which only cost. */
 const processor = 'max,la57=off'
+/** What timeout(1) ends with when the time was over. */
+const TIMED_OUT = '124'
 /** The second serial port, as a guest sees it. */
 const port = '/dev/ttyS1'
 
@@ -136,6 +142,7 @@ export class Guests {
     try {
       writeFileSync(join(workFolder, 'initramfs'), buildInitramfs(kernel.folder, kernel.release, workFolder))
       mkdirSync(testsFolder, { recursive: true })
+      await bundleForGuest('test/netns/cni-agent.ts')
       await build({
         absWorkingDir: root,
         entryPoints: ['scripts/kernels/reporter.ts'],
@@ -157,39 +164,42 @@ export class Guests {
     rmSync(this.#workFolder, { recursive: true, force: true })
   }
 
-  /** Runs a test file in a guest of its own; resolves with what it reported, also when the guest crashed or hung. */
-  async run(suite: Suite): Promise<FileReport> {
+  /**
+   * Runs the test files of a boot in one guest, one after the other, and tells what each reported, also when the guest crashed
+   * or hung. A file's time is counted from the end of the one before it; the first one's has the boot in it.
+   */
+  async run(boot: Boot, onReport: (suite: Suite, report: FileReport, seconds: number) => void): Promise<void> {
     const folder = mkdtempSync(join(this.#workFolder, 'guest-'))
-    const reporter = join(testsFolder, 'reporter.mjs')
-    const argv = [
-      ...['node', '--enable-source-maps', `--test-reporter=${reporter}`, '--test-reporter-destination=/report/tests'],
-      await bundleForGuest(suite.file),
-    ]
-    this.#writeStart(folder, suite.without ?? [], argv)
-    const seconds = suite.capSeconds ?? 300
-    const { console, ending } = await this.#boot(folder, {
-      ...suite,
-      serials: ['-serial', 'stdio'],
-      capSeconds: seconds,
-    })
-    const report = readReport(folder)
-    report.output = console
-    if (!existsSync(join(folder, 'status'))) {
-      report.failed++
-      report.failures.push(
-        ending === 'timeout'
-          ? `the guest did not end within ${seconds} s`
-          : `the guest ended before its tests did (${ending})`,
-      )
-    } else {
-      const status = readFileSync(join(folder, 'status'), 'utf8').trim()
-      if (report.passed + report.failed + report.skips.length === 0 || (status !== '0' && report.failed === 0)) {
-        report.failed++
-        report.failures.push(`node ended with ${status} after ${report.passed} tests`)
-      }
+    const runs: string[] = []
+    for (const [i, { file, capSeconds = CAP_SECONDS }] of boot.suites.entries()) {
+      const reporter = `--test-reporter=${join(testsFolder, 'reporter.mjs')}`
+      const argv = [
+        ...['timeout', '--kill-after=10', `${capSeconds}`, 'node', '--enable-source-maps', reporter],
+        ...[`--test-reporter-destination=/report/tests-${i}`, await bundleForGuest(file)],
+      ]
+      // Renamed into place, so that whoever sees it can read it.
+      runs.push(`${argv.map(quote).join(' ')}; echo $? >/report/status; mv /report/status /report/status-${i}`)
     }
+    const environment = `WEFT_TEST_BUNDLES=${testsFolder}`
+    this.#writeStart(folder, boot.without ?? [], ['env', environment, 'bash', '-c', runs.join('\n')])
+    let [done, startedAt, shown] = [0, performance.now(), 0]
+    const tell = (console: string, ending?: string) => {
+      const suite = boot.suites[done++]!
+      const report = readReport(folder, done - 1, suite.capSeconds ?? CAP_SECONDS, ending)
+      report.output = console.slice(shown).slice(-20_000)
+      shown = console.length
+      onReport(suite, report, (performance.now() - startedAt) / 1000)
+      startedAt = performance.now()
+    }
+    const tellEnded = (console: string) => {
+      while (done < boot.suites.length && existsSync(join(folder, `status-${done}`))) tell(console)
+    }
+    const capSeconds = boot.suites.reduce((sum, suite) => sum + (suite.capSeconds ?? CAP_SECONDS), 60)
+    const shape = { ...boot, serials: ['-serial', 'stdio'], capSeconds }
+    const { console, ending } = await this.#boot(folder, shape, tellEnded)
+    tellEnded(console)
+    while (done < boot.suites.length) tell(console, ending)
     rmSync(folder, { recursive: true, force: true })
-    return report
   }
 
   /**
@@ -237,8 +247,15 @@ export class Guests {
     writeFileSync(join(folder, 'start'), `exec bash ${words.map(quote).join(' ')}\n`)
   }
 
-  /** Boots a kernel over a report folder and waits for its end. `console` is empty when the guest is attached. */
-  #boot(folder: string, shape: GuestShape): Promise<{ console: string; ending: string }> {
+  /**
+   * Boots a kernel over a report folder and waits for its end; meanwhile calls `onLook` again and again with what the console
+   * has said, which is empty when the guest is attached.
+   */
+  #boot(
+    folder: string,
+    shape: GuestShape,
+    onLook: (console: string) => void = () => {},
+  ): Promise<{ console: string; ending: string }> {
     const share = (tag: string, path: string, more: string) =>
       [
         '-virtfs',
@@ -262,8 +279,9 @@ export class Guests {
       let text = ''
       let ending: string | undefined
       const hear = (chunk: Buffer) => {
-        text = (text + chunk.toString()).slice(-20_000)
+        text += chunk.toString()
       }
+      const looking = setInterval(() => onLook(readable(text)), LOOK_MS)
       child.stdin?.end()
       child.stdout?.on('data', hear)
       child.stderr?.on('data', hear)
@@ -274,6 +292,7 @@ export class Guests {
       }, shape.capSeconds * 1000)
       const end = (how: string) => {
         clearTimeout(timer)
+        clearInterval(looking)
         this.#running.delete(child)
         resolve({ console: readable(text), ending: ending ?? how })
       }
@@ -288,10 +307,13 @@ const readable = (text: string): string =>
   // biome-ignore lint/suspicious/noControlCharactersInRegex: the firmware and the tests colour what they print
   text.replace(/\x1b(\[[0-9;?]*[a-zA-Z]|c)|\r/g, '')
 
-/** The tests that a guest reported; the last line may be cut short. */
-function readReport(folder: string): FileReport {
+/**
+ * The tests that a file of a guest reported; the last line may be cut short. `ending` is how the guest ended when it did so before
+ * the file.
+ */
+function readReport(folder: string, index: number, capSeconds: number, ending: string | undefined): FileReport {
   const report = emptyReport()
-  const path = join(folder, 'tests')
+  const path = join(folder, `tests-${index}`)
   const lines = existsSync(path) ? readFileSync(path, 'utf8').split('\n').slice(0, -1) : []
   for (const line of lines) {
     const { name, passed, skip, error } = JSON.parse(line) as TestLine
@@ -304,5 +326,15 @@ function readReport(folder: string): FileReport {
       report.failures.push(`${name}\n${error}`)
     }
   }
+  const status = ending === undefined ? readFileSync(join(folder, `status-${index}`), 'utf8').trim() : undefined
+  const isEmpty = report.passed + report.failed + report.skips.length === 0
+  const wrong = (text: string): void => {
+    report.failed++
+    report.failures.push(text)
+  }
+  if (status === undefined) wrong(`the guest ended before its tests did (${ending})`)
+  else if (status === TIMED_OUT) wrong(`did not end within ${capSeconds} s`)
+  else if (isEmpty || (status !== '0' && report.failed === 0))
+    wrong(`node ended with ${status} after ${report.passed} tests`)
   return report
 }

@@ -8,8 +8,10 @@ import { build } from 'esbuild'
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
 
-/** Bundles cni-agent.ts into a folder and returns the file to run with node. */
+/** Bundles cni-agent.ts into a folder and returns the file to run with node. A guest finds it made beforehand. */
 export async function bundleCniAgent(folder: string): Promise<string> {
+  const { WEFT_TEST_BUNDLES } = process.env
+  if (WEFT_TEST_BUNDLES) return join(WEFT_TEST_BUNDLES, 'netns-cni-agent.mjs')
   const outfile = join(folder, 'cni-agent.mjs')
   await build({
     absWorkingDir: root,
