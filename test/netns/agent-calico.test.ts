@@ -138,28 +138,40 @@ test('agents killed and started again lose not one message', async () => {
   })
 })
 
-test('the API server away: an ADD says try again and leaves nothing; packets pass meanwhile', async () => {
+test('the API server away: pods get what is kept ready, then an ADD says try again; the agent killed over it loses none', async () => {
+  const made: TestPod[] = []
   await underLoad(async () => {
     await cluster.stopApi()
-    await assert.rejects(cluster.joinPod(n1), /"code": 11/)
+    const addAll = async () => {
+      // Eight are kept ready of each pool.
+      for (;;) made.push(await cluster.joinPod(n1))
+    }
+    await assert.rejects(addAll(), /"code": 11/)
+    assert.ok(made.length >= 1 && made.length <= 8, `${made.length}`)
+    await cluster.stopAgent(n1, 'SIGKILL')
     await cluster.startApi()
-    await cluster.until('a pod joins again', async () => {
-      const pod = await cluster.joinPod(n1).catch((error: Error) => error)
-      if (pod instanceof Error) return pod.message
-      await cluster.leavePod(pod)
-      return undefined
-    })
+    cluster.startAgent(n1)
+    await cluster.ready(n1)
+    made.push(await cluster.joinPod(n1))
+    assert.equal(new Set([pod1, ...made].map(({ address }) => address)).size, made.length + 1)
+    for (const { address } of made) assert.ok(pod2.namespace.succeeds(`ping -c 1 -W 5 ${address}`), address)
   })
-  await cluster.until('blocks hold what lives, and nothing else', async () => {
+  const living = [pod1, pod2, ...made].flatMap(({ containerId }) => Array(2).fill(`k8s-pod-network.${containerId}`))
+  await handlesAre(living)
+  for (const pod of made) await cluster.leavePod(pod)
+  await handlesAre([pod1, pod2].flatMap(({ containerId }) => Array(2).fill(`k8s-pod-network.${containerId}`)))
+})
+
+/** Waits until blocks say that these handles of pods have addresses, one for each time that it is named, and no others. */
+const handlesAre = (living: readonly string[]): Promise<void> =>
+  cluster.until('blocks hold what lives, and nothing else', async () => {
     const { items } = await cluster.client.list('ipamblocks.crd.projectcalico.org')
     const handles = items.flatMap(({ spec }) =>
       (spec as { attributes: { handle_id?: string }[] }).attributes.map(({ handle_id }) => handle_id),
     )
     const pods = handles.filter((handle) => handle?.startsWith('k8s-pod-network.')).sort()
-    const living = [pod1, pod2].flatMap(({ containerId }) => Array(2).fill(`k8s-pod-network.${containerId}`)).sort()
-    return pods.join() === living.join() ? undefined : handles.join('\n')
+    return pods.join() === [...living].sort().join() ? undefined : handles.join('\n')
   })
-})
 
 test('a node moves to another subnet: CrossSubnet wraps what goes there, and only that', async () => {
   const isPlain = () => {
