@@ -114,6 +114,18 @@ export const agentAccount: Account = {
     calicoDefinitionsRule,
     calicoSettingsRule,
     calicoBgpRule,
+    {
+      why: 'Addresses of Services that BGP tells, and whether they have ready endpoints: one list, then one watch each.',
+      apiGroups: core,
+      resources: ['services'],
+      verbs: ['list', 'watch'],
+    },
+    {
+      why: 'The endpoints, of which two bits a Service are kept.',
+      apiGroups: ['discovery.k8s.io'],
+      resources: ['endpointslices'],
+      verbs: ['list', 'watch'],
+    },
     calicoBlocksRule,
     {
       why: 'What pods of this node ask for by annotations: one list and one watch of its pods alone.',

@@ -14,7 +14,7 @@ import { Ip } from '../../net/ip.ts'
 import { parseBgpConfiguration } from '../calico/bgp-configuration.ts'
 import { parseBgpFilter } from '../calico/bgp-filter.ts'
 import { parseBgpPeer } from '../calico/bgp-peer.ts'
-import { type CalicoBgpInput, planCalicoBgp } from '../calico/bgp-plan.ts'
+import { type CalicoBgpInput, planCalicoBgp, secretsOf } from '../calico/bgp-plan.ts'
 import { parsePool } from '../calico/pool.ts'
 import { planKubeRouterBgp } from '../kube-router/bgp-plan.ts'
 import { type BgpKey, parseBgpFlags } from '../kube-router/bgp-settings.ts'
@@ -357,6 +357,16 @@ test("the guide's top-of-rack router: eBGP from every node of a rack, no mesh", 
   assert.deepEqual(problemsOf(plan), [
     'BGPPeer waits: spec.password: Secret bgp-secrets has no key none (yet): the session waits for it',
   ])
+})
+
+test('the Secrets to follow are those that objects name', () => {
+  const secret = (name: string) => ({ secretKeyRef: { name, key: 'k' } })
+  const objects: CalicoObjects = {
+    configurations: { default: { nodeMeshPassword: secret('mesh') } },
+    peers: { a: { peerIP: '192.0.2.1', password: secret('tor') }, b: { peerIP: '192.0.2.2', password: secret('tor') } },
+  }
+  assert.deepEqual([...secretsOf(calico('n', [], objects))], ['mesh', 'tor'])
+  assert.equal(secretsOf(calico('n', [], {})).size, 0)
 })
 
 test('who speaks with whom, by selectors, from both ends', () => {

@@ -94,3 +94,52 @@ test('keys that have no effect are told', () => {
     'BGPFilter f: spec.exportV4[0].as: is not known to weft and has no effect',
   ])
 })
+
+test('whatever stands in an object, the answer is a reading or a ConfigError', () => {
+  const seed = Number(process.env.SEED ?? 1 + (Date.now() % 1_000_000))
+  console.log(`seed ${seed}`)
+  let state = seed
+  const random = (below: number) => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0
+    return Math.floor((state / 2 ** 32) * below)
+  }
+  const odd = [
+    null,
+    '',
+    0,
+    -1,
+    1.5,
+    2 ** 53,
+    'x',
+    '::',
+    '10.0.0.0/8',
+    [],
+    [null],
+    [[]],
+    {},
+    { cidr: [] },
+    true,
+    'a'.repeat(5000),
+  ]
+  const spoil = (value: unknown): unknown => {
+    if (random(6) === 0) return odd[random(odd.length)]
+    if (Array.isArray(value)) return value.map(spoil)
+    if (typeof value !== 'object' || value === null) return value
+    return Object.fromEntries(
+      Object.entries(value).map(([key, inner]) => [random(20) ? key : '__proto__', spoil(inner)]),
+    )
+  }
+  const seen = { read: 0, refused: 0 }
+  for (let round = 0; round < 3000; round++) {
+    const { kind, name = 'default', spec } = bgpCases[random(bgpCases.length)]!
+    try {
+      parsers[kind](spoil({ metadata: { name }, spec }))
+      seen.read++
+    } catch (error) {
+      assert.ok(error instanceof ConfigError, `${(error as Error).stack} of seed ${seed}`)
+      assert.ok(error.message.length < 1000, error.message)
+      seen.refused++
+    }
+  }
+  assert.ok(seen.read > 100 && seen.refused > 100, JSON.stringify(seen))
+})

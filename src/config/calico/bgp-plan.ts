@@ -59,6 +59,18 @@ export interface CalicoBgpInput {
   readonly routerId?: string
 }
 
+/** Names of the Secrets that objects refer to: those to follow. */
+export function secretsOf({
+  configurations,
+  peers,
+}: Pick<CalicoBgpInput, 'configurations' | 'peers'>): ReadonlySet<string> {
+  const references = [
+    configurations.get('default')?.meshPassword,
+    ...[...peers.values()].map(({ password }) => password),
+  ]
+  return new Set(references.flatMap((secret) => secret?.name ?? []))
+}
+
 /** What is the same for every peer of this node. */
 interface Common {
   readonly input: CalicoBgpInput
