@@ -369,6 +369,27 @@ test('the Secrets to follow are those that objects name', () => {
   assert.equal(secretsOf(calico('n', [], {})).size, 0)
 })
 
+test('a password that TCP does not take is no password, and without one the session waits', () => {
+  const plan = (password: string | undefined, optional = false) =>
+    planCalicoBgp(
+      calico(
+        'a',
+        [node('a', '192.0.2.1'), node('b', '192.0.2.2')],
+        { configurations: { default: { nodeMeshPassword: { secretKeyRef: { name: 's', key: 'k', optional } } } } },
+        { password: () => password },
+      ),
+    )
+  const problem = 'BGPConfiguration default: spec.nodeMeshPassword: '
+  assert.equal(peersOf(plan('x'.repeat(80)))[0]?.password, 'x'.repeat(80))
+  assert.deepEqual(namesOf(plan('x'.repeat(81))), [])
+  assert.deepEqual(problemsOf(plan('\u00fc'.repeat(41))), [
+    `${problem}key k of Secret s has 82 bytes; TCP takes 1 to 80: the session waits for it`,
+  ])
+  assert.deepEqual(problemsOf(plan(undefined)), [`${problem}Secret s has no key k (yet): the session waits for it`])
+  assert.deepEqual(namesOf(plan(undefined, true)), ['192.0.2.2'])
+  assert.deepEqual(namesOf(plan('', true)), [])
+})
+
 test('who speaks with whom, by selectors, from both ends', () => {
   const nodes = [
     node('a', '192.0.2.1', { labels: { rack: '1' } }),

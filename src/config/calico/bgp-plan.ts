@@ -5,6 +5,7 @@
  * Sources: Calico confd/pkg/backends/calico/bgp_processor.go (populateNodeConfig, buildPeerFromData),
  * node/filesystem/etc/calico/confd/templates/bird.cfg.template; RFC 4456 (cluster id), RFC 5082.
  */
+import { encodeUtf8 } from '../../bytes/text.ts'
 import {
   DEFAULT_ASN,
   DEFAULT_BGP_PORT,
@@ -41,6 +42,9 @@ import { defaultBgpConfiguration } from './bgp-configuration.ts'
 import { type NodeNumbers, type Peering, peeringsOf } from './bgp-peerings.ts'
 import { EXPORT_POLICY, exportPolicy, exportSets, filterPolicies, filterPolicyName } from './bgp-policies.ts'
 import { serviceBlocks, serviceRoutes } from './bgp-services.ts'
+
+/** TCP_MD5SIG_MAXKEYLEN. */
+const MAX_PASSWORD_BYTES = 80
 
 export interface CalicoBgpInput {
   /** Name of this node. */
@@ -183,8 +187,12 @@ function peerOf(peering: Peering, common: Common): PeerConfig | undefined {
   const isInternal = asn === (localAsn ?? common.asn)
   const secret = object ? object.password : configuration.meshPassword
   const password = secret && common.input.password(secret)
-  if (secret && password === undefined && !secret.optional) {
-    note(common.problems, missingPassword(object, secret))
+  const trouble = secret && passwordTrouble(secret, password)
+  if (trouble !== undefined) {
+    const [where, key] = object
+      ? [`BGPPeer ${object.name}`, 'spec.password']
+      : ['BGPConfiguration default', 'spec.nodeMeshPassword']
+    note(common.problems, new ConfigError(where, key, `${trouble}: the session waits for it`))
     return undefined
   }
   const hops = object?.ttlSecurityHops
@@ -220,10 +228,12 @@ function peerOf(peering: Peering, common: Common): PeerConfig | undefined {
 const isBeside = ({ ip, prefixLength }: NonNullable<BgpNode['ipv4']>, address: Ip): boolean =>
   prefixLength !== undefined && Cidr.of(ip, prefixLength).contains(address)
 
-function missingPassword(object: BgpPeer | undefined, { name, key }: SecretKey): ConfigError {
-  const where = object ? `BGPPeer ${object.name}` : 'BGPConfiguration default'
-  const path = object ? 'spec.password' : 'spec.nodeMeshPassword'
-  return new ConfigError(where, path, `Secret ${name} has no key ${key} (yet): the session waits for it`)
+/** Why a session cannot have its password; undefined: it can, or does without. */
+function passwordTrouble({ name, key, optional }: SecretKey, password: string | undefined): string | undefined {
+  if (password === undefined) return optional ? undefined : `Secret ${name} has no key ${key} (yet)`
+  const { length } = encodeUtf8(password)
+  if (length >= 1 && length <= MAX_PASSWORD_BYTES) return undefined
+  return `key ${key} of Secret ${name} has ${length} bytes; TCP takes 1 to ${MAX_PASSWORD_BYTES}`
 }
 
 /**
