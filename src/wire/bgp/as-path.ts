@@ -25,7 +25,7 @@ const SEGMENT_ASNS_MAX = 255
 export const isConfederation = (segment: AsPathSegment): boolean =>
   segment.kind === 'confed-sequence' || segment.kind === 'confed-set'
 
-/** Segments up to the reader's end. Throws DecodeError on an unknown type, an empty or cut segment and on AS 0. */
+/** Segments up to the reader's end. Throws DecodeError on an unknown type and on an empty or cut segment. */
 export function readAsPath(reader: Reader, fourOctetAs: boolean): AsPathSegment[] {
   const segments: AsPathSegment[] = []
   while (reader.remaining > 0) {
@@ -35,11 +35,7 @@ export function readAsPath(reader: Reader, fourOctetAs: boolean): AsPathSegment[
     const count = reader.u8()
     if (count === 0) reader.fail('segment without AS numbers')
     const asns: number[] = []
-    for (let i = 0; i < count; i++) {
-      const asn = fourOctetAs ? reader.u32be() : reader.u16be()
-      if (asn === 0) reader.fail('AS 0')
-      asns.push(asn)
-    }
+    for (let i = 0; i < count; i++) asns.push(fourOctetAs ? reader.u32be() : reader.u16be())
     segments.push({ kind: kind!, asns })
   }
   return segments
@@ -57,6 +53,9 @@ export function writeAsPath(writer: Writer, segments: readonly AsPathSegment[], 
         else writer.u16be(asn > 0xffff ? AS_TRANS : asn)
     }
 }
+
+/** RFC 7607: nobody is AS 0. */
+export const hasAsZero = (segments: readonly AsPathSegment[]): boolean => segments.some(({ asns }) => asns.includes(0))
 
 /** Does a path hold a number that two octets cannot? */
 export const needsFourOctets = (segments: readonly AsPathSegment[]): boolean =>

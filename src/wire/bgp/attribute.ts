@@ -9,7 +9,7 @@
 import { DecodeError, EncodeError } from '../../bytes/errors.ts'
 import { Reader } from '../../bytes/reader.ts'
 import { Writer } from '../../bytes/writer.ts'
-import { isConfederation, mergeAs4Path, needsFourOctets } from './as-path.ts'
+import { hasAsZero, isConfederation, mergeAs4Path, needsFourOctets } from './as-path.ts'
 import { type AttributeRow, attributeRows, type RawAttributes, rowOfType } from './attribute-table.ts'
 import type { Attributes, NextHop, UnknownAttribute } from './attributes.ts'
 import { AS_TRANS, AttributeFlag, AttributeType, UpdateError } from './constants.ts'
@@ -59,6 +59,7 @@ export function decodeAttributes(block: Uint8Array, context: WireContext): Decod
     seen.add(type)
   }
   if (unknown.length > 0) raw.unknown = unknown
+  checkAsZero(raw, context, faults)
   const attributes = mergeFourOctets(raw, context)
   checkWhole(attributes, seen, context, faults)
   return Object.freeze({ attributes: Object.freeze(attributes), faults, reaction: strongestReaction(faults) })
@@ -101,6 +102,13 @@ function decodeKnown(
     if (!(error instanceof DecodeError)) throw error
     faults.push(fault(type, row.malformed, row.subcode, error.problem))
   }
+}
+
+/** RFC 7607 section 2: AS 0 in a path takes its routes, also in AS4_PATH, which is otherwise left out when it is wrong. */
+function checkAsZero({ asPath, as4Path }: RawAttributes, { fourOctetAs }: WireContext, faults: Fault[]): void {
+  const found = (type: number) => faults.push(fault(type, 'treatAsWithdraw', UpdateError.MALFORMED_AS_PATH, 'AS 0'))
+  if (asPath && hasAsZero(asPath)) found(AttributeType.AS_PATH)
+  if (as4Path && !fourOctetAs && hasAsZero(as4Path)) found(AttributeType.AS4_PATH)
 }
 
 /** Takes AS4_PATH and AS4_AGGREGATOR into what they complete; between two four-octet speakers they mean nothing. */

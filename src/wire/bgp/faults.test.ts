@@ -292,6 +292,14 @@ const rows: readonly Row[] = [
     twoOctet,
   ],
   [
+    'AS4_PATH with AS 0 (RFC 7607)',
+    update(`${ORIGIN}400204 0201 5ba0${NEXT_HOP}c01106 0201 00000000`),
+    'treatAsWithdraw',
+    E.MALFORMED_AS_PATH,
+    twoOctet,
+  ],
+  ['AS4_PATH with AS 0 among those who do not need it', update(`${USUAL}c01106 0201 00000000`), undefined],
+  [
     'AS4_AGGREGATOR of six bytes (RFC 6793)',
     update(`${ORIGIN}400204 0201 5ba0${NEXT_HOP}c01206 0000fdea0a00`),
     'discardAttribute',

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { EncodeError } from '../../bytes/errors.ts'
 import type { Capability } from './capability.ts'
 import { CeaseCode, ErrorCode, HeaderError, MessageType, OpenError, RouteRefreshError } from './constants.ts'
 import type { WireContext } from './context.ts'
@@ -102,6 +103,14 @@ test('optional parameters of more than 255 bytes take the long form of RFC 9072'
   // The type alone marks the form: the length before it is not looked at.
   bytes[28] = 9
   assert.deepEqual(decodeMessage(bytes, context), decoded)
+})
+
+test('an OPEN does not grow beyond 4096 bytes', () => {
+  const value = new Uint8Array(250)
+  const many = (count: number) =>
+    Array.from({ length: count }, (): Capability => ({ kind: 'unknown', code: 220, value }))
+  assert.equal(encodeOpen({ ...open, capabilities: many(16) }).length, 4067)
+  assert.throws(() => encodeOpen({ ...open, capabilities: many(17) }), EncodeError)
 })
 
 test('capabilities in one parameter, or in a parameter each', () => {

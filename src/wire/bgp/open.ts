@@ -8,11 +8,11 @@
  *
  * Sources: RFC 4271 sections 4.2 and 6.2, RFC 5492 section 4, RFC 6793 section 4.1, RFC 6286 section 2.2, RFC 9072.
  */
-import { DecodeError, EncodeError } from '../../bytes/errors.ts'
+import { DecodeError } from '../../bytes/errors.ts'
 import { Reader } from '../../bytes/reader.ts'
 import { Writer } from '../../bytes/writer.ts'
 import { type Capability, decodeCapability, encodeCapability } from './capability.ts'
-import { AS_TRANS, BGP_VERSION, ErrorCode, MessageType, OpenError } from './constants.ts'
+import { AS_TRANS, BGP_VERSION, ErrorCode, MESSAGE_BYTES_MAX, MessageType, OpenError } from './constants.ts'
 import { BgpError } from './error.ts'
 import { beginMessage, endMessage } from './header.ts'
 
@@ -82,7 +82,7 @@ function decodeParameters(reader: Reader, out: Capability[]): void {
   }
 }
 
-/** A whole message. Throws EncodeError when the capabilities do not fit. */
+/** A whole message. Throws EncodeError when the capabilities do not fit into 4096 bytes (RFC 8654 section 4). */
 export function encodeOpen(open: Open): Uint8Array {
   const parameters = new Writer()
   for (const capability of open.capabilities) encodeCapability(parameters, capability)
@@ -100,7 +100,6 @@ export function encodeOpen(open: Open): Uint8Array {
     writer.u8(bytes.length)
     writer.bytes(bytes)
   } else {
-    if (bytes.length > 0xffff) throw new EncodeError(`${bytes.length} bytes of capabilities`)
     writer.u8(EXTENDED)
     writer.u8(EXTENDED)
     writer.u16be(bytes.length + 3)
@@ -108,5 +107,5 @@ export function encodeOpen(open: Open): Uint8Array {
     writer.u16be(bytes.length)
     writer.bytes(bytes)
   }
-  return endMessage(writer)
+  return endMessage(writer, MESSAGE_BYTES_MAX)
 }
