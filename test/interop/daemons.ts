@@ -351,7 +351,7 @@ export async function startFrr(bench: Bench, config: string): Promise<RunningDae
     show: (prefix) => vtysh(`-c 'show bgp ${isV6(prefix) ? 'ipv6' : 'ipv4'} unicast ${prefix}'`),
     shutdown: (text) =>
       void vtysh(`-c 'configure terminal' -c 'router bgp' -c 'neighbor 10.0.0.1 shutdown message ${text}'`),
-    heard: log,
+    heard: () => vtysh(`-c 'show bgp neighbors'`),
     complaints: () =>
       log()
         .split('\n')

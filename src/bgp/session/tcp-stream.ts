@@ -14,6 +14,10 @@ const HIGH_WATER_BYTES = 512 * 1024
 /** How long what was sent before the end may take to go out. */
 const LINGER_MILLISECONDS = 3000
 
+/** More than so many at once that wait for the other side to close, and the next is cut off: a flood costs no sockets. */
+const LINGERING_MAX = 256
+let lingering = 0
+
 const chunk = new Uint8Array(CHUNK_BYTES)
 
 export class TcpStream implements Stream {
@@ -84,13 +88,19 @@ export class TcpStream implements Stream {
 
   close(): void {
     this.#listener = undefined
+    if (this.#socket.destroyed || this.#socket.writableEnded) return
+    if (lingering >= LINGERING_MAX) return this.abort()
+    lingering++
     // Read on until the peer has closed too: bytes left unread would make the kernel reset the connection, and the last
     // NOTIFICATION would be lost with it.
     this.resume()
     this.#socket.end()
     const timer = setTimeout(() => this.#socket.destroy(), LINGER_MILLISECONDS)
     timer.unref()
-    this.#socket.once('close', () => clearTimeout(timer))
+    this.#socket.once('close', () => {
+      lingering--
+      clearTimeout(timer)
+    })
   }
 
   abort(): void {

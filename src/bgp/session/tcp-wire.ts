@@ -211,7 +211,9 @@ class TcpListener {
     } catch {
       // The peer is gone already.
     }
-    stream.abort()
+    // A peer that is not wanted now is told so by an orderly end, a stranger by none.
+    if (rule) stream.close()
+    else stream.abort()
   }
 }
 
