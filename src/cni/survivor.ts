@@ -146,10 +146,13 @@ function isOfNode(
  * bucket beside that device, or on a port that is ours; nothing tells of a bucket alone on another's port whose it is.
  */
 function limitsOf(port: string, { containerId, ifname }: PodIdentity, seen: Survivors): Bandwidth | undefined {
-  const ours = (link: Link | undefined) => (link && isOurs(link, containerId, ifname) ? link : undefined)
+  const ours = (name: string) => {
+    const link = seen.links.get(name)
+    return link && isOurs(link, containerId, ifname) ? link : undefined
+  }
   const bucketOf = (name: string) => seen.buckets.find(({ device }) => device === name)?.tbf
-  const ifb = ours(seen.links.get(ifbName(port)))
-  const ingress = ifb || ours(seen.links.get(port)) ? bucketOf(port) : undefined
+  const ifb = ours(ifbName(port))
+  const ingress = ifb || ours(port) ? bucketOf(port) : undefined
   if (!ifb && !ingress) return undefined
   const egress = ifb && bucketOf(ifb.name)
   return {
