@@ -14,7 +14,7 @@ import type { HttpClient } from '../http-client.ts'
 import type { CalicoEvent, CalicoListener, CalicoSource, PodDirectory } from './calico-source.ts'
 import { ConnectionState } from './connection-state.ts'
 import { parseValue } from './etcd-store.ts'
-import { affinityEvent, blockEvent, poolEvent, reservationEvent, settingsEvent } from './object-events.ts'
+import { affinityEvent, blockEvent, passFelix, poolEvent, reservationEvent, settingsEvent } from './object-events.ts'
 import { KubernetesPods } from './pod-directory.ts'
 
 export interface EtcdCalicoOptions {
@@ -131,7 +131,7 @@ function rowsOf({ nodeName, log }: EtcdCalicoOptions): readonly Row[] {
     ),
     named(
       etcdPrefixes.felix,
-      (name, read) => (felixNames.has(name) ? felixEvent(name, read, log) : undefined),
+      (name, read) => (felixNames.has(name) ? felixEvent(name, read, log) : passFelix(name, log)),
       (name) => (felixNames.has(name) ? { type: 'felix', name, spec: undefined } : undefined),
     ),
     {

@@ -17,7 +17,15 @@ import type { CalicoEvent, CalicoListener, CalicoSource, PodDirectory } from './
 import { ConnectionState } from './connection-state.ts'
 import { GroupWatch } from './group-watch.ts'
 import { revisionOf } from './kubernetes-store.ts'
-import { affinityEvent, blockEvent, keptMetadata, poolEvent, reservationEvent, settingsEvent } from './object-events.ts'
+import {
+  affinityEvent,
+  blockEvent,
+  keptMetadata,
+  passFelix,
+  poolEvent,
+  reservationEvent,
+  settingsEvent,
+} from './object-events.ts'
 import { KubernetesPods } from './pod-directory.ts'
 
 export interface KubernetesCalicoOptions {
@@ -205,7 +213,8 @@ function rowsOf({ nodeName, log }: KubernetesCalicoOptions): ReadonlyMap<CalicoR
       'felixconfigurations',
       {
         keep: (object) => (felixNames.has(String(object.metadata?.name)) ? { spec: object.spec } : {}),
-        set: (name, { spec }) => (felixNames.has(name) ? { type: 'felix', name, spec: spec ?? {} } : undefined),
+        set: (name, { spec }) =>
+          felixNames.has(name) ? { type: 'felix', name, spec: spec ?? {} } : passFelix(name, log),
         gone: (name) => (felixNames.has(name) ? { type: 'felix', name, spec: undefined } : undefined),
       },
     ],

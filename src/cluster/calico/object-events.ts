@@ -70,6 +70,13 @@ export function settingsEvent(read: () => unknown, log: ClusterLog): CalicoEvent
   }
 }
 
+/** A FelixConfiguration under another name than those that are read: Calico has ones for nodes that a selector names. */
+export function passFelix(name: string, log: ClusterLog): undefined {
+  if (!name.startsWith('node.'))
+    log.warn({ felix: name }, `FelixConfiguration ${name} has no effect: those named default and node.NAME are read`)
+  return undefined
+}
+
 /** A block that is marked as deleted is gone. */
 export function blockEvent(read: () => unknown, object: string, revision: string): CalicoEvent {
   try {
