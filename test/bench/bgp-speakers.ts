@@ -196,7 +196,7 @@ async function startBird(netns: TestNamespace, folder: string, peers: readonly B
   const channel = {
     table: 'ipv4 { import table on; import filter taken; export none; };',
     observer: `ipv4 { import none; export filter { if net ~ ${OBSERVED} then accept; reject; }; };`,
-    client: 'ipv4 { import all; export all; gateway direct; }; rr client;',
+    client: 'ipv4 { import all; export all; gateway direct; }; rr client; direct;',
   }
   const config = `
 router id ${SPEAKER};
@@ -214,7 +214,13 @@ ${peers
   const { child, ready, end } = launch(netns, folder, '/usr/sbin/bird', [
     ...['-f', '-c', join(folder, 'bird.conf'), '-s', control, '-P', join(folder, 'pid')],
   ])
-  await ready(() => existsSync(control))
+  // The socket is there before the configuration has been read.
+  await ready(() =>
+    askSocket(control, 'show status\n', (text) => text.includes('Daemon is up')).then(
+      (text) => text.includes('Daemon is up'),
+      () => false,
+    ),
+  )
   return {
     name: 'bird',
     pid: child.pid!,

@@ -106,11 +106,17 @@ class Walk {
   readonly #metrics = new Map<string, number>()
   readonly #chosen = new Map<string, string>()
   readonly #blocked = new Set<string>()
-  readonly #prefixes = Array.from({ length: 14 }, (_, i) => Cidr.of(Ip.parse(`10.0.${i}.0`), i % 3 === 0 ? 25 : 24))
+  readonly #prefixes: readonly Cidr[]
+  /** Of so many prefixes one is announced at a time: with few, many peers have the same; with many, two or one. */
+  readonly #spread: number
   #naughty = true
 
   constructor(seed: number) {
     this.#random = generator(seed)
+    this.#spread = seed % 4 < 2 ? 16 : 4
+    this.#prefixes = Array.from({ length: this.#spread * 4 }, (_, i) =>
+      Cidr.of(Ip.parse(`10.0.${i}.0`), i % 3 === 0 ? 25 : 24),
+    )
     const options: RibOptions = {
       ...defaultRibOptions,
       asn: 65000,
@@ -260,7 +266,7 @@ class Walk {
   #announce(name: string): void {
     const peer = this.#naive.peers.get(name)!
     const attributes = this.#attributes(peer)
-    const some = this.#prefixes.filter(() => this.#random(4) === 0)
+    const some = this.#prefixes.filter(() => this.#random(this.#spread) === 0)
     const pathIds = some.map(() => (peer.families[0]!.addPathReceive ? this.#random(3) : 0))
     for (const [i, cidr] of some.entries()) this.#naive.announce(name, cidr, pathIds[i]!, attributes)
     this.#rib.announce(name, runOf(IPV4_UNICAST, some, pathIds), attributes)

@@ -360,6 +360,31 @@ describe('peers that come and go', () => {
     assert.equal(bench.has('knows'), undefined)
   })
 
+  test('what was stale when the session is lost once more goes', () => {
+    const bench = new Bench()
+    bench.attach('a')
+    for (const prefix of [P, '10.2.0.0/24']) bench.announce('a', prefix)
+    bench.rib.lose('a', 'keep stale')
+    bench.attach('a', { remoteAsn: 65002, address: Ip.parse('172.16.0.2') })
+    bench.announce('a', P)
+    bench.rib.lose('a', 'keep stale')
+    bench.settle()
+    assert.deepEqual([bench.best(), bench.best('10.2.0.0/24')], ['a', undefined])
+  })
+
+  test('a path in the place of another one, before anybody looked, is another path', () => {
+    const bench = new Bench()
+    for (const name of ['a', 'b', 'c'])
+      bench.attach(name, { kind: 'internal', reflectorClient: true, remoteAsn: 65000 })
+    const same = Object.freeze({ origin: 0, asPath: [], nextHop: { address: Ip.parse('172.16.0.9') } })
+    bench.announce('a', P, same)
+    bench.rib.withdraw('a', runOfText(P))
+    bench.announce('b', P, same)
+    assert.deepEqual([bench.has('c')!.originatorId, bench.has('b'), bench.has('a')!.originatorId], [3, undefined, 3])
+    assert.deepEqual(bench.chosen.get(P)!.fromPeers, ['b'])
+    assert.equal(bench.rib.counts('a', 'ipv4').best + bench.rib.counts('b', 'ipv4').best, 1)
+  })
+
   test('nothing is chosen or told while selection is deferred', () => {
     const bench = new Bench()
     bench.rib.hold()
