@@ -1,6 +1,7 @@
 /**
  * Peers and dynamic peers of a speaker's file, with the values that are usual between routers.
  */
+import { encodeUtf8 } from '../../bytes/text.ts'
 import {
   type BfdConfig,
   DEFAULT_BGP_PORT,
