@@ -90,7 +90,8 @@ export function poolSuite(kubectl: Kubectl, options: { readonly skip?: string | 
       assert.equal(out.includes(resource), refusal === undefined, `${kind} ${metadata.name}: ${out} ${err}`)
       if (!refusal) continue
       const said = answers.find((answer) => answer.includes(`"${metadata.name}" is invalid`) && answer.includes(kind))
-      assert.ok(said?.includes(refusal.key), `${kind} ${metadata.name}: ${said ?? err}`)
+      assert.ok(said, `${kind} ${metadata.name}: ${err}`)
+      assert.ok(said.includes(refusal.key), `${kind} ${metadata.name}: ${said}`)
       assert.match(said, refusal.says)
     }
   })
