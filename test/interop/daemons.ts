@@ -22,8 +22,8 @@ export interface RunningDaemon {
   show(prefix: string): string
   /** Ends our session, with a text (RFC 9003) where it knows how; undefined where it cannot. */
   readonly shutdown?: ((text: string) => void) | undefined
-  /** All that it has told of us. */
-  heard(): string
+  /** All that it has told of us; undefined where it keeps the text of a shutdown to itself. */
+  readonly heard?: () => string
   /** Lines of its log that are more than news. */
   complaints(): string[]
   stop(signal?: NodeJS.Signals): Promise<void>
@@ -351,7 +351,6 @@ export async function startFrr(bench: Bench, config: string): Promise<RunningDae
     show: (prefix) => vtysh(`-c 'show bgp ${isV6(prefix) ? 'ipv6' : 'ipv4'} unicast ${prefix}'`),
     shutdown: (text) =>
       void vtysh(`-c 'configure terminal' -c 'router bgp' -c 'neighbor 10.0.0.1 shutdown message ${text}'`),
-    heard: () => vtysh(`-c 'show bgp neighbors'`),
     complaints: () =>
       log()
         .split('\n')
