@@ -53,7 +53,7 @@ export class BenchNetwork {
       `ip link set lo up; ip link add b0 type veth peer name b1 netns ${this.outside.name}; ip address add ${SPEAKER}/16 dev b0; ip link set b0 up`,
     )
     this.outside.run(
-      `ip link set lo up; ip link set b1 up; ${peers.map(({ address }) => `ip address add ${address}/16 dev b1`).join('; ')}`,
+      `ip link set lo up; ip link set b1 up; ip -batch - <<END\n${peers.map(({ address }) => `address add ${address}/16 dev b1`).join('\n')}\nEND`,
     )
   }
 
