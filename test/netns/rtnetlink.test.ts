@@ -281,6 +281,9 @@ test('qdiscs and filters read as tc shows them', async () => {
 })
 
 test('what was read can be deleted by what was read', async () => {
+  // With modules for tunnels every namespace has their fallback devices, which cannot be deleted.
+  using fresh = new TestNamespace()
+  const born = (await fresh.kernel.read('link')).map((link) => link.name)
   const mine = (object: KernelObject): boolean =>
     (object.kind === 'route' && (object.protocol === 119 || object.protocol === 3)) ||
     (object.kind === 'rule' && object.priority >= 98 && object.priority <= 100) ||
@@ -288,7 +291,7 @@ test('what was read can be deleted by what was read', async () => {
     (object.kind === 'fdb' && (object.remote !== undefined || object.state === 'static')) ||
     object.kind === 'filter' ||
     (object.kind === 'qdisc' && (object.type === 'tbf' || object.type === 'ingress')) ||
-    (object.kind === 'link' && object.name !== 'lo')
+    (object.kind === 'link' && !born.includes(object.name))
   const all = await here.kernel.read('filter', 'qdisc', 'rule', 'fdb', 'neighbour', 'route', 'link')
   const ops = all.filter(mine).map((object): KernelOp => ({ verb: 'delete', object }))
   assert.ok(ops.length > 20)
@@ -296,7 +299,7 @@ test('what was read can be deleted by what was read', async () => {
   assert.deepEqual(refused, [])
   assert.deepEqual(
     (await here.kernel.read('link')).map((link) => link.name),
-    ['lo'],
+    born,
   )
   assert.equal(here.run('ip rule | wc -l').trim(), '3')
 })

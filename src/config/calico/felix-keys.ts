@@ -222,7 +222,7 @@ export const felixKeysNotApplying: readonly KeysNotApplying[] = [
     keys: ['mtuIfacePattern', 'requireMTUFile'],
   },
   {
-    reason: 'objects named default and node.NAME are read, none by selector',
+    reason: 'objects named default and node.NAME are read, none by selector; one of another name is named in the log',
     keys: ['nodeSelector'],
   },
   {
