@@ -210,9 +210,13 @@ export class UpdateGroup {
   #noteMissed(member: Member, peer: number): void {
     const { items, length } = this.#changes
     for (let at = 0; at < length; at += CHANGE_STRIDE) {
+      const had = items[at + 2] !== 0 && items[at + 3] !== peer
+      const has = items[at + 4] !== 0 && items[at + 5] !== peer
+      // Its own route coming and going is nothing to a member.
+      if (!had && !has) continue
       member.miss(items[at]!)
       // A path that goes has no trace left: what the member must forget is kept with it.
-      if (items[at + 4] === 0 || items[at + 5] === peer) member.missWithdrawal(items[at]!, items[at + 1]!)
+      if (!has) member.missWithdrawal(items[at]!, items[at + 1]!)
     }
   }
 
