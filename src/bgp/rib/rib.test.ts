@@ -334,6 +334,25 @@ describe('peers that come and go', () => {
     assert.deepEqual(bench.has('b')!.communities, [19])
   })
 
+  test('a peer that takes no more hears nothing of its own routes, come or gone', () => {
+    const bench = new Bench()
+    bench.attach('one')
+    bench.attach('two')
+    bench.takes = false
+    bench.announce('one', '10.9.0.0/24')
+    const before = bench.sent.length
+    bench.announce('two', P)
+    bench.rib.withdraw('two', runOfText(P))
+    bench.settle()
+    bench.takes = true
+    bench.rib.resume('two')
+    bench.settle()
+    for (const { to, bytes } of bench.sent.slice(before))
+      assert.ok(to !== 'two' || bytes[19]! + bytes[20]! === 0, 'nothing is withdrawn from it')
+    assert.equal(bench.has('two'), undefined)
+    assert.ok(bench.has('two', '10.9.0.0/24'))
+  })
+
   test('stale routes stay until the sweep, and long-lived ones are the last choice and marked', () => {
     const bench = new Bench()
     bench.attach('a')
