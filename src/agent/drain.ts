@@ -10,6 +10,8 @@ import type { ReadTraffic } from './traffic.ts'
 const LOOK_MS = 30
 /** Looks in a row that must find the same. */
 const SAME_LOOKS = 5
+/** The same of a path without a device whose counters would tell: then only time counts, and a busy machine needs more of it. */
+const BLIND_LOOKS = 30
 /** Somebody who goes on sending without saying so does not hold a switch up for ever. */
 const LONGEST_MS = 10_000
 
@@ -32,6 +34,7 @@ export class Drain {
     if (paths.length === 0) return
     this.#key = key
     const end = performance.now() + LONGEST_MS
+    const looks = devices.length > 0 ? SAME_LOOKS : BLIND_LOOKS
     let [last, same] = [Number.NaN, 0]
     const look = async (): Promise<void> => {
       // Counters that cannot be read are no reason to wait: the device has gone.
@@ -40,7 +43,7 @@ export class Drain {
       const count = traffic?.[this.#direction] ?? 0
       same = count === last ? same + 1 : 0
       last = count
-      if (same < SAME_LOOKS && performance.now() < end) return again()
+      if (same < looks && performance.now() < end) return again()
       this.#key = ''
       onDry(paths)
     }
