@@ -28,15 +28,16 @@ export const boots: readonly Boot[] = [
   },
   {
     suites: [
+      // Before anything loads modules whose fallback devices every namespace has from then on.
+      { file: 'test/netns/twin-walk.test.ts' },
+      { file: 'test/netns/nftables.test.ts' },
+      { file: 'test/netns/firewall.test.ts' },
+      { file: 'test/netns/rtnetlink.test.ts' },
       { file: 'test/kernels/ip-tunnel-switch.test.ts', capSeconds: 480 },
       { file: 'test/netns/pools-ipip.test.ts', capSeconds: 480 },
       { file: 'test/netns/pools-geneve.test.ts', capSeconds: 480 },
-      { file: 'test/netns/rtnetlink.test.ts' },
-      { file: 'test/netns/firewall.test.ts' },
-      { file: 'test/netns/twin-walk.test.ts' },
       { file: 'test/kernels/link-kinds.test.ts' },
       { file: 'test/kernels/ip-tunnels.test.ts' },
-      { file: 'test/netns/nftables.test.ts' },
     ],
   },
   {

@@ -258,7 +258,6 @@ neighbor 10.0.0.1 {
           .split('\n')
           .filter((line) => line.includes(prefix))
           .join('\n'),
-      heard: () => bench.other.run(`cat ${received}`),
       complaints: () => program.log.split('\n').filter((line) => /\b(WARNING|ERROR|CRITICAL)\b/i.test(line)),
       stop: (signal) => program.stop(signal),
     }

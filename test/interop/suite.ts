@@ -130,7 +130,7 @@ export function testSpeaker(daemon: Daemon): void {
         )
         assert.equal((await weft.peer()).reason, 'administratively down')
         const { heard } = other
-        if (heard) await until('the text', () => heard().includes('moving racks'), heard)
+        if (heard) await until('the text', () => heard().includes('moving racks'), () => heard().slice(-3000))
         weft.reload(config())
         await exchanged(weft, other)
         if (!other.shutdown) return
