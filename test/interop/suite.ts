@@ -130,7 +130,12 @@ export function testSpeaker(daemon: Daemon): void {
         )
         assert.equal((await weft.peer()).reason, 'administratively down')
         const { heard } = other
-        if (heard) await until('the text', () => heard().includes('moving racks'), () => heard().slice(-3000))
+        if (heard)
+          await until(
+            'the text',
+            () => heard().includes('moving racks'),
+            () => heard().slice(-3000),
+          )
         weft.reload(config())
         await exchanged(weft, other)
         if (!other.shutdown) return
