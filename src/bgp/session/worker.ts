@@ -33,11 +33,12 @@ async function run(port: MessagePort, start: SpeakerThreadStart): Promise<void> 
     control?.note(entry)
     tell({ type: 'log', entry })
   }
-  const bfdLog = (level: LogEntry['level'], peer: string | undefined, message: string, reason: string): void =>
+  const bfdLog = (level: LogEntry['level'], peer: string | undefined, message: string, reason?: string): void =>
     log({ atMs: Date.now(), level, message, fields: { peer, reason } })
   const bfd = new BfdThread({
     onPath: (peer, path) => {
-      if (path.before === 'up' || path.state === 'up') bfdLog('info', peer, `BFD is ${path.state}`, path.reason)
+      if (path.state === 'up') bfdLog('info', peer, 'BFD is up')
+      else if (path.before === 'up') bfdLog('warn', peer, `BFD is ${path.state}`, path.reason)
       speaker.setPath(peer, path)
     },
     onProblem: (peer, problem) => bfdLog('error', peer, 'no BFD with this peer', problem),
