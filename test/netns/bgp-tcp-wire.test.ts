@@ -22,6 +22,8 @@ before(() => {
   right = new TestNamespace()
   router = new TestNamespace()
   // left ── right directly; left ── router ── right (10.1.x) for peers that are one hop further away.
+  // A link-local address that is still checked for a double is no source.
+  for (const end of [left, right]) end.run('sysctl -qw net.ipv6.conf.default.accept_dad=0')
   left.run(`ip link add direct type veth peer name direct netns ${right.name}`)
   left.run(`ip link add hop type veth peer name left netns ${router.name}`)
   right.run(`ip link add hop type veth peer name right netns ${router.name}`)
