@@ -209,17 +209,8 @@ function connect(state: FsmState, event: FsmEvent, moment: Moment, settings: Fsm
       }
     case 'found':
       return { state, effects: [{ do: 'disconnect' }, { do: 'connect' }] }
-    case 'collision':
-      return lost(state, settings)
-    case 'stop':
-    case 'reset':
-      return leave(state, event, moment, settings)
-    case 'start':
-    case 'blocked':
-    case 'drained':
-      return stay(state)
     default:
-      return fail(state, { by: 'transport', reason: 'a message without a connection' }, moment, settings)
+      return withoutConnection(state, event, moment, settings)
   }
 }
 
@@ -233,13 +224,22 @@ function active(state: FsmState, event: FsmEvent, moment: Moment, settings: FsmS
       return passed(state.connectRetryAt, moment) ? begin(state, moment, settings) : stay(state)
     case 'found':
       return begin(state, moment, settings)
+    case 'disconnected':
+      return stay(state)
+    default:
+      return withoutConnection(state, event, moment, settings)
+  }
+}
+
+/** What Connect and Active do alike: no message can come yet. */
+function withoutConnection(state: FsmState, event: FsmEvent, moment: Moment, settings: FsmSettings): FsmStep {
+  switch (event.type) {
     case 'collision':
       return lost(state, settings)
     case 'stop':
     case 'reset':
       return leave(state, event, moment, settings)
     case 'start':
-    case 'disconnected':
     case 'blocked':
     case 'drained':
       return stay(state)
